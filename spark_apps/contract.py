@@ -1,0 +1,428 @@
+"""What the Airflow side and the Spark side share: settings, run folders, manifests, errors. Standard library only.
+
+The dataclasses `IngestSettings`, `ExtractSettings` and `ValidateSettings` are the one description of the three
+commands. Their field metadata gives the command line (`parse`), the arguments an operator passes (`to_args`), the
+bounds and choices of a trigger form (`describe`), and the checks (`__post_init__`): a value refused by one is refused
+by all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any, NoReturn, TypeVar
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+class ExitCode(IntEnum):
+    """What a job's exit status tells its caller. `RETRY` covers everything without a code of its own."""
+
+    DONE = 0
+    RETRY = 1
+    BAD_SETTING = 2
+    QUALITY_FAILED = 3
+    UNREACHABLE = 4
+    NOTHING_TO_DO = 5
+
+
+class JobError(Exception):
+    """A failure a person can act on: what happened, and what to do about it.
+
+    `code` is stable and machine-readable; `hint` is one sentence of advice and may be empty.
+    """
+
+    exit_code = ExitCode.RETRY
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code, self.message, self.hint = code, message, hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message, self.hint)
+
+
+class BadSetting(JobError):
+    """A setting that no retry can make right."""
+
+    exit_code = ExitCode.BAD_SETTING
+
+
+class QualityFailed(JobError):
+    """The data did not pass an error-level check; nothing was published."""
+
+    exit_code = ExitCode.QUALITY_FAILED
+
+
+class Unreachable(JobError):
+    """A source, store or model that cannot be reached at the moment."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class NothingToDo(JobError):
+    """The partition has no files and the caller asked to skip such days."""
+
+    exit_code = ExitCode.NOTHING_TO_DO
+
+
+QUARANTINE_CODES: dict[str, str] = {
+    "empty": "The file has no bytes; the upload was probably interrupted. Send it again.",
+    "not_an_image": "The content is no image, whatever the name says. Remove it or narrow --pattern.",
+    "unsupported_format": "An image format that is not decoded here. Convert it to JPEG, PNG or WebP.",
+    "truncated": "The image ends too early; the copy was probably cut short. Send it again.",
+    "corrupt": "The content is damaged. Export or send it again.",
+    "too_many_pixels": "More pixels than --max-pixels allows. Scale it down, or raise the limit if it is genuine.",
+    "too_large": "More bytes than --max-bytes allows. Compress it, or raise the limit if it is genuine.",
+    "unreadable": "The file was listed but could not be read: it vanished, or permission is missing. Run again.",
+    "changed": "The file changed between listing and reading. Run again once the upload is complete.",
+    "decode_error": "The decoder failed for a reason of its own. Open the file in a viewer and export it again.",
+    "timeout": "Decoding took longer than the limit; the file is broken or hostile.",
+    "out_of_memory": "Decoding needed more memory than the limit; the file is broken or hostile.",
+    "decoder_crash": "Decoding killed its process; the file is broken or hostile.",
+}
+"""Every reason a file can be set aside for, with what a person can do about it."""
+
+
+# --- names and places -------------------------------------------------------------------------------------------------
+
+PARTITION_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+STAGES = ("ingest", "extract", "validate")
+
+
+def check_partition(key: str) -> str:
+    """`key` when it may name a partition; it becomes a folder, so nothing else may pass.
+
+    Raises:
+        BadSetting: the key is not of the form `PARTITION_PATTERN`.
+    """
+    if not re.fullmatch(PARTITION_PATTERN, key):
+        raise BadSetting(
+            "bad_partition",
+            f"{key!r} is not a partition key.",
+            "Use 1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit, "
+            "for example 2026-11-22.",
+        )
+    return key
+
+
+def path_safe(run_id: str) -> str:
+    """A folder name for a run id (Airflow's hold `:` and `+`): readable, and different for different ids."""
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", run_id)[:120]
+    if safe == run_id:
+        return safe
+    return f"{safe}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
+
+
+def join(uri: str, *parts: str) -> str:
+    """`uri` with path parts appended; works for plain paths and for `scheme://` URIs."""
+    return "/".join([uri.rstrip("/"), *parts])
+
+
+def run_folder(store: str, partition: str, run_id: str) -> str:
+    """Where one run keeps its manifests, its listing and its report."""
+    return join(store, "runs", check_partition(partition), path_safe(run_id))
+
+
+def model_key(backbone: str, weights: str, precision: str) -> str:
+    """The readable name that features are published under, for example `resnet50-imagenet1k_v2-fp32`."""
+    return "-".join(re.sub(r"[^a-z0-9_.]+", "_", part.lower()) for part in (backbone, weights, precision))
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def setting(
+    help: str,
+    default: Any = dataclasses.MISSING,
+    *,
+    choices: Sequence[str] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> Any:
+    """A settings field that carries its own help text, choices and bounds (both bounds inclusive)."""
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum}
+    return field(default=default, metadata=metadata)
+
+
+BACKBONES = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+)
+WEIGHTS_HELP = (
+    "IMAGENET1K_V1, IMAGENET1K_V2 or DEFAULT (torchvision's hub); keras-v1 (a pretrained ResNet-50 from the npm "
+    "registry, for places without the hub); a path or URI of a state dict; random:SEED for tests."
+)
+MAX_PIXELS = 178_956_970
+"""Pillow's own hard limit (2 * Image.MAX_IMAGE_PIXELS): a limit above it would have no effect."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What every command needs. Raises BadSetting at construction for a value outside its choices or bounds."""
+
+    store: str = setting("Folder or URI that holds the tables, for example /data/features or s3://bucket/features.")
+    partition: str = setting("Partition key, usually the day: 2026-11-22.")
+    run_id: str = setting("Id of this run; the same id continues the same run.")
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            _check(spec, getattr(self, spec.name))
+        check_partition(self.partition)
+        object.__setattr__(self, "store", check_location("store", self.store))
+
+    @property
+    def folder(self) -> str:
+        """The run's folder in the store."""
+        return run_folder(self.store, self.partition, self.run_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestSettings(Settings):
+    """Settings of `ingest`: what to read and which files to refuse."""
+
+    source: str = setting("Folder or URI of the photos; {partition} in it is replaced by the partition key.")
+    pattern: str = setting(
+        "Glob that a file's name must match, for example *.jpg; names starting with a dot never do.", "*"
+    )
+    max_pixels: int = setting(
+        "Photos with more pixels are quarantined before they are decoded.", 100_000_000, minimum=1, maximum=MAX_PIXELS
+    )
+    max_bytes: int = setting(
+        "Files with more bytes are quarantined without being read.", 256 * 2**20, minimum=1, maximum=2**30
+    )
+    on_empty: str = setting("What a partition without files means.", "fail", choices=("fail", "skip"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        source = check_location("source", self.source.replace("{partition}", self.partition))
+        object.__setattr__(self, "source", source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractSettings(Settings):
+    """Settings of `extract`: which model, and how to run it."""
+
+    model: str = setting("Backbone.", "resnet50", choices=BACKBONES)
+    weights: str = setting(WEIGHTS_HELP, "DEFAULT")
+    weights_sha256: str = setting("Expected sha256 of the weights file, 64 hex digits; empty to skip the check.", "")
+    engine: str = setting(
+        "What runs the model; auto takes OpenVINO on a CPU when it is installed.",
+        "auto",
+        choices=("auto", "torch", "openvino"),
+    )
+    precision: str = setting("Number format of the computation.", "fp32", choices=("fp32", "bf16", "int8"))
+    device: str = setting(
+        "Where the model runs; auto takes a GPU when there is one.", "auto", choices=("auto", "cpu", "cuda")
+    )
+    batch_size: int = setting("Photos per model call.", 16, minimum=1, maximum=1024)
+    recompute: bool = setting("Compute every photo again, even where its vector is already known.", False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.weights:
+            raise BadSetting("bad_weights", "weights is empty.", f"Use {WEIGHTS_HELP}")
+        if self.weights_sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", self.weights_sha256):
+            raise BadSetting("bad_weights_sha256", f"{self.weights_sha256!r} is not a sha256.", "Give 64 hex digits.")
+        if self.engine == "openvino" and self.device == "cuda":
+            raise BadSetting(
+                "contradiction", "engine openvino does not run on device cuda.", "Use engine torch or auto."
+            )
+        if self.weights.lower() == "keras-v1" and self.model != "resnet50":
+            raise BadSetting(
+                "contradiction", f"weights keras-v1 are a resnet50, not a {self.model}.", "Set model to resnet50."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidateSettings(Settings):
+    """Settings of `validate`: the limits a run must keep to be published."""
+
+    max_failed_fraction: float = setting(
+        "Largest share of listed files that may be quarantined (0 to 1).", 0.1, minimum=0, maximum=1
+    )
+    max_drift: float = setting(
+        "Largest drift of the features against recent partitions (0 to 1); 1 never fails.", 0.5, minimum=0, maximum=1
+    )
+    no_publish: bool = setting("Check and report, but leave the published data as it is.", False)
+
+
+SETTINGS: dict[str, type[Settings]] = {
+    "ingest": IngestSettings,
+    "extract": ExtractSettings,
+    "validate": ValidateSettings,
+}
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def check_location(name: str, location: str) -> str:
+    """`location` without a trailing slash, when it is an absolute path or a URI.
+
+    Raises:
+        BadSetting: it is empty or relative (executors may run in another folder), or climbs with `..`.
+    """
+    if not re.match(r"(/|[a-z][a-z0-9+.-]*://)", location):
+        raise BadSetting(
+            f"bad_{name}",
+            f"{name} {location!r} is neither an absolute path nor a URI.",
+            "Write /folder or s3://bucket/folder.",
+        )
+    if ".." in location.split("/"):
+        raise BadSetting(f"bad_{name}", f"{name} {location!r} climbs with '..'.", "Write the location without '..'.")
+    return location.rstrip("/") or "/"
+
+
+def describe(cls: type[Settings], name: str) -> dict[str, Any]:
+    """Help, choices, bounds, type and default of one setting, for whoever draws a form."""
+    spec = next(spec for spec in dataclasses.fields(cls) if spec.name == name)
+    default = None if spec.default is dataclasses.MISSING else spec.default
+    return {**spec.metadata, "type": typing.get_type_hints(cls)[name], "default": default}
+
+
+def to_args(settings: Settings) -> list[str]:
+    """The command-line arguments that `parse` turns back into `settings`; all strings."""
+    args: list[str] = []
+    for spec in dataclasses.fields(settings):
+        value, flag = getattr(settings, spec.name), "--" + spec.name.replace("_", "-")
+        if isinstance(value, bool):
+            args += [flag] if value else []
+        elif value != "" and value != spec.default:
+            args += [flag, str(value)]
+    return args
+
+
+def parse(cls: type[AnySettings], argv: Sequence[str], prog: str, description: str) -> AnySettings:
+    """Settings from command-line arguments. A relative path means the caller's working folder, as in any command.
+
+    Raises:
+        BadSetting: an argument is missing, unknown, or outside its choices or bounds.
+        SystemExit: `--help` was asked for.
+    """
+    parser = _Parser(
+        prog=prog,
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    types = typing.get_type_hints(cls)
+    for spec in sorted(dataclasses.fields(cls), key=lambda spec: spec.default is not dataclasses.MISSING):
+        flag, kind = "--" + spec.name.replace("_", "-"), types[spec.name]
+        if kind is bool:
+            parser.add_argument(flag, action="store_true", help=spec.metadata["help"])
+            continue
+        required = spec.default is dataclasses.MISSING
+        parser.add_argument(
+            flag,
+            type=kind,
+            required=required,
+            default=argparse.SUPPRESS if required else spec.default,
+            help=spec.metadata["help"],
+            metavar="{" + "|".join(spec.metadata["choices"]) + "}" if spec.metadata["choices"] else None,
+        )
+    values = vars(parser.parse_args(argv))
+    for name in ("store", "source"):
+        if values.get(name) and "://" not in values[name]:
+            values[name] = os.path.abspath(values[name])
+    return cls(**values)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadSetting("bad_argument", message[0].upper() + message[1:] + ".", "See --help.")
+
+
+def _check(spec: dataclasses.Field[Any], value: Any) -> None:
+    limits = spec.metadata
+    name = spec.name.replace("_", "-")
+    if spec.default is dataclasses.MISSING and not value:
+        raise BadSetting(f"bad_{spec.name}", f"{name} is empty.", limits["help"])
+    if limits["choices"] and value not in limits["choices"]:
+        raise BadSetting(
+            f"bad_{spec.name}", f"{value!r} is no {name}.", f"Choose one of: {', '.join(limits['choices'])}."
+        )
+    low, high = limits["minimum"], limits["maximum"]
+    if low is not None and not low <= value <= high:
+        raise BadSetting(
+            f"bad_{spec.name}", f"{name} {value} is out of bounds.", f"Choose a number from {low} to {high}."
+        )
+
+
+# --- manifests --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a finished stage leaves beside the data, as `<stage>.json` in the run's folder.
+
+    `counts` (files or images): listed, accepted, duplicates, quarantined, featured, computed, reused, as far as the
+    stage knows them. `seconds`: by phase. `staged`: the files the stage wrote and did not publish. `outcome`: what
+    else the stage wants to say (validate: verdict, published table versions).
+    """
+
+    stage: str
+    run_id: str
+    partition: str
+    started_at: str
+    finished_at: str
+    counts: dict[str, int]
+    seconds: dict[str, float]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    code_hash: str
+    model: dict[str, Any] | None = None
+    staged: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    quarantined: dict[str, int] = field(default_factory=dict)
+    outcome: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Raises ValueError or TypeError for text that is no manifest of this version."""
+        return cls(**json.loads(text))
+
+
+def error_record(stage: str, error: JobError) -> dict[str, Any]:
+    """The content of `error.json`."""
+    return {
+        "stage": stage,
+        "code": error.code,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": int(error.exit_code),
+        "at": now(),
+    }
+
+
+def error_from_record(record: dict[str, Any]) -> JobError:
+    """The error that `error_record` wrote down."""
+    kinds: dict[int, type[JobError]] = {int(kind.exit_code): kind for kind in JobError.__subclasses__()}
+    kind = kinds.get(record.get("exit_code", 1), JobError)
+    return kind(record.get("code", "unknown"), record.get("message", ""), record.get("hint", ""))
+
+
+def now() -> str:
+    """The present moment in UTC, ISO 8601 with seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
