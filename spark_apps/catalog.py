@@ -1,0 +1,124 @@
+"""Reading the store: partitions, runs, manifests, reports and vectors. Needs pyarrow and deltalake, no pyspark.
+
+Nothing here writes. Every function raises `contract.Unreachable` when the store cannot be read.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+from pyarrow import fs
+
+from spark_apps import contract, storage
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One published (partition, model): what a reader of `features` sees."""
+
+    partition: str
+    model: str
+    rows: int
+    run_id: str
+    size_bytes: int
+
+
+def table(store: str, name: str, version: int | None = None) -> DeltaTable | None:
+    """The Delta table `name` (images, features or quarantine), at a version of its past if asked; None if there is none."""
+    with storage.reaching("store", store):
+        try:
+            options = storage.delta_options(store)
+            return DeltaTable(contract.join(store, name), version=version, storage_options=options)
+        except TableNotFoundError:
+            return None
+
+
+def partitions(store: str, model: str | None = None) -> list[Partition]:
+    """The published partitions, newest key first; read from the table's log alone."""
+    delta = table(store, "features")
+    if delta is None:
+        return []
+    actions = pa.table(delta.get_add_actions(flatten=True)).to_pylist()
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for action in actions:
+        groups[action["partition.partition"], action["partition.model"]].append(action)
+    found = [
+        Partition(
+            partition=partition,
+            model=model_key,
+            rows=sum(file["num_records"] for file in files),
+            run_id=files[0].get("min.run_id") or "",
+            size_bytes=sum(file["size_bytes"] for file in files),
+        )
+        for (partition, model_key), files in groups.items()
+        if model in (None, model_key)
+    ]
+    return sorted(found, key=lambda item: (item.partition, item.model), reverse=True)
+
+
+def vectors(store: str, partition: str, model: str, columns: list[str] | None = None) -> pa.Table:
+    """The published rows of one partition and model; columns as in the table `features`."""
+    return _rows(store, "features", {"partition": partition, "model": model}, columns)
+
+
+def images(store: str, partition: str, columns: list[str] | None = None) -> pa.Table:
+    """The published photos of one partition; columns as in the table `images` (`content` holds the bytes)."""
+    return _rows(store, "images", {"partition": partition}, columns)
+
+
+def quarantine(store: str, partition: str) -> pa.Table:
+    """The files of one partition that were set aside, with code and message."""
+    return _rows(store, "quarantine", {"partition": partition}, None)
+
+
+def runs(store: str, partition: str) -> list[str]:
+    """The folder names of the runs of one partition, as `contract.path_safe` writes run ids."""
+    folder = contract.join(store, "runs", contract.check_partition(partition))
+    with storage.reaching("store", store):
+        filesystem, path = storage.filesystem(folder)
+        found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
+
+
+def manifest(store: str, partition: str, run_id: str, stage: str) -> contract.Manifest | None:
+    """What `stage` of a run left behind; None while it has not finished."""
+    record = document(store, partition, run_id, f"{stage}.json")
+    return None if record is None else contract.Manifest(**record)
+
+
+def error(store: str, partition: str, run_id: str) -> dict[str, Any] | None:
+    """The `error.json` of a run: stage, code, message, hint, exit_code, at; None when it has not failed."""
+    record: dict[str, Any] | None = document(store, partition, run_id, "error.json")
+    return record
+
+
+def report(store: str, partition: str, run_id: str) -> dict[str, Any] | None:
+    """The quality report of a run; None while there is none."""
+    record: dict[str, Any] | None = document(store, partition, run_id, "report.json")
+    return record
+
+
+def document(store: str, partition: str, run_id: str, name: str) -> Any | None:
+    """A JSON file of a run's folder; None when there is none. Raises ValueError when it is half-written."""
+    with storage.reaching("store", store):
+        return storage.read_json(contract.join(contract.run_folder(store, partition, run_id), name))
+
+
+def _rows(store: str, name: str, keys: dict[str, str], columns: list[str] | None) -> pa.Table:
+    delta = table(store, name)
+    if delta is None:
+        raise contract.Unreachable(
+            "store_empty", f"The store {store} has no table {name} yet.", "Run the pipeline first."
+        )
+    with storage.reaching("store", store):
+        dataset = delta.to_pyarrow_dataset(partitions=[(key, "=", value) for key, value in keys.items()])
+        matching = pc.field("partition") == keys["partition"]
+        for key, value in keys.items():
+            matching &= pc.field(key) == value
+        return dataset.to_table(filter=matching, columns=columns)

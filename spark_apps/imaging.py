@@ -1,0 +1,234 @@
+"""From the bytes of a file to upright RGB pixels of the model's size, and every way an image can be bad.
+
+Free of pyspark, Airflow and torch. The result equals torchvision's `Resize` and `CenterCrop` on the upright RGB photo.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from spark_apps.contract import QUARANTINE_CODES
+
+FORMATS = (
+    "AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX",
+    "PNG", "PPM", "PSD", "QOI", "SGI", "TGA", "TIFF", "WEBP",
+)  # fmt: skip
+"""Pillow's raster decoders. Left out on purpose: those that run other programs (EPS) or only parse a header."""
+
+ORIENTATION_TAG = 0x0112
+WIDEST_EXACT_SIDE = 8192
+"""Pixels. A photo whose resized long side is longer is resampled within the crop alone (see `fit`)."""
+
+_IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")
+_OTHER_MAGIC = (b"%!PS", b"\xff\x0a", b"\0\0\0\x0cJXL", b"<svg", b"<?xml", b"%PDF", b"\xd7\xcd\xc6\x9a")
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
+
+
+class BadImage(Exception):
+    """A file that gives no pixels. `code` is one of `contract.QUARANTINE_CODES`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        assert code in QUARANTINE_CODES, code
+        super().__init__(message)
+        self.code, self.message = code, message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message)
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What the header says. Width and height in pixels as stored; orientation is the EXIF tag, 1 to 8, or None."""
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    exif_orientation: int | None
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Sides in pixels: the photo's short side is scaled to `resize`, then a square of `crop` is cut from its centre."""
+
+    resize: int = 256
+    crop: int = 224
+
+
+def inspect(content: bytes, max_pixels: int) -> ImageInfo:
+    """Format, mode and size from the header; no pixel is decoded.
+
+    Raises:
+        BadImage: the content is empty, no image, or larger than `max_pixels`.
+    """
+    with _open(content, max_pixels) as image:
+        return ImageInfo(image.format or "", image.mode, image.width, image.height, _orientation(image))
+
+
+def upright_rgb(content: bytes, max_pixels: int) -> Image.Image:
+    """The photo as a person sees it: turned by its EXIF tag, in RGB, transparency on white, first frame.
+
+    Raises:
+        BadImage: see `contract.QUARANTINE_CODES`.
+    """
+    image = _open(content, max_pixels)
+    orientation = _orientation(image)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+            if image.width * image.height > max_pixels:  # an icon's inner image may be larger than its header says
+                raise BadImage("too_many_pixels", _too_many(image.width, image.height, max_pixels))
+            rgb = _to_rgb(image)
+    except Exception as error:
+        raise _as_bad_image(error) from error
+    if orientation in _TRANSPOSITIONS:
+        rgb = rgb.transpose(_TRANSPOSITIONS[orientation])
+    return rgb
+
+
+def fit(photo: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Resize (bilinear, antialiased) and centre crop, equal to torchvision's `Resize` and `CenterCrop`.
+
+    Source of both formulas: torchvision/transforms/functional.py, `_compute_resized_output_size` and `center_crop`.
+    Only for photos more than about 30 times as long as wide, whose resized form would fill the memory, just the part
+    below the crop is resampled; that may differ from torchvision by 1/255.
+    """
+    size, crop = preprocessing.resize, preprocessing.crop
+    short, long = sorted(photo.size)
+    scaled = int(size * long / short)
+    width, height = (size, scaled) if photo.width <= photo.height else (scaled, size)
+    left, top = round((width - crop) / 2.0), round((height - crop) / 2.0)
+    if scaled > WIDEST_EXACT_SIDE:
+        x, y = photo.width / width, photo.height / height
+        box = (left * x, top * y, (left + crop) * x, (top + crop) * y)
+        return photo.resize((crop, crop), Image.Resampling.BILINEAR, box=box)
+    return photo.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + crop, top + crop))
+
+
+def decode(content: bytes, preprocessing: Preprocessing, max_pixels: int) -> np.ndarray:
+    """Pixels for the model: uint8 [crop, crop, 3], RGB.
+
+    Raises:
+        BadImage: see `contract.QUARANTINE_CODES`.
+    """
+    photo = upright_rgb(content, max_pixels)
+    try:
+        return np.asarray(fit(photo, preprocessing))
+    except Exception as error:
+        raise _as_bad_image(error) from error
+
+
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _open(content: bytes, max_pixels: int) -> Image.Image:
+    if not content:
+        raise BadImage("empty", "The file has no bytes.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise _unidentified(content) from None
+    except Exception as error:
+        raise _as_bad_image(error) from error
+    if image.width * image.height > max_pixels:
+        raise BadImage("too_many_pixels", _too_many(image.width, image.height, max_pixels))
+    if image.width < 1 or image.height < 1:
+        raise BadImage("corrupt", f"The header gives a size of {image.width} x {image.height} pixels.")
+    return image
+
+
+def _too_many(width: int, height: int, max_pixels: int) -> str:
+    return f"{width} x {height} pixels are more than the limit of {max_pixels:,}."
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """The EXIF orientation. Damaged EXIF data does not spoil the picture, so it counts as none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = image.getexif().get(ORIENTATION_TAG)
+    except Exception:
+        return None
+    return value if isinstance(value, int) and 1 <= value <= 8 else None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return _grey(np.asarray(image).astype(np.float32) / 257)
+    if image.mode == "I":
+        return _grey(_scaled(np.asarray(image).astype(np.float64), (65535,)))
+    if image.mode == "F":
+        return _grey(_scaled(np.asarray(image).astype(np.float64), (1, 255)))
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        assert converted is not None  # only inPlace=True returns None
+        return converted
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scaled(values: np.ndarray, ceilings: tuple[float, ...]) -> np.ndarray:
+    """Brightness 0 to 255: by the smallest of the usual `ceilings` that holds all values, else from min to max."""
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    ceiling = next((ceiling for ceiling in ceilings if low >= 0 and high <= ceiling), None)
+    if ceiling is not None:
+        return values * (255 / ceiling)
+    return (values - low) * (255 / ((high - low) or 1))
+
+
+def _grey(brightness: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.rint(brightness).clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _unidentified(content: bytes) -> BadImage:
+    """Tells a damaged image from another kind of image and from no image at all, by the first bytes."""
+    head = content[:64].lstrip()
+    if content.startswith(_IMAGE_MAGIC) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP"):
+        return BadImage("corrupt", "It begins like an image, but its header is damaged.")
+    if head.startswith(_OTHER_MAGIC) or (content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS):
+        return BadImage("unsupported_format", "This image format is not decoded here.")
+    Image.init()
+    for name, (_, accept) in Image.OPEN.items():
+        if name not in FORMATS and accept and accept(content[:16]) is True:
+            return BadImage("unsupported_format", f"{name} images are not decoded here.")
+    return BadImage("not_an_image", "The content is no image.")
+
+
+def _as_bad_image(error: Exception) -> BadImage:
+    """The quarantine code of whatever a decoder raised. Decoders raise almost anything on hostile bytes."""
+    if isinstance(error, BadImage):
+        return error
+    text = " ".join(str(error).split())[:300] or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):
+        return BadImage("too_many_pixels", text)
+    if isinstance(error, MemoryError):
+        return BadImage("out_of_memory", "Decoding needed more memory than there is.")
+    if isinstance(error, NotImplementedError):
+        return BadImage("unsupported_format", text)
+    if isinstance(error, EOFError) or any(word in text.lower() for word in ("truncated", "not enough data", "eof")):
+        return BadImage("truncated", text)
+    if isinstance(error, OSError | ValueError | TypeError | IndexError | KeyError | SyntaxError | struct.error):
+        return BadImage("corrupt", text)
+    return BadImage("decode_error", f"{type(error).__name__}: {text}")

@@ -1,0 +1,256 @@
+"""What every job shares: the entry point, the Spark session, timings, and spreading work units over executors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import sys
+import tempfile
+import time
+import traceback
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from spark_apps import contract, storage
+from spark_apps.contract import AnySettings, ExitCode, JobError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pyarrow as pa
+    from pyspark.sql import SparkSession
+
+Unit = TypeVar("Unit")
+Record = dict[str, Any]
+PACKAGES = ("pyspark", "torch", "torchvision", "openvino", "pillow", "numpy", "pyarrow", "deltalake")
+HERE = Path(__file__).parent
+
+
+# --- entry point ------------------------------------------------------------------------------------------------------
+
+
+def run(
+    stage: str, kind: type[AnySettings], job: Callable[[AnySettings, Timings], contract.Manifest], doc: str | None
+) -> int:
+    """Runs one job from the command line and turns its outcome into an exit code, a manifest or an `error.json`."""
+    settings: AnySettings | None = None
+    try:
+        settings = contract.parse(kind, sys.argv[1:], f"spark_apps.{stage}", (doc or "").split("\n")[0])
+        with storage.reaching("store", settings.store):
+            storage.ensure_folder(settings.folder)
+            for left_over in ("error.json", f"{stage}.json"):
+                storage.delete(contract.join(settings.folder, left_over))
+        timings = Timings()
+        manifest = job(settings, timings)
+        write_manifest(settings, manifest)
+        _say(f"{stage} {settings.partition}: {_sentence(manifest)}")
+        return ExitCode.DONE
+    except JobError as error:
+        return _fail(stage, settings, error)
+    except Exception as error:
+        traceback.print_exc()
+        return _fail(stage, settings, _explain(error))
+
+
+def write_manifest(settings: contract.Settings, manifest: contract.Manifest) -> None:
+    """Puts the stage's manifest into the run's folder. Raises Unreachable."""
+    with storage.reaching("store", settings.store):
+        storage.write_bytes(contract.join(settings.folder, f"{manifest.stage}.json"), manifest.to_json().encode())
+
+
+def read_manifest(settings: contract.Settings, stage: str) -> contract.Manifest:
+    """The manifest of an earlier stage of the same run.
+
+    Raises:
+        BadSetting: that stage has not finished.
+        Unreachable: the store cannot be read.
+    """
+    with storage.reaching("store", settings.store):
+        text = storage.read_json(contract.join(settings.folder, f"{stage}.json"))
+    if text is None:
+        raise contract.BadSetting(
+            "stage_missing",
+            f"The stage {stage} of run {settings.run_id} for partition {settings.partition} has not finished.",
+            f"Run {stage} first, with the same --store, --partition and --run-id.",
+        )
+    return contract.Manifest(**text)
+
+
+def _fail(stage: str, settings: contract.Settings | None, error: JobError) -> int:
+    _say(f"{stage} failed: {error}")
+    if settings is not None:
+        try:
+            storage.write_json(contract.join(settings.folder, "error.json"), contract.error_record(stage, error))
+        except OSError as problem:  # the store itself is what failed; the exit code and the log still tell
+            _say(f"error.json could not be written: {problem}")
+    return error.exit_code
+
+
+def _explain(error: Exception) -> JobError:
+    """Spark wraps an error of a worker into pages of JVM trace; this finds what the worker said."""
+    text = str(error)
+    told = re.findall(r"^(?:\w+\.)*contract\.(\w+): (.*)$", text, re.MULTILINE)
+    kinds = {kind.__name__: kind for kind in JobError.__subclasses__()}
+    for name, message in reversed(told):
+        if name in kinds:
+            return kinds[name]("worker_failed", message)
+    plain = re.findall(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt)): (.+)$", text, re.MULTILINE)
+    message = (
+        ": ".join(plain[-1]) if plain else f"{type(error).__name__}: {text.strip().splitlines()[0] if text else ''}"
+    )
+    return JobError("unexpected", message[:500], "The job's log has the whole trace; a retry may help.")
+
+
+def _sentence(manifest: contract.Manifest) -> str:
+    counts = ", ".join(f"{count:,} {name}" for name, count in manifest.counts.items())
+    return f"{counts} in {manifest.seconds.get('total', 0):.1f} s"
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+class Timings:
+    """Seconds by phase, from the start of the process."""
+
+    def __init__(self) -> None:
+        import psutil  # the driver has it; a worker, which imports this module too, need not
+
+        self.started_at = contract.now()
+        self.seconds: dict[str, float] = {"startup": round(time.time() - psutil.Process().create_time(), 3)}
+        self._begin = time.perf_counter()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Adds the time spent inside to the phase `name`."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0) + time.perf_counter() - begin, 3)
+
+    def manifest(self, stage: str, settings: contract.Settings, **facts: Any) -> contract.Manifest:
+        """The manifest of `stage` with what every manifest says."""
+        total = self.seconds["startup"] + time.perf_counter() - self._begin
+        return contract.Manifest(
+            stage=stage,
+            run_id=settings.run_id,
+            partition=settings.partition,
+            started_at=self.started_at,
+            finished_at=contract.now(),
+            seconds={**self.seconds, "total": round(total, 3)},
+            settings={**vars(settings)},
+            versions=versions(),
+            code_hash=code_archive()[1],
+            **facts,
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that the numbers depend on, without importing them."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+# --- Spark ------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def code_archive() -> tuple[Path, str]:
+    """This package as a zip named by the hash of its sources, for executors that do not know it; and that hash."""
+    sources = sorted(HERE.rglob("*.py"))
+    contents = [(path.relative_to(HERE.parent).as_posix(), path.read_bytes()) for path in sources]
+    digest = hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
+    archive = Path(tempfile.mkdtemp(prefix="spark_apps-"), f"spark_apps-{digest}.zip")
+    with zipfile.ZipFile(archive, "w") as target:
+        for name, content in contents:
+            target.writestr(zipfile.ZipInfo(name), content)  # a fixed date: same sources, same bytes
+    return archive, digest
+
+
+def session(name: str) -> SparkSession:
+    """The Spark session of a job, with this package shipped to the executors.
+
+    Only settings that spark-submit did not set are filled in. A local master gets what a cluster has by itself: a task
+    may fail three times before the job does. It needs no user interface and listens on loopback only.
+    """
+    from pyspark import SparkConf
+    from pyspark.sql import SparkSession
+
+    conf = SparkConf()
+    defaults = {
+        "spark.master": "local[*]",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "WARN",
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.python.worker.reuse": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
+    }
+    for key, value in defaults.items():
+        conf.setIfMissing(key, value)
+    master = conf.get("spark.master") or ""
+    if local := re.fullmatch(r"local(?:\[(\*|\d+)\])?", master):
+        conf.set("spark.master", f"local[{local[1] or 1},4]")
+    if master.startswith("local"):
+        for key, value in {
+            "spark.ui.enabled": "false",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+        }.items():
+            conf.setIfMissing(key, value)
+    spark = SparkSession.builder.config(conf=conf).appName(name).getOrCreate()
+    spark.sparkContext.addPyFile(str(code_archive()[0]))
+    return spark
+
+
+def spread(
+    spark: SparkSession, units: Sequence[Unit], work: Callable[[Iterator[Unit]], Iterator[Record]], tasks: int
+) -> list[Record]:
+    """Runs `work` over all `units` in `tasks` Spark tasks and returns the records it yields.
+
+    Only `units` (references) and records (what was done) cross the JVM, never data. A task gets neighbouring units as
+    one iterator, so that it can fill batches across them. A `JobError` in a task ends the job with that error at once.
+
+    Raises:
+        JobError: what a task raised.
+    """
+    tasks = max(1, min(tasks, len(units)))
+    shares = [units[len(units) * i // tasks : len(units) * (i + 1) // tasks] for i in range(tasks)]
+
+    def run_share(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        for batch in batches:
+            for index in batch.column(0).to_pylist():
+                try:
+                    lines = [json.dumps(record) for record in work(iter(shares[index]))]
+                except contract.Unreachable:
+                    raise  # Spark tries the task again
+                except JobError as error:
+                    lines = [json.dumps({"job_error": contract.error_record("", error)})]
+                yield pa.RecordBatch.from_pydict({"record": pa.array(lines, pa.string())})
+
+    frame = spark.range(0, tasks, 1, tasks).mapInArrow(run_share, "record string")
+    records = [json.loads(row.record) for row in frame.collect()]
+    for record in records:
+        if "job_error" in record:
+            raise contract.error_from_record(record["job_error"])
+    return records
+
+
+def parallelism(spark: SparkSession) -> int:
+    """Tasks that run at the same time."""
+    cpus = int(spark.conf.get("spark.task.cpus", "1") or 1)
+    return max(1, spark.sparkContext.defaultParallelism // cpus)

@@ -1,0 +1,306 @@
+"""Writing the store: table schemas, staged Parquet files, and the commit that replaces a partition at once.
+
+Staged files lie below their table's folder, where no reader sees them until a Delta commit names them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.transaction import AddAction
+
+from spark_apps import contract, storage
+from spark_apps.contract import JobError
+
+ROW_GROUP_BYTES = 16 * 2**20
+FILE_BYTES = 128 * 2**20
+COMMIT_TRIES = 50
+CHECKPOINT_INTERVAL = "20"
+"""Commits between two checkpoints of a table's log; opening a table reads one checkpoint and at most that many commits."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One Delta table of the store. `columns` are in the files; `keys` (the partition columns) are in the log only."""
+
+    name: str
+    columns: pa.Schema
+    keys: tuple[str, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([*self.columns, *((key, pa.string()) for key in self.keys)])
+
+    def uri(self, store: str) -> str:
+        return contract.join(store, self.name)
+
+
+IMAGES = Table(
+    "images",
+    pa.schema(
+        [
+            ("uri", pa.string()),
+            ("image_id", pa.string()),
+            ("content", pa.binary()),
+            ("size_bytes", pa.int64()),
+            ("format", pa.string()),
+            ("mode", pa.string()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("exif_orientation", pa.int32()),
+            ("modified_at", pa.timestamp("us", "UTC")),
+            ("run_id", pa.string()),
+        ]
+    ),
+    ("partition",),
+)
+FEATURES = Table(
+    "features",
+    pa.schema(
+        [
+            ("uri", pa.string()),
+            ("image_id", pa.string()),
+            ("features", pa.list_(pa.float32())),
+            ("model_fingerprint", pa.string()),
+            ("top1_label", pa.string()),
+            ("top1_score", pa.float32()),
+            ("run_id", pa.string()),
+        ]
+    ),
+    ("partition", "model"),
+)
+QUARANTINE = Table(
+    "quarantine",
+    pa.schema(
+        [
+            ("uri", pa.string()),
+            ("image_id", pa.string()),
+            ("stage", pa.string()),
+            ("error_code", pa.string()),
+            ("error_message", pa.string()),
+            ("size_bytes", pa.int64()),
+            ("run_id", pa.string()),
+        ]
+    ),
+    ("partition",),
+)
+TABLES = {table.name: table for table in (IMAGES, FEATURES, QUARANTINE)}
+
+
+# --- staging ----------------------------------------------------------------------------------------------------------
+
+
+def staging_folder(settings: contract.Settings) -> str:
+    """A fresh folder name, relative to a table, for the files of one attempt at one stage of a run.
+
+    Attempts never share it, so an attempt that was given up for dead cannot touch the files of the next.
+    """
+    run = contract.path_safe(settings.run_id)
+    return f"data/{settings.partition}/{run}/{uuid.uuid4().hex[:12]}"
+
+
+class StagedWriter:
+    """Writes rows of one table to Parquet files nobody sees yet. Row groups are about `ROW_GROUP_BYTES` large.
+
+    Use as a context manager: `files` is complete at its end; an exception removes what was written. Each entry is
+    {"path": relative to the table, "size_bytes", "rows", "row_groups": rows of each}.
+    """
+
+    def __init__(self, store: str, table: Table, folder: str, row_group_bytes: int = ROW_GROUP_BYTES) -> None:
+        self.files: list[dict[str, Any]] = []
+        self._table, self._store, self._folder = table, store, folder
+        self._row_group_bytes = row_group_bytes
+        self._rows: list[dict[str, Any]] = []
+        self._pending_bytes = 0
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, row: dict[str, Any], size_bytes: int) -> None:
+        """Takes one row; `size_bytes` is roughly what it occupies."""
+        self._rows.append(row)
+        self._pending_bytes += size_bytes
+        if self._pending_bytes >= self._row_group_bytes:
+            self._flush()
+
+    def __enter__(self) -> StagedWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._flush()
+        if self._writer is not None:
+            self._finish_file()
+        if kind is not None:
+            for file in self.files:
+                storage.delete(contract.join(self._table.uri(self._store), file["path"]))
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        batch = pa.Table.from_pylist(self._rows, schema=self._table.columns)
+        if self._writer is None:
+            self._begin_file()
+        assert self._writer is not None
+        self._writer.write_table(batch, row_group_size=batch.num_rows)
+        self.files[-1]["rows"] += batch.num_rows
+        self.files[-1]["row_groups"].append(batch.num_rows)
+        self._rows, self._pending_bytes = [], 0
+        if self._stream.tell() >= FILE_BYTES:
+            self._finish_file()
+
+    def _begin_file(self) -> None:
+        path = f"{self._folder}/{uuid.uuid4().hex[:16]}.parquet"
+        uri = contract.join(self._table.uri(self._store), path)
+        storage.ensure_folder(uri.rsplit("/", 1)[0])
+        filesystem, location = storage.filesystem(uri)
+        self._stream = filesystem.open_output_stream(location, compression=None)
+        names = self._table.columns.names
+        self._writer = pq.ParquetWriter(
+            self._stream,
+            self._table.columns,
+            compression={name: "none" if name == "content" else "zstd" for name in names},  # photos are compressed
+            use_dictionary=[name for name in names if name not in ("content", "features", "uri", "image_id")],
+            write_statistics=[name for name in names if name not in ("content", "features")],
+        )
+        self.files.append({"path": path, "size_bytes": 0, "rows": 0, "row_groups": []})
+
+    def _finish_file(self) -> None:
+        assert self._writer is not None
+        self._writer.close()
+        self.files[-1]["size_bytes"] = self._stream.tell()
+        self._stream.close()
+        self._writer = None
+
+
+# --- publishing -------------------------------------------------------------------------------------------------------
+
+
+def open_table(store: str, table: Table) -> DeltaTable:
+    """The Delta table, created empty where there is none yet."""
+    uri, options = table.uri(store), storage.delta_options(store)
+    try:
+        return DeltaTable(uri, storage_options=options)
+    except TableNotFoundError:
+        storage.ensure_folder(uri)
+    configuration = {"delta.checkpointInterval": CHECKPOINT_INTERVAL}
+    for attempt in range(COMMIT_TRIES):
+        try:
+            return DeltaTable.create(
+                uri,
+                table.schema,
+                mode="ignore",
+                partition_by=list(table.keys),
+                configuration=configuration,
+                storage_options=options,
+            )
+        except CommitFailedError:  # another run created it at the same moment
+            _pause(attempt)
+    raise _contended(table)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What one run puts in the place of one partition: the staged files of each table.
+
+    `metadata` (run id, counts, fingerprint) goes into the commits' metadata.
+    """
+
+    store: str
+    partition: str
+    model: str
+    run_id: str
+    staged: dict[str, list[dict[str, Any]]]
+    metadata: dict[str, str]
+
+    def commit(self) -> dict[str, int]:
+        """Replaces the partition in images, quarantine and features, in this order; returns the table versions.
+
+        The commit to features is the publication. Of two runs that publish one partition at once the later wins whole:
+        the commit to images draws a ticket (a Delta application transaction, one higher than the last), and a run
+        leaves alone any table where a higher ticket has been already. Committing the same files again is a no-op, so
+        a retry after a kill between two commits completes the publication.
+
+        Raises:
+            JobError: the table is written to by so many others that no commit got through.
+        """
+        ticket, version = self._commit(IMAGES, {"partition": self.partition}, lambda last: last + 1)
+        versions = {"images": version}
+        for table, keys in (
+            (QUARANTINE, {"partition": self.partition}),
+            (FEATURES, {"partition": self.partition, "model": self.model}),
+        ):
+            versions[table.name] = self._commit(table, keys, lambda last: ticket if ticket > last else None)[1]
+        return versions
+
+    def _commit(self, table: Table, keys: dict[str, str], draw: Callable[[int], int | None]) -> tuple[int, int]:
+        """Replaces the rows of `keys`; returns the ticket and the version that holds them."""
+        files = self.staged.get(table.name, [])
+        application = "/".join(keys.values())
+        for attempt in range(COMMIT_TRIES):
+            delta = open_table(self.store, table)
+            last = delta.transaction_version(application) or 0
+            if last and _files(delta, keys) == {file["path"] for file in files} and files:
+                return last, delta.version()
+            ticket = draw(last)
+            if ticket is None:  # a later run has published this partition in the meantime
+                return last, delta.version()
+            try:
+                # delta-rs would retry by itself, but it sees no read to conflict with: two replacements of one
+                # partition would both be kept. So no retries there, and a fresh look at the table here.
+                delta.create_write_transaction(
+                    [_add_action(file, keys, self.run_id) for file in files],
+                    "overwrite",
+                    table.schema,
+                    list(table.keys),
+                    [(key, "=", value) for key, value in keys.items()],
+                    commit_properties=CommitProperties(
+                        custom_metadata={"run_id": self.run_id, **self.metadata},
+                        max_commit_retries=0,
+                        app_transactions=[Transaction(application, ticket)],
+                    ),
+                )
+            except CommitFailedError:
+                if open_table(self.store, table).version() == delta.version():
+                    raise  # nobody was faster: the store itself refused
+                _pause(attempt)
+                continue
+            return ticket, delta.version() + 1  # a commit on top of any other version would have failed
+        raise _contended(table)
+
+
+def _files(delta: DeltaTable, keys: dict[str, str]) -> set[str]:
+    """Paths, relative to the table, of the files that hold the rows of `keys`."""
+    root = delta.table_uri.rstrip("/") + "/"
+    uris: Iterable[str] = delta.file_uris([(key, "=", value) for key, value in keys.items()])
+    return {uri.removeprefix(root) for uri in uris}
+
+
+def _add_action(file: dict[str, Any], keys: dict[str, str], run_id: str) -> AddAction:
+    statistics = {
+        "numRecords": file["rows"],
+        "minValues": {"run_id": run_id},
+        "maxValues": {"run_id": run_id},
+        "nullCount": {"run_id": 0},
+    }
+    return AddAction(file["path"], file["size_bytes"], keys, int(time.time() * 1000), True, json.dumps(statistics))
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0.01, 0.05) * min(2**attempt, 32))
+
+
+def _contended(table: Table) -> JobError:
+    return JobError(
+        "commit_contended",
+        f"The table {table.name} is being written by too many others; {COMMIT_TRIES} tries to commit failed.",
+        "Run again; nothing was published.",
+    )
