@@ -1,0 +1,10 @@
+"""The model room: which backbone, which weights, which engine. Free of pyspark and Airflow; torch is loaded on demand.
+
+On the driver `prepare(ModelSpec(...))` resolves and verifies the weights and writes one artefact; in a worker
+`worker.engine(info, folder, threads)` opens it once and `Engine.run(pixels)` turns pixels into features.
+"""
+
+from spark_apps.model.engines import Engine, Outputs, labels, load, prepare
+from spark_apps.model.spec import ModelArtifact, ModelSpec, Preset
+
+__all__ = ["Engine", "ModelArtifact", "ModelSpec", "Outputs", "Preset", "labels", "load", "prepare"]

@@ -1,0 +1,80 @@
+"""Engine `openvino`: OpenVINO on the CPU. A process that only runs it loads neither torch nor torchvision."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino as ov
+
+from spark_apps.model.engines import Outputs, check_pixels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from spark_apps.model.backbones import Backbone
+    from spark_apps.model.spec import Preset
+
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+
+def export(backbone: Backbone, model: nn.Module, preset: Preset, precision: str, stem: Path) -> tuple[int, int]:
+    """Writes `<stem>.xml` and `<stem>.bin`, in fp32 whatever the precision computed in; returns (dim, classes).
+
+    Goes straight to OpenVINO's PyTorch frontend: `openvino.convert_model` does the same but reports its use over the
+    network unless the user has opted out.
+    """
+    import torch
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    from spark_apps.model.network import Network
+
+    network = Network(backbone, model, preset).eval()
+    example = torch.zeros(1, preset.crop, preset.crop, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # tracing; torch.export works too, slower and noisier
+        decoder = TorchScriptPythonDecoder(network, example_input=(example,))  # kept: the frontend only borrows it
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    converted = frontend.convert(frontend.load(decoder))
+    converted.inputs[0].get_node().set_element_type(ov.Type.u8)
+    converted.reshape({0: [-1, preset.crop, preset.crop, 3]})
+    for port, name in zip([*converted.inputs, *converted.outputs], ("pixels", "features", "logits"), strict=True):
+        port.set_names({name})
+    ov.save_model(converted, stem.with_suffix(".xml"), compress_to_fp16=False)
+    return network.dim, network.classes
+
+
+def open_engine(info: dict[str, Any], folder: Path, threads: int, device: str) -> OpenVinoEngine:
+    """The compiled model. `device` is "cpu": nothing else reaches this engine."""
+    core = ov.Core()
+    compiled = core.compile_model(
+        core.read_model(folder / f"{info['fingerprint']}.xml"),
+        "CPU",
+        {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # pinning puts the workers of one host all on the same cores
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[info["precision"]],  # the default is bf16 wherever it is fast
+            "ENABLE_MMAP": True,
+        },
+    )
+    return OpenVinoEngine(compiled, info["preprocessing"]["crop"])
+
+
+class OpenVinoEngine:
+    """See `engines.Engine`."""
+
+    def __init__(self, compiled: ov.CompiledModel, crop: int) -> None:
+        self._request, self._crop = compiled.create_infer_request(), crop
+        self._widths = {name: compiled.output(name).partial_shape[1].get_length() for name in ("features", "logits")}
+
+    def run(self, pixels: NDArray[np.uint8]) -> Outputs:
+        pixels = check_pixels(pixels, self._crop)
+        if not len(pixels):  # the CPU plugin refuses empty inputs
+            return Outputs(*(np.empty((0, width), np.float32) for width in self._widths.values()))
+        results = self._request.infer([pixels], share_inputs=True)
+        return Outputs(results["features"], results["logits"])

@@ -1,0 +1,58 @@
+"""Engine `torch`: PyTorch on CPU or CUDA, with folded weights that all workers of a host map from one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from spark_apps.model import backbones
+from spark_apps.model.engines import Outputs, check_pixels
+from spark_apps.model.network import Network
+from spark_apps.model.spec import Preset
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def export(
+    backbone: backbones.Backbone, model: torch.nn.Module, preset: Preset, precision: str, stem: Path
+) -> tuple[int, int]:
+    """Writes `<stem>.pt`, the folded weights in the memory order they are used in; returns (dim, classes)."""
+    network = Network(backbone, model, preset, _DTYPES[precision])
+    state = network.to(memory_format=torch.channels_last).state_dict()  # type: ignore[call-overload]
+    torch.save(dict(state), stem.with_suffix(".pt"))
+    return network.dim, network.classes
+
+
+def open_engine(info: dict[str, Any], folder: Path, threads: int, device: str) -> TorchEngine:
+    """The model on `device`; on a CPU its weights stay in the file, mapped, and are shared by all processes."""
+    path = folder / f"{info['fingerprint']}.pt"
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    backbone, preset = backbones.get(info["backbone"]), Preset.from_json(info["preprocessing"])
+    model = backbones.build(backbone, info["classes"], info["variant"])
+    network = Network(backbone, model, preset, _DTYPES[info["precision"]])
+    network.load_state_dict(state, assign=True)
+    if device.startswith("cuda"):
+        torch.backends.cudnn.allow_tf32 = False  # on by default, and keeps 10 bits of fp32's 23
+    return TorchEngine(network.eval().requires_grad_(False).to(device), preset.crop, threads, device)
+
+
+class TorchEngine:
+    """See `engines.Engine`."""
+
+    def __init__(self, network: Network, crop: int, threads: int, device: str) -> None:
+        self._network, self._crop, self._threads, self._device = network, crop, threads, device
+
+    def run(self, pixels: NDArray[np.uint8]) -> Outputs:
+        pixels = check_pixels(pixels, self._crop)
+        torch.set_num_threads(self._threads)
+        if not pixels.flags.writeable:  # Arrow's buffers are not, and torch knows no read-only tensors
+            pixels = pixels.copy()
+        with torch.inference_mode():
+            features, logits = self._network(torch.from_numpy(pixels).to(self._device))
+        return Outputs(features.cpu().numpy(), logits.cpu().numpy())

