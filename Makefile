@@ -1,0 +1,47 @@
+# Everything a checkout can do. Each target sets itself up first: .venv is made once, then checking it takes a moment.
+# ARGS is handed to the command of a target: make test ARGS="tests/unit -k contract"
+
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Make .venv with the pinned packages (every other target does this first)
+	@deploy/bootstrap.sh
+
+.PHONY: demo
+demo: setup ## Three days of photos through real Airflow and Spark, ending with a table and a contact sheet
+	@$(PYTHON) -m demo $(ARGS)
+
+.PHONY: up
+up: setup ## Open the Airflow UI on the demo's results
+	@$(PYTHON) -m demo.ui up
+
+.PHONY: down
+down: setup ## Stop the UI
+	@$(PYTHON) -m demo.ui down
+
+.PHONY: test
+test: setup ## Run the tests
+	$(PYTHON) -m pytest $(ARGS)
+
+.PHONY: lint
+lint: setup ## Check style, format and types
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+.PHONY: requirements
+requirements: setup ## Resolve requirements.in into requirements.txt (ARGS=--upgrade for the newest versions)
+	@deploy/resolve.sh $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what runs and tests leave behind, but not .venv
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m demo.ui down; fi
+	rm -rf var .mypy_cache .ruff_cache .pytest_cache spark-warehouse metastore_db derby.log
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
