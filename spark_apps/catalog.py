@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from typing import Any
 
 import pyarrow as pa
@@ -30,7 +32,7 @@ class Partition:
 
 
 def table(store: str, name: str, version: int | None = None) -> DeltaTable | None:
-    """The Delta table `name` (images, features or quarantine), at a version of its past if asked; None if there is none."""
+    """The Delta table images, features or quarantine, at a version of its past if asked; None if there is none."""
     with storage.reaching("store", store):
         try:
             options = storage.delta_options(store)
@@ -60,6 +62,27 @@ def partitions(store: str, model: str | None = None) -> list[Partition]:
         if model in (None, model_key)
     ]
     return sorted(found, key=lambda item: (item.partition, item.model), reverse=True)
+
+
+def earlier(store: str, partition: str, model: str, count: int) -> list[str]:
+    """The keys of the `count` published partitions of `model` that come before `partition`, nearest first."""
+    return [item.partition for item in partitions(store, model) if item.partition < partition][:count]
+
+
+def fingerprints(store: str, model: str, partition: str, count: int) -> dict[str, str]:
+    """partition → model_fingerprint of the `count` published partitions of `model` on either side of `partition`."""
+    delta = table(store, "features")
+    if delta is None:
+        return {}
+    keys = sorted(item.partition for item in partitions(store, model) if item.partition != partition)
+    before, after = [key for key in keys if key < partition], [key for key in keys if key > partition]
+    found = {}
+    with storage.reaching("store", store):
+        for key in before[max(0, len(before) - count) :] + after[:count]:
+            dataset = delta.to_pyarrow_dataset(partitions=[("partition", "=", key), ("model", "=", model)])
+            rows = dataset.head(1, columns=["model_fingerprint"], filter=_matches({"partition": key, "model": model}))
+            found[key] = rows["model_fingerprint"][0].as_py()
+    return found
 
 
 def vectors(store: str, partition: str, model: str, columns: list[str] | None = None) -> pa.Table:
@@ -118,7 +141,8 @@ def _rows(store: str, name: str, keys: dict[str, str], columns: list[str] | None
         )
     with storage.reaching("store", store):
         dataset = delta.to_pyarrow_dataset(partitions=[(key, "=", value) for key, value in keys.items()])
-        matching = pc.field("partition") == keys["partition"]
-        for key, value in keys.items():
-            matching &= pc.field(key) == value
-        return dataset.to_table(filter=matching, columns=columns)
+        return dataset.to_table(filter=_matches(keys), columns=columns)
+
+
+def _matches(keys: dict[str, str]) -> pc.Expression:
+    return reduce(and_, (pc.field(key) == value for key, value in keys.items()))

@@ -236,6 +236,9 @@ class ExtractSettings(Settings):
         "Where the model runs; auto takes a GPU when there is one.", "auto", choices=("auto", "cpu", "cuda")
     )
     batch_size: int = setting("Photos per model call.", 16, minimum=1, maximum=1024)
+    lookback: int = setting(
+        "How many earlier partitions to look through for vectors to reuse.", 7, minimum=0, maximum=366
+    )
     recompute: bool = setting("Compute every photo again, even where its vector is already known.", False)
 
     def __post_init__(self) -> None:
@@ -263,6 +266,15 @@ class ValidateSettings(Settings):
     )
     max_drift: float = setting(
         "Largest drift of the features against recent partitions (0 to 1); 1 never fails.", 0.5, minimum=0, maximum=1
+    )
+    history: int = setting(
+        "How many earlier partitions the drift and the row count are held against.", 7, minimum=0, maximum=366
+    )
+    recheck: int = setting(
+        "How many photos, drawn at random, are computed again with plain torchvision; 0 for none.",
+        8,
+        minimum=0,
+        maximum=1000,
     )
     no_publish: bool = setting("Check and report, but leave the published data as it is.", False)
 

@@ -53,7 +53,7 @@ def read_files(files: Iterable[tuple[str, int]], max_bytes: int) -> Iterator[byt
             if is_local(window[0][0]):
                 yield from (_read(uri, size, max_bytes) for uri, size in window)
             else:
-                yield from pool.map(lambda file: _read(*file, max_bytes), window)
+                yield from pool.map(lambda file: _read(file[0], file[1], max_bytes), window)
 
 
 def _read(uri: str, size: int, max_bytes: int) -> bytes | BadImage:

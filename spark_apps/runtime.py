@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import re
 import sys
@@ -204,6 +205,7 @@ def session(name: str) -> SparkSession:
     if local := re.fullmatch(r"local(?:\[(\*|\d+)\])?", master):
         conf.set("spark.master", f"local[{local[1] or 1},4]")
     if master.startswith("local"):
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         for key, value in {
             "spark.ui.enabled": "false",
             "spark.driver.host": "127.0.0.1",

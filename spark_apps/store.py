@@ -21,12 +21,13 @@ from deltalake.transaction import AddAction
 
 from spark_apps import contract, storage
 from spark_apps.contract import JobError
+from spark_apps.imaging import BadImage
 
 ROW_GROUP_BYTES = 16 * 2**20
 FILE_BYTES = 128 * 2**20
 COMMIT_TRIES = 50
 CHECKPOINT_INTERVAL = "20"
-"""Commits between two checkpoints of a table's log; opening a table reads one checkpoint and at most that many commits."""
+"""Commits between two checkpoints of a table's log: opening it reads one checkpoint and at most so many commits."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,17 @@ class StagedWriter:
         self._writer = None
 
 
+def quarantine_row(common: dict[str, Any], stage: str, bad: BadImage, size_bytes: int) -> dict[str, Any]:
+    """A row of the table quarantine; `common` holds uri, image_id and run_id."""
+    return {
+        **common,
+        "stage": stage,
+        "error_code": bad.code,
+        "error_message": bad.message,
+        "size_bytes": size_bytes,
+    }
+
+
 # --- publishing -------------------------------------------------------------------------------------------------------
 
 
@@ -243,12 +255,12 @@ class Publication:
 
     def _commit(self, table: Table, keys: dict[str, str], draw: Callable[[int], int | None]) -> tuple[int, int]:
         """Replaces the rows of `keys`; returns the ticket and the version that holds them."""
-        files = self.staged.get(table.name, [])
+        staged = self.staged.get(table.name, [])
         application = "/".join(keys.values())
         for attempt in range(COMMIT_TRIES):
             delta = open_table(self.store, table)
             last = delta.transaction_version(application) or 0
-            if last and _files(delta, keys) == {file["path"] for file in files} and files:
+            if staged and files(delta, keys) == {file["path"] for file in staged}:
                 return last, delta.version()
             ticket = draw(last)
             if ticket is None:  # a later run has published this partition in the meantime
@@ -257,7 +269,7 @@ class Publication:
                 # delta-rs would retry by itself, but it sees no read to conflict with: two replacements of one
                 # partition would both be kept. So no retries there, and a fresh look at the table here.
                 delta.create_write_transaction(
-                    [_add_action(file, keys, self.run_id) for file in files],
+                    [_add_action(file, keys, self.run_id) for file in staged],
                     "overwrite",
                     table.schema,
                     list(table.keys),
@@ -277,7 +289,7 @@ class Publication:
         raise _contended(table)
 
 
-def _files(delta: DeltaTable, keys: dict[str, str]) -> set[str]:
+def files(delta: DeltaTable, keys: dict[str, str]) -> set[str]:
     """Paths, relative to the table, of the files that hold the rows of `keys`."""
     root = delta.table_uri.rstrip("/") + "/"
     uris: Iterable[str] = delta.file_uris([(key, "=", value) for key, value in keys.items()])

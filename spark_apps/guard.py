@@ -1,0 +1,167 @@
+"""Decoding that cannot take its process down: a watch on the optimistic way, a child process on the careful one.
+
+A decoder that hangs or grows cannot be stopped from within Python. So a worker decodes in its own process under a watch
+that ends the process when one image takes too long. Spark then tries the task again, and on that second attempt every
+image is decoded in a child process with a limit on time and memory: the culprit is found and set aside.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import pickle
+import select
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from spark_apps import imaging
+from spark_apps.imaging import BadImage, Preprocessing
+
+SECONDS_PER_IMAGE = 30
+"""The largest photo that --max-pixels admits decodes in under 10 s on a slow core."""
+CHILD_MEMORY_BYTES = 4 * 2**30
+"""Address space of the child: 178 million pixels as RGBA with the copies that conversion makes, and Python itself."""
+
+Decode = Callable[[bytes], np.ndarray]
+"""Bytes of a file to uint8 [crop, crop, 3]; raises BadImage."""
+
+
+def watched(preprocessing: Preprocessing, max_pixels: int, seconds: float = SECONDS_PER_IMAGE) -> Decode:
+    """Decodes in this process, and ends this process when one image takes longer than `seconds`."""
+
+    def decode(content: bytes) -> np.ndarray:
+        # Its C thread needs no interpreter lock, so it fires even while a decoder holds that lock.
+        faulthandler.dump_traceback_later(seconds, exit=True)
+        try:
+            return imaging.decode(content, preprocessing, max_pixels)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    return decode
+
+
+class Guard:
+    """Decodes in a child process with a time and a memory limit; a dead child is replaced at the next image.
+
+    Use as a context manager, or call `close`.
+    """
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        max_pixels: int,
+        seconds: float = SECONDS_PER_IMAGE,
+        memory_bytes: int = CHILD_MEMORY_BYTES,
+    ) -> None:
+        self._arguments = (preprocessing, max_pixels, memory_bytes)
+        self._seconds = seconds
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def decode(self, content: bytes) -> np.ndarray:
+        """uint8 [crop, crop, 3]. Raises BadImage: `timeout`, `out_of_memory`, `decoder_crash` tell the child's fate."""
+        child = self._child or self._start()
+        assert child.stdin and child.stdout
+        try:
+            _send(child.stdin, content)
+            answer = _receive(child.stdout, time.monotonic() + self._seconds)
+        except TimeoutError:
+            self.close()
+            raise BadImage("timeout", f"Decoding took longer than {self._seconds:g} s.") from None
+        except (BrokenPipeError, EOFError):
+            status = child.wait()
+            self.close()
+            if status == -9:
+                raise BadImage(
+                    "out_of_memory", "The system ended the decoder, most likely for lack of memory."
+                ) from None
+            raise BadImage("decoder_crash", f"The decoder died with status {status}.") from None
+        if isinstance(answer, BadImage):
+            raise answer
+        pixels: np.ndarray = answer
+        return pixels
+
+    def close(self) -> None:
+        """Ends the child."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.communicate()
+
+    def __enter__(self) -> Guard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        code = f"import sys; sys.path[:] = {sys.path!r}; from spark_apps import guard; guard.serve()"
+        command = [sys.executable, "-c", code]
+        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
+        assert self._child.stdin and self._child.stdout
+        _send(self._child.stdin, pickle.dumps(self._arguments))
+        _receive(self._child.stdout, time.monotonic() + 60)  # ready: importing is not the first image's time
+        return self._child
+
+
+def serve() -> None:
+    """The child: decodes what comes in on standard input until it ends."""
+    import resource
+
+    source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a decoder that prints must not disturb the answers
+    preprocessing, max_pixels, memory_bytes = pickle.loads(_read(source))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _send(target, pickle.dumps(None))
+    while True:
+        try:
+            content = _read(source)
+        except EOFError:
+            return
+        answer: Any
+        try:
+            answer = imaging.decode(content, preprocessing, max_pixels)
+        except BadImage as bad:
+            answer = bad
+        except MemoryError:
+            answer = BadImage("out_of_memory", "Decoding needed more memory than the limit.")
+        _send(target, pickle.dumps(answer))
+
+
+_LENGTH = struct.Struct("<Q")
+
+
+def _send(stream: BinaryIO | Any, content: bytes) -> None:
+    stream.write(_LENGTH.pack(len(content)))
+    stream.write(content)
+    stream.flush()
+
+
+def _read(stream: BinaryIO) -> bytes:
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    return stream.read(_LENGTH.unpack(head)[0])
+
+
+def _receive(stream: Any, deadline: float) -> Any:
+    """The child's next answer. Only our own child writes here, so unpickling is safe."""
+    received = bytearray()
+    wanted = _LENGTH.size
+    while len(received) < wanted:
+        ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            raise TimeoutError
+        piece = os.read(stream.fileno(), wanted - len(received))
+        if not piece:
+            raise EOFError
+        received += piece
+        if wanted == _LENGTH.size == len(received):
+            wanted += _LENGTH.unpack(received)[0]
+    return pickle.loads(received[_LENGTH.size :])

@@ -1,0 +1,263 @@
+"""Validate: reconciles every file, checks the features, writes the report, and publishes, or says why not.
+
+Publishing is one Delta commit per table that replaces the partition; a failed check leaves what is published alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from spark_apps import catalog, contract, drift, imaging, quality, runtime, storage, store
+from spark_apps.contract import Manifest, QualityFailed, ValidateSettings
+
+REPORT_VERSION = 1
+HISTOGRAM_BINS = 32
+
+
+def validate(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
+    """Checks the staged data of a run and publishes it.
+
+    Raises:
+        QualityFailed: an error-level check failed; the report says which and why, and nothing was published.
+        BadSetting: an earlier stage has not finished.
+        Unreachable: the store cannot be used.
+    """
+    ingested = runtime.read_manifest(settings, "ingest")
+    extracted = runtime.read_manifest(settings, "extract")
+    assert extracted.model is not None
+    with storage.reaching("store", settings.store):
+        with timings.phase("read"):
+            staged = {
+                "images": ingested.staged["images"],
+                "quarantine": ingested.staged["quarantine"] + extracted.staged["quarantine"],
+                "features": extracted.staged["features"],
+            }
+            measured = quality.measure(settings.store, staged["features"], extracted.model["dim"])
+            quarantine = _read(settings.store, store.QUARANTINE, staged["quarantine"], ["uri", "error_code"])
+            listed = [uri for part in ingested.outcome["listing"] for uri in _uris(part)]
+        with timings.phase("history"):
+            history = _history(settings, extracted.model["key"])
+            sketches = _sketches(settings, history, extracted.model["fingerprint"])
+            fingerprints = catalog.fingerprints(
+                settings.store, extracted.model["key"], settings.partition, settings.history
+            )
+        with timings.phase("recheck"):
+            cosines = recompute(settings, extracted.model, staged, ingested.settings["max_pixels"])
+    today = drift.sketch(measured.slices) if len(measured.slices) else None
+    evidence = quality.Evidence(
+        settings=settings,
+        listed=listed,
+        quarantined=quarantine["uri"].to_pylist(),
+        quarantine_codes=dict(Counter(quarantine["error_code"].to_pylist())),
+        measured=measured,
+        model=extracted.model,
+        history=history,
+        neighbour_fingerprints=fingerprints,
+        cosines=cosines,
+        drift=drift.drift(today, list(sketches.values())) if today and sketches else None,
+    )
+    with timings.phase("check"):
+        checks = quality.checks(evidence)
+    counts = {
+        **extracted.counts,
+        "listed": len(listed),
+        "quarantined": len(evidence.quarantined),
+        "featured": len(measured.uris),
+    }
+    report = {
+        "report_version": REPORT_VERSION,
+        "run_id": settings.run_id,
+        "partition": settings.partition,
+        "verdict": "passed",
+        "table_versions": {},
+        "counts": counts,
+        "quarantined": evidence.quarantine_codes,
+        "checks": [check.to_json() for check in checks],
+        "model": {name: value for name, value in extracted.model.items() if name != "categories"},
+        "norms": _norms(measured.norms),
+        "drift": {
+            "value": evidence.drift,
+            "limit": settings.max_drift,
+            "sketch": today,
+            "by_partition": {key: drift.drift(today, [sketch]) for key, sketch in sketches.items()} if today else {},
+        },
+        "recomputed": [{"uri": uri, "cosine": cosine} for uri, cosine in cosines],
+        "rows_before": {partition.partition: partition.rows for partition in history},
+        "seconds": {"ingest": ingested.seconds, "extract": extracted.seconds},
+        "bytes": ingested.outcome["bytes"],
+    }
+    failed = [check for check in checks if not check.passed and check.severity == quality.ERROR]
+    if failed:
+        _write_report(settings, timings, report, "rejected")
+        raise QualityFailed(
+            "quality_failed", _say(failed), "Nothing was published. See report.json in the run's folder."
+        )
+    versions: dict[str, int] = {}
+    if not settings.no_publish:
+        _write_report(settings, timings, report, "passed")
+        with timings.phase("publish"), storage.reaching("store", settings.store):
+            versions = store.Publication(
+                store=settings.store,
+                partition=settings.partition,
+                model=extracted.model["key"],
+                run_id=settings.run_id,
+                staged=staged,
+                metadata={
+                    "partition": settings.partition,
+                    "model": extracted.model["key"],
+                    "model_fingerprint": extracted.model["fingerprint"],
+                    **{name: str(count) for name, count in counts.items()},
+                },
+            ).commit()
+    report["table_versions"] = versions
+    verdict = "checked" if settings.no_publish else "published"
+    location = _write_report(settings, timings, report, verdict)
+    return timings.manifest(
+        "validate",
+        settings,
+        counts=counts,
+        quarantined=evidence.quarantine_codes,
+        model=extracted.model,
+        outcome={
+            "verdict": verdict,
+            "table_versions": versions,
+            "report": location,
+            "warnings": [check.name for check in checks if not check.passed],
+        },
+    )
+
+
+def recompute(
+    settings: ValidateSettings, info: dict[str, Any], staged: dict[str, list[dict[str, Any]]], max_pixels: int
+) -> list[tuple[str, float]]:
+    """(uri, cosine) of a random sample of photos, computed again by plain torchvision in fp32.
+
+    The sample is drawn by a hash of run and image, so a retry draws the same. Reads only the row groups it needs.
+    """
+    if not settings.recheck:
+        return []
+    stored = _read(settings.store, store.FEATURES, staged["features"], ["uri", "image_id"])
+    by_lot = sorted(
+        zip(stored["image_id"].to_pylist(), stored["uri"].to_pylist(), strict=True),
+        key=lambda row: hashlib.sha256(f"{settings.run_id} {row[0]}".encode()).digest(),
+    )
+    chosen = {uri: image_id for image_id, uri in by_lot[: settings.recheck]}
+    contents = _read(settings.store, store.IMAGES, staged["images"], ["uri", "content"], chosen)
+    vectors = _read(settings.store, store.FEATURES, staged["features"], ["uri", "features"], chosen)
+    if not chosen:
+        return []
+    from spark_apps.model.reference import reference
+
+    features_of = reference(info)
+    by_uri = dict(zip(vectors["uri"].to_pylist(), vectors["features"].to_pylist(), strict=True))
+    return [
+        (uri, _cosine(features_of(imaging.upright_rgb(content, max_pixels)), np.array(by_uri[uri], np.float64)))
+        for uri, content in zip(contents["uri"].to_pylist(), contents["content"].to_pylist(), strict=True)
+    ]
+
+
+def _cosine(one: Any, other: Any) -> float:
+    """0 where a vector is zero or not finite, so that it can never pass for a match."""
+    one, scale = np.asarray(one, np.float64), np.linalg.norm(one) * np.linalg.norm(other)
+    return float(one @ other / scale) if len(one) == len(other) and np.isfinite(scale) and scale > 0 else 0.0
+
+
+def _read(
+    store_uri: str,
+    table: store.Table,
+    files: list[dict[str, Any]],
+    columns: list[str],
+    uris: dict[str, str] | None = None,
+) -> pa.Table:
+    """Columns of staged files; with `uris` only those rows, and only the row groups that hold one are read in full."""
+    filesystem, root = storage.filesystem(table.uri(store_uri))
+    schema = pa.schema([table.columns.field(name) for name in columns])
+    wanted = pa.array(list(uris or ()), pa.string())
+    parts = []
+    for file in files:
+        parquet = pq.ParquetFile(f"{root}/{file['path']}", filesystem=filesystem)
+        for group in range(parquet.num_row_groups):
+            if uris is None:
+                parts.append(parquet.read_row_group(group, columns=columns))
+                continue
+            matching = pc.is_in(parquet.read_row_group(group, columns=["uri"])["uri"], wanted)
+            if pc.any(matching).as_py():
+                parts.append(parquet.read_row_group(group, columns=columns).filter(matching))
+    return pa.concat_tables([part.select(columns) for part in parts]) if parts else schema.empty_table()
+
+
+def _uris(listing: str) -> list[str]:
+    filesystem, path = storage.filesystem(listing)
+    uris: list[str] = pq.read_table(path, filesystem=filesystem, columns=["uri"])["uri"].to_pylist()
+    return uris
+
+
+def _history(settings: ValidateSettings, model: str) -> list[catalog.Partition]:
+    published = catalog.partitions(settings.store, model)
+    return [item for item in published if item.partition < settings.partition][: settings.history]
+
+
+def _sketches(
+    settings: ValidateSettings, history: list[catalog.Partition], fingerprint: str
+) -> dict[str, drift.Sketch]:
+    """The sketches of the history by partition, from the reports of the runs that published it."""
+    found = {}
+    for item in history:
+        report = catalog.report(settings.store, item.partition, item.run_id)
+        if report and report["model"]["fingerprint"] == fingerprint and report["drift"]["sketch"]:
+            found[item.partition] = report["drift"]["sketch"]
+    return found
+
+
+def _norms(norms: Any) -> dict[str, Any]:
+    """Euclidean norms of the vectors: quantiles and a histogram."""
+    if not len(norms):
+        return {"quantiles": {}, "histogram": {"edges": [], "counts": []}}
+    counts, edges = np.histogram(norms, HISTOGRAM_BINS)
+    at = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
+    return {
+        "quantiles": {str(p): float(value) for p, value in zip(at, np.quantile(norms, at), strict=True)},
+        "histogram": {"edges": [float(edge) for edge in edges], "counts": [int(count) for count in counts]},
+    }
+
+
+def _write_report(settings: ValidateSettings, timings: runtime.Timings, report: dict[str, Any], verdict: str) -> str:
+    report["verdict"], report["at"] = verdict, contract.now()
+    report["seconds"]["validate"] = timings.seconds
+    location = contract.join(settings.folder, "report.json")
+    with storage.reaching("store", settings.store):
+        storage.write_json(location, report)
+    return location
+
+
+def _say(failed: list[quality.Check]) -> str:
+    """Which checks failed, by how much, and the first offenders of each."""
+    lines = []
+    for check in failed:
+        value = "" if check.value is None else f" {check.value:.4g} (limit {check.limit:g})"
+        names = "".join(f"\n  {uri}" for uri in check.offenders)
+        lines.append(f"Check {check.name} failed:{value}. {check.message}{names}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    return runtime.run("validate", ValidateSettings, validate, __doc__)
+
+
+if __name__ == "__main__":
+    from spark_apps.validate import main as entry
+
+    sys.exit(entry())
