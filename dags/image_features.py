@@ -1,0 +1,46 @@
+"""The daily pipeline: photos in, checked and published feature vectors out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import DAG, CronDataIntervalTimetable
+from image_features import assets, form, settings
+from image_features.operators import ExtractOperator, IngestOperator, ValidateOperator
+
+with DAG(
+    dag_id="image_features",
+    description="One feature vector for each photo of the day.",
+    schedule=CronDataIntervalTimetable(settings.schedule(), timezone="UTC"),
+    start_date=datetime(2000, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args={
+        "retries": 2,
+        "retry_delay": timedelta(minutes=1),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=15),
+    },
+    params=form.params(),
+    tags=["images", "spark"],
+    doc_md="""
+### Daily image features
+**ingest** lists the photos of a partition, checks each file and packs it. **extract** computes one vector for each
+photo with a pretrained ResNet. **validate** accounts for every file, checks the result and publishes it in one commit;
+when a check fails, what was published before stays.
+
+* **Scheduled**: every day after midnight UTC, for the day before. **Trigger**: the form's partition, else the last
+  day that was complete at the logical date. Without either the run is refused.
+* **Backfill**: `airflow backfill create --dag-id image_features --from-date 2026-11-01 --to-date 2026-11-07`
+  (add `--reprocess-behavior completed` for days that have already run).
+* **Again**: clearing a run, or running a day twice, replaces that day as a whole; known photos are not computed again.
+* Scheduled and triggered runs take turns. A backfill runs beside them on days of its own; should two runs meet on one
+  partition, the later publishes last and whole.
+* A wrong setting or a failed check fails at once with its reason; an unreachable source or store is tried again.
+""",
+) as dag:
+    ingest = IngestOperator(task_id="ingest")
+    extract = ExtractOperator(task_id="extract")
+    validate = ValidateOperator(task_id="validate", outlets=[assets.image_features()])
+
+    ingest >> extract >> validate

@@ -1,0 +1,88 @@
+"""The two Airflow connections a run may use: Spark, checked before anything starts, and object storage."""
+
+from __future__ import annotations
+
+import re
+
+from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from spark_apps.contract import BadSetting
+
+MASTER = r"local(\[[^\]]+\])?|yarn|(spark|k8s)://.+"
+HOW_TO = (
+    "Create it under Admin → Connections (type Spark, host local[*] or spark://host:7077), or set "
+    'AIRFLOW_CONN_{name} to {{"conn_type": "spark", "host": "local[*]"}}.'
+)
+
+
+def check_exists(conn_id: str) -> None:
+    """Raises BadSetting when the Spark connection is missing or cannot be parsed.
+
+    SparkSubmitHook would take either for `yarn` and fail much later for another reason.
+    """
+    try:
+        BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise BadSetting(
+            "no_connection",
+            f"The Spark connection {conn_id!r} does not exist, or it cannot be parsed.",
+            HOW_TO.format(name=conn_id.upper()),
+        ) from None
+
+
+def check_master(conn_id: str, hook: SparkSubmitHook) -> str:
+    """The Spark master that the connection leads to.
+
+    Raises:
+        BadSetting: it is none that Spark knows, or a deploy mode that takes no Python application.
+    """
+    master = str(hook._connection["master"])
+    if not re.fullmatch(MASTER, master):
+        raise BadSetting(
+            "bad_connection",
+            f"The Spark connection {conn_id!r} leads to {master!r}, which is no Spark master.",
+            "Its host must be local[*], spark://host:7077, yarn or k8s://https://host:443.",
+        )
+    if master.startswith("spark://") and hook._connection["deploy_mode"] == "cluster":
+        # https://spark.apache.org/docs/latest/submitting-applications.html: no cluster mode for Python applications
+        raise BadSetting(
+            "bad_connection",
+            f"The Spark connection {conn_id!r} asks for deploy mode cluster.",
+            "A standalone Spark runs Python applications in client mode only: set its deploy-mode to client.",
+        )
+    return master
+
+
+def storage_environment(conn_id: str) -> dict[str, str]:
+    """The standard AWS_* variables from an Airflow connection of type aws; {} for an empty `conn_id`.
+
+    Raises:
+        BadSetting: there is no such connection, or it has no key.
+    """
+    if not conn_id:
+        return {}
+    try:
+        connection = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise BadSetting(
+            "no_connection",
+            f"The storage connection {conn_id!r} does not exist, or it cannot be parsed.",
+            "Create it under Admin → Connections (type aws), or clear storage_conn_id to use the environment.",
+        ) from None
+    extra = connection.extra_dejson
+    found = {
+        "AWS_ACCESS_KEY_ID": connection.login,
+        "AWS_SECRET_ACCESS_KEY": connection.password,
+        "AWS_SESSION_TOKEN": extra.get("aws_session_token"),
+        "AWS_REGION": extra.get("region_name"),
+        "AWS_ENDPOINT_URL": extra.get("endpoint_url"),
+    }
+    if not (connection.login and connection.password):
+        raise BadSetting(
+            "bad_connection",
+            f"The storage connection {conn_id!r} has no access key.",
+            "Put the access key id into its login and the secret access key into its password.",
+        )
+    return {name: str(value) for name, value in found.items() if value}

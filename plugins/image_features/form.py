@@ -1,0 +1,116 @@
+"""The trigger form, drawn from the settings in `spark_apps.contract`, and the way back from its values to them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from airflow.sdk import Param
+
+from image_features import settings
+from image_features.partition import resolve
+from spark_apps import contract
+
+TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
+
+FIELDS: dict[str, list[tuple[str, str, str]]] = {
+    "Photos": [
+        ("ingest", "partition", "Partition"),
+        ("ingest", "source", "Source"),
+        ("ingest", "pattern", "File names"),
+        ("ingest", "on_empty", "When there are no photos"),
+    ],
+    "Model": [
+        ("extract", "model", "Backbone"),
+        ("extract", "weights", "Weights"),
+        ("extract", "weights_sha256", "Checksum of the weights"),
+        ("extract", "precision", "Precision"),
+        ("extract", "engine", "Engine"),
+        ("extract", "device", "Device"),
+        ("extract", "batch_size", "Batch size"),
+        ("extract", "recompute", "Compute again"),
+    ],
+    "Limits": [
+        ("validate", "max_failed_fraction", "Failed photos"),
+        ("validate", "max_drift", "Drift"),
+        ("ingest", "max_pixels", "Pixels of a photo"),
+        ("ingest", "max_bytes", "Bytes of a photo"),
+    ],
+}
+"""Section → (stage, setting, title), in the order in which the form shows them."""
+
+DESCRIPTIONS = {
+    "partition": "The day or batch to work on, for example 2026-11-22. Empty: the day of the run's data interval.",
+    "weights_sha256": "Expected sha256 of the weights file, 64 hex digits. Empty: not checked.",
+}
+"""Where an empty field means something that the command line does not have."""
+
+EXAMPLES = {"weights": ["DEFAULT", "IMAGENET1K_V1", "IMAGENET1K_V2", "keras-v1", "random:0"]}
+"""Proposals for settings that also take free text."""
+
+
+def params() -> dict[str, Param]:
+    """The Dag's params: one for each of `FIELDS`, with the default that [image_features] gives it.
+
+    Raises:
+        BadSetting: a configured default is of the wrong type.
+    """
+    return {
+        name: _param(section, *field) for section, fields in FIELDS.items() for field in fields for name in [field[1]]
+    }
+
+
+def _param(section: str, stage: str, name: str, title: str) -> Param:
+    about = contract.describe(contract.SETTINGS[stage], name)
+    kind = about["type"]
+    schema: dict[str, Any] = {"section": section, "title": title, "type": TYPES[kind]}
+    if about["choices"]:
+        schema["enum"] = list(about["choices"])
+    if about["minimum"] is not None:
+        schema |= {"minimum": about["minimum"], "maximum": about["maximum"]}
+    if name in EXAMPLES:
+        schema["examples"] = EXAMPLES[name]
+    default = None if name == "partition" else settings.default(name, kind, about["default"])
+    if not default and kind is str:
+        default = None
+        schema["type"] = ["null", "string"]
+    if name == "partition":
+        schema["pattern"] = f"^{contract.PARTITION_PATTERN}$"
+    return Param(default, description=DESCRIPTIONS.get(name, about["help"]), **schema)
+
+
+def check_keys(given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse run settings that the form does not have; Airflow's API lets them pass.
+
+    Raises:
+        BadSetting: it names each unknown key, the closest known one, and all known ones.
+    """
+    known = sorted(known)
+    unknown = sorted(set(given) - set(known))
+    if not unknown:
+        return
+    guesses = {key: difflib.get_close_matches(key, known, n=1) for key in unknown}
+    named = [f"{key!r} (did you mean {guess[0]!r}?)" if guess else repr(key) for key, guess in guesses.items()]
+    raise contract.BadSetting(
+        "unknown_setting", f"Unknown setting {', '.join(named)}.", f"The settings are: {', '.join(known)}."
+    )
+
+
+def job_settings(
+    stage: str, values: Mapping[str, Any], *, run_id: str, interval_start: datetime | None
+) -> contract.Settings:
+    """The settings of one stage's job, from the values of the form.
+
+    Raises:
+        BadSetting: a value is missing, out of bounds or contradicts another.
+    """
+    kind = contract.SETTINGS[stage]
+    names = {field.name for field in dataclasses.fields(kind)}
+    chosen = {name: value for name, value in values.items() if name in names and value is not None}
+    if "source" in names:
+        chosen.setdefault("source", settings.source())
+    chosen["partition"] = resolve(values.get("partition"), interval_start)
+    return kind(**{**chosen, "store": settings.store(), "run_id": run_id})

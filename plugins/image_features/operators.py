@@ -1,0 +1,168 @@
+"""The three tasks of the pipeline: each submits one job of `spark_apps` and tells Airflow what became of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from image_features import ROOT, assets, connections, errors, form, processes, settings
+from spark_apps import contract
+from spark_apps.contract import JobError
+
+if TYPE_CHECKING:
+    from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
+    from airflow.sdk import Context
+
+LOG4J = Path(__file__).with_name("log4j2.properties")
+
+
+class StageOperator(SparkSubmitOperator):
+    """Runs one stage of the pipeline as a Spark job and returns the counts of its manifest.
+
+    Everything that can be refused is refused before a JVM starts, without a retry. A failed job fails the task with
+    the words of its `error.json`: at once for a wrong setting or bad data, as skipped when there was nothing to do,
+    with a retry for everything else. Takes what SparkSubmitOperator takes; `conf` adds to, and wins over, ours.
+
+    :param conn_id: the Spark connection; by default the setting `conn_id`, else `spark_default`.
+    """
+
+    stage: ClassVar[str]
+
+    def __init__(self, *, conn_id: str | None = None, conf: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(
+            application=str(ROOT / "spark_apps" / f"{self.stage}.py"),
+            conn_id=conn_id or settings.conn_id(),
+            conf=conf or {},
+            name=f"image_features.{self.stage}",
+            durable=False,  # the default takes a cleared, once successful task for done and runs nothing
+            **kwargs,
+        )
+
+    def execute(self, context: Context) -> dict[str, int]:  # type: ignore[override]  # the base returns nothing
+        """Submit the job, wait for it, and return what it counted.
+
+        Raises:
+            AirflowFailException: a setting or connection is wrong, or the data failed a check.
+            AirflowSkipException: there was nothing to do.
+            AirflowException: anything that a retry may cure.
+        """
+        try:
+            job, hook, environment = self._prepare(context)
+        except JobError as error:
+            raise AirflowFailException(str(error)) from None
+        old_error = _recorded_error(job)
+        try:
+            hook.submit(self.application, env=environment)
+        except FileNotFoundError as error:
+            raise AirflowFailException(f"{error.filename} is not on PATH. Install pyspark beside Airflow.") from None
+        except AirflowException:
+            record = _recorded_error(job)
+            fresh = None if record == old_error else record
+            exit_code = hook._submit_sp.returncode if hook._submit_sp else 1
+            raise errors.exception(self.stage, exit_code, fresh, hook._submit_log_tail) from None
+        manifest = _manifest(job, self.stage)
+        self.on_published(context, manifest)
+        return manifest.counts
+
+    def check(self, context: Context) -> None:
+        """Refuse, before anything starts, what only this stage can see. Raises BadSetting."""
+
+    def on_published(self, context: Context, manifest: contract.Manifest) -> None:
+        """Tell the world about a finished stage."""
+
+    def job_settings(self, context: Context, stage: str) -> contract.Settings:
+        """The settings of a stage's job in this run. Raises BadSetting."""
+        interval_start = context.get("data_interval_start")
+        return form.job_settings(stage, context["params"], run_id=context["run_id"], interval_start=interval_start)
+
+    def on_kill(self) -> None:
+        """End the whole job, not only its JVM."""
+        if self._hook is not None and self._hook._submit_sp is not None:
+            processes.end_tree(self._hook._submit_sp)
+            super().on_kill()
+
+    def _prepare(self, context: Context) -> tuple[contract.Settings, SparkSubmitHook, dict[str, str]]:
+        self.check(context)
+        job = self.job_settings(context, self.stage)
+        connections.check_exists(self._conn_id)
+        self.application_args = contract.to_args(job)
+        hook = self._hook = self._get_hook()
+        master = connections.check_master(self._conn_id, hook)
+        if hook._connection["deploy_mode"] != "cluster":
+            quiet = {"spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile='{LOG4J.as_uri()}'"}
+            hook._conf = {**quiet, **hook._conf}
+        # For reading the store here and for the job: the environment is never shown, arguments and conf are.
+        os.environ.update(connections.storage_environment(settings.storage_conn_id()))
+        task = f"{self.dag_id}/{context['run_id']}/{self.task_id}"
+        if ended := processes.end_leftovers(task):
+            self.log.warning("Ended %d processes that an earlier attempt had left running.", ended)
+        return job, hook, _environment(master, task)
+
+
+class IngestOperator(StageOperator):
+    """Lists, checks and stages the photos of the partition; first, it refuses whatever is wrong with the run."""
+
+    stage = "ingest"
+
+    def check(self, context: Context) -> None:
+        """Refuse unknown settings, and values that only a later stage would stumble over."""
+        form.check_keys(context["dag_run"].conf or {}, known=self.dag.params)
+        for stage in contract.STAGES:
+            self.job_settings(context, stage)
+
+
+class ExtractOperator(StageOperator):
+    """Computes the features of the staged photos."""
+
+    stage = "extract"
+
+
+class ValidateOperator(StageOperator):
+    """Checks the run and publishes it; the event of each outlet then says what was published."""
+
+    stage = "validate"
+
+    def on_published(self, context: Context, manifest: contract.Manifest) -> None:
+        """Describe the published partition on the asset event."""
+        for outlet in self.outlets:
+            event = context["outlet_events"][outlet]
+            event.extra.update(assets.event(manifest))
+            event.add_partitions(manifest.partition)
+
+
+def _environment(master: str, task: str) -> dict[str, str]:
+    """The job's environment: this process's, without Airflow's own variables, which hold its secrets."""
+    env = {name: value for name, value in os.environ.items() if not name.lstrip("_").startswith("AIRFLOW")}
+    beside_python = str(Path(sys.executable).parent)
+    env["PATH"] = os.pathsep.join([env.get("PATH", os.defpath), beside_python])
+    env[processes.MARK] = task
+    env["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    if master.startswith("local"):
+        env["PYSPARK_PYTHON"] = sys.executable
+    return env
+
+
+def _recorded_error(job: contract.Settings) -> dict[str, Any] | None:
+    from spark_apps import catalog  # not at the top: pyarrow and deltalake would slow down every parse of the Dag
+
+    try:
+        return catalog.error(job.store, job.partition, job.run_id)
+    except (JobError, ValueError):  # an unreachable store is for the job to report
+        return None
+
+
+def _manifest(job: contract.Settings, stage: str) -> contract.Manifest:
+    from spark_apps import catalog
+
+    try:
+        manifest = catalog.manifest(job.store, job.partition, job.run_id, stage)
+    except JobError as error:
+        raise AirflowException(str(error)) from None
+    if manifest is None:
+        raise AirflowException(f"{stage} ended well but left no manifest in {job.folder}.")
+    return manifest

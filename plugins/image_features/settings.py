@@ -1,0 +1,58 @@
+"""The one place that reads Airflow's configuration: section [image_features], or AIRFLOW__IMAGE_FEATURES__<NAME>."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.common.compat.sdk import conf
+
+from spark_apps import contract
+
+SECTION = "image_features"
+
+
+def store() -> str:
+    """Folder or URI of the tables; empty when it is not configured."""
+    return _text("store")
+
+
+def source() -> str:
+    """Folder or URI of the photos, with {partition} in it; empty when it is not configured."""
+    return _text("source")
+
+
+def conn_id() -> str:
+    """The Airflow connection to Spark."""
+    return _text("conn_id", "spark_default")
+
+
+def storage_conn_id() -> str:
+    """The Airflow connection of type aws to take storage credentials from; empty: the environment has them."""
+    return _text("storage_conn_id")
+
+
+def schedule() -> str:
+    """When the daily run starts, as a cron expression in UTC."""
+    return _text("schedule", "0 0 * * *")
+
+
+def default(name: str, kind: type, fallback: Any) -> Any:
+    """What the trigger form proposes for the setting `name`: configured text turned into `kind`, else `fallback`.
+
+    Raises:
+        BadSetting: the configured text is no `kind`.
+    """
+    text = _text(name)
+    if not text:
+        return fallback
+    try:
+        return conf.getboolean(SECTION, name) if kind is bool else kind(text)
+    except ValueError:
+        hint = f"Correct it in airflow.cfg or in AIRFLOW__{SECTION.upper()}__{name.upper()}."
+        raise contract.BadSetting(
+            f"bad_{name}", f"[{SECTION}] {name} = {text!r} is no {kind.__name__}.", hint
+        ) from None
+
+
+def _text(name: str, fallback: str = "") -> str:
+    return conf.get(SECTION, name, fallback=fallback).strip() or fallback
