@@ -86,18 +86,19 @@ def measure(store_uri: str, files: Sequence[dict[str, Any]], dim: int) -> Measur
             image_ids += ids
             fingerprints.update(rows["model_fingerprint"].to_pylist())
             lengths = np.asarray(column.value_lengths().fill_null(0))
-            wrong = np.atleast_1d(lengths != dim)
+            wrong: NDArray[np.bool_] = np.asarray(lengths != dim, np.bool_)
             vectors = np.zeros((len(ids), dim), np.float32)
             vectors[~wrong] = np.asarray(column.filter(~wrong).flatten(), np.float32).reshape(-1, dim)
             finite = np.isfinite(vectors).all(axis=1)
             safe = np.where(finite[:, None], vectors, 0)
             digests += [hashlib.blake2b(vector.tobytes(), digest_size=16).digest() for vector in vectors]
             arrays["norms"].append(np.linalg.norm(safe, axis=1))
-            arrays["wrong"].append(wrong)
+            arrays["wrong"].append(np.asarray(wrong))
             arrays["finite"].append(finite)
-            arrays["constant"].append(safe.max(axis=1, initial=-np.inf) == safe.min(axis=1, initial=np.inf))
-            first = [image_id not in seen and not seen.add(image_id) for image_id in ids]  # type: ignore[func-returns-value]
-            arrays["slices"].append(drift.slices(safe[np.array(first, bool) & ~wrong & finite]))
+            arrays["constant"].append(np.ptp(safe, axis=1) == 0)
+            first = np.array([image_id not in seen for image_id in ids], bool)
+            seen.update(ids)
+            arrays["slices"].append(drift.slices(safe[first & ~wrong & finite]))
     joined = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in arrays.items()}
     return Measured(
         uris,

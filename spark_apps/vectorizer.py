@@ -1,0 +1,185 @@
+"""The public Python API: photos to feature vectors, one at a time or as a column of a Spark DataFrame.
+
+vectorizer = ImageVectorizer(weights="keras-v1")
+vectorizer.extract_features(open("cat.jpg", "rb").read())      # a list of 2048 floats
+vectorizer.process_images(spark.read.format("binaryFile").load("/photos"))   # adds the column features
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spark_apps import imaging
+from spark_apps.imaging import BadImage, Preprocessing
+from spark_apps.model import Engine, ModelSpec, prepare, worker
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import Column, DataFrame
+
+WEIGHTS_VARIABLE = "IMAGE_FEATURES_WEIGHTS"
+"""Environment variable with the weights that `ImageVectorizer` uses when none are named."""
+
+
+class ImageVectorizer:
+    """Turns photos into feature vectors with a pretrained backbone.
+
+    It holds no SparkSession, so it can be used inside a UDF; it pickles as a description, never as weights. The model
+    is opened once per process, whatever the number of copies. On a cluster, the model's files follow the object to the
+    executors by themselves.
+
+    Args:
+        model: a name of `contract.BACKBONES`; resnet50 gives 2048 floats.
+        weights: see `contract.WEIGHTS_HELP`; by default $IMAGE_FEATURES_WEIGHTS, else DEFAULT.
+        batch_size: photos per model call where there is a whole column of them.
+        max_pixels: larger photos are refused before they are decoded.
+        weights_sha256, engine, precision, device: as in `contract.ExtractSettings`.
+
+    Raises:
+        BadSetting, Unreachable: the model cannot be had as asked for.
+    """
+
+    def __init__(
+        self,
+        model: str = "resnet50",
+        weights: str | None = None,
+        *,
+        weights_sha256: str = "",
+        engine: str = "auto",
+        precision: str = "fp32",
+        device: str = "auto",
+        batch_size: int = 16,
+        max_pixels: int = 100_000_000,
+    ) -> None:
+        weights = weights or os.environ.get(WEIGHTS_VARIABLE) or "DEFAULT"
+        artifact = prepare(ModelSpec(model, weights, weights_sha256, engine, precision, device))
+        self.info: dict[str, Any] = artifact.info
+        self.batch_size, self.max_pixels = batch_size, max_pixels
+        self._files = tuple(str(file) for file in artifact.files)
+
+    def extract_features(self, image_binary: bytes) -> list[float]:
+        """The features of one photo, as many floats as the model has dimensions (2048 for resnet50).
+
+        Raises:
+            BadImage: the bytes are no image that can be decoded; `code` says why.
+        """
+        pixels = imaging.decode(bytes(image_binary), self._preprocessing, self.max_pixels)
+        features: list[float] = self._engine().run(pixels[None]).features[0].tolist()
+        return features
+
+    def process_images(
+        self, image_df: DataFrame, column: str = "content", error_column: str | None = None
+    ) -> DataFrame:
+        """`image_df` with `features` (array<float>) for the photos in the binary column `column`.
+
+        A photo that cannot be decoded has null features and does not stop the others; with `error_column` that column
+        tells why (`code: message`).
+        """
+        result = self.udf()(image_df[column])
+        frame = image_df.withColumn("features", result["features"])
+        return frame.withColumn(error_column, result["error"]) if error_column else frame
+
+    def udf(self) -> Any:
+        """A Spark UDF from a binary column to struct<features: array<float>, error: string>."""
+        from pyspark.sql.pandas.functions import arrow_udf
+
+        _follow(self._files)
+
+        def extract(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
+            for batch in batches:
+                yield self._extract_column(batch)
+
+        # Spark reads the kind of UDF off the annotations, which must be types here, not strings.
+        import pyarrow
+
+        extract.__annotations__ = {"batches": Iterator[pyarrow.Array], "return": Iterator[pyarrow.Array]}
+        make: Any = arrow_udf  # its stubs miss that annotations can name the kind of UDF
+        return make(extract, "features array<float>, error string")
+
+    def _extract_column(self, contents: pa.Array) -> pa.Array:
+        """Slices of `batch_size`, since Spark may hand over far larger batches than it was told to."""
+        import pyarrow as pa
+
+        engine = self._engine()
+        features: list[np.ndarray | None] = [None] * len(contents)
+        errors: list[str | None] = [None] * len(contents)
+        pixels: list[np.ndarray] = []
+        rows: list[int] = []
+
+        def flush() -> None:
+            if rows:
+                for row, vector in zip(rows, engine.run(np.stack(pixels)).features, strict=True):
+                    features[row] = vector
+            pixels.clear()
+            rows.clear()
+
+        for row, content in enumerate(contents):
+            try:
+                pixels.append(imaging.decode(content.as_py() or b"", self._preprocessing, self.max_pixels))
+                rows.append(row)
+            except BadImage as bad:
+                errors[row] = f"{bad.code}: {bad.message}"
+            if len(rows) == self.batch_size:
+                flush()
+        flush()
+        columns = [pa.array(features, pa.list_(pa.float32())), pa.array(errors, pa.string())]
+        return pa.StructArray.from_arrays(columns, names=["features", "error"])
+
+    @property
+    def _preprocessing(self) -> Preprocessing:
+        return Preprocessing(self.info["preprocessing"]["resize"], self.info["preprocessing"]["crop"])
+
+    def _engine(self) -> Engine:
+        threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)  # Spark sets it to spark.task.cpus
+        return worker.engine(self.info, _found(self._files), threads)
+
+    def __getstate__(self) -> dict[str, Any]:
+        _follow(self._files)
+        return self.__dict__
+
+
+@lru_cache(maxsize=4)
+def default_vectorizer() -> ImageVectorizer:
+    """The vectorizer of `extract_features` and `extract_features_udf`: resnet50 with the default weights."""
+    return ImageVectorizer()
+
+
+def extract_features(image_binary: bytes) -> list[float]:
+    """2048 floats for one photo; see `ImageVectorizer.extract_features`."""
+    return default_vectorizer().extract_features(image_binary)
+
+
+def extract_features_udf(column: Column | str) -> Column:
+    """The column array<float> of features for a binary column of photos; null for a photo that cannot be decoded.
+
+    `df.withColumn("features", extract_features_udf(df["content"]))`
+    """
+    features: Column = default_vectorizer().udf()(column)["features"]
+    return features
+
+
+def _follow(files: tuple[str, ...]) -> None:
+    """Ships the model's files to the executors of the active Spark session, if there is one on this process."""
+    from pyspark import SparkContext
+
+    context = SparkContext._active_spark_context
+    if context is not None:
+        for file in files:
+            context.addFile(file)
+
+
+def _found(files: tuple[str, ...]) -> Path:
+    """The folder that holds the model's files: that of Spark in an executor, else the cache they were made in."""
+    from pyspark import SparkFiles
+
+    if SparkFiles._is_running_on_worker:
+        shipped = Path(SparkFiles.getRootDirectory())
+        if (shipped / Path(files[0]).name).exists():
+            return shipped
+    return Path(files[0]).parent
