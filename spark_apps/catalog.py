@@ -79,7 +79,7 @@ def fingerprints(store: str, model: str, partition: str, count: int) -> dict[str
     found = {}
     with storage.reaching("store", store):
         for key in before[max(0, len(before) - count) :] + after[:count]:
-            dataset = delta.to_pyarrow_dataset(partitions=[("partition", "=", key), ("model", "=", model)])
+            dataset = delta.to_pyarrow_dataset(file_pruning_predicate=[("partition", "=", key), ("model", "=", model)])
             rows = dataset.head(1, columns=["model_fingerprint"], filter=_matches({"partition": key, "model": model}))
             found[key] = rows["model_fingerprint"][0].as_py()
     return found
@@ -140,7 +140,7 @@ def _rows(store: str, name: str, keys: dict[str, str], columns: list[str] | None
             "store_empty", f"The store {store} has no table {name} yet.", "Run the pipeline first."
         )
     with storage.reaching("store", store):
-        dataset = delta.to_pyarrow_dataset(partitions=[(key, "=", value) for key, value in keys.items()])
+        dataset = delta.to_pyarrow_dataset(file_pruning_predicate=[(key, "=", value) for key, value in keys.items()])
         return dataset.to_table(filter=_matches(keys), columns=columns)
 
 

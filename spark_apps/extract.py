@@ -28,6 +28,8 @@ from spark_apps.model import worker
 
 UNITS_PER_TASK = 8
 """Row groups that a task works through on a large day, so that batches stay full and start-up is paid rarely."""
+COPIED_BY_DRIVER = 5_000
+"""Known vectors that the driver copies by itself: that takes about a second, a Spark session takes longer to start."""
 TASKS_PER_WORKER = 4
 """Tasks that a worker gets at least, as far as there are row groups, so that all finish at about the same time."""
 
@@ -55,22 +57,26 @@ def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
         artifact = model.prepare(model.ModelSpec.of(settings))
     with timings.phase("plan"):
         todo = plan.plan(settings, ingested.staged["images"], artifact.key, artifact.fingerprint)
-    with timings.phase("session"):
-        spark = runtime.session("image-features extract")
-        for file in artifact.files:
-            spark.sparkContext.addFile(str(file))
-        keep_artifact(settings.store, artifact)
-    accepted = ingested.counts["accepted"]
-    workers = runtime.parallelism(spark)
-    with progress.watching(settings, "extract", todo.to_compute + todo.reused) as notes:
+    keep_artifact(settings.store, artifact)
+    with progress.watching(settings, "extract", todo.to_compute) as notes:
         shared = TaskPlan(
             settings, artifact.info, store.staging_folder(settings), notes, ingested.settings["max_pixels"]
         )
-        with timings.phase("compute"):
-            tasks = max(TASKS_PER_WORKER * workers, len(todo.compute) // UNITS_PER_TASK)
-            records = runtime.spread(spark, todo.compute, partial(compute_units, shared=shared), tasks)
-        with timings.phase("copy"):
-            records += runtime.spread(spark, todo.copy, partial(copy_units, shared=shared), 2 * workers)
+        compute, copy = partial(compute_units, shared=shared), partial(copy_units, shared=shared)
+        if not todo.compute and todo.reused <= COPIED_BY_DRIVER:
+            with timings.phase("copy"):
+                records = list(copy(iter(todo.copy)))
+        else:
+            with timings.phase("session"):
+                spark = runtime.session("image-features extract")
+                for file in artifact.files:
+                    runtime.ship(spark.sparkContext, file)
+            workers = runtime.parallelism(spark)
+            with timings.phase("compute"):
+                tasks = max(TASKS_PER_WORKER * workers, len(todo.compute) // UNITS_PER_TASK)
+                records = runtime.spread(spark, todo.compute, compute, tasks)
+            with timings.phase("copy"):
+                records += runtime.spread(spark, todo.copy, copy, 2 * workers)
     codes: Counter[str] = Counter()
     for record in records:
         codes.update(record["codes"])
@@ -80,7 +86,7 @@ def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
         settings,
         counts={
             "listed": ingested.counts["listed"],
-            "accepted": accepted,
+            "accepted": ingested.counts["accepted"],
             "duplicates": todo.duplicates,
             "quarantined": codes.total(),
             "featured": sum(file["rows"] for file in staged["features"]),

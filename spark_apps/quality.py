@@ -87,7 +87,7 @@ def measure(store_uri: str, files: Sequence[dict[str, Any]], dim: int) -> Measur
             fingerprints.update(rows["model_fingerprint"].to_pylist())
             lengths = np.asarray(column.value_lengths().fill_null(0))
             wrong: NDArray[np.bool_] = np.asarray(lengths != dim, np.bool_)
-            vectors = np.zeros((len(ids), dim), np.float32)
+            vectors: Any = np.zeros((len(ids), dim), np.float32)
             vectors[~wrong] = np.asarray(column.filter(~wrong).flatten(), np.float32).reshape(-1, dim)
             finite = np.isfinite(vectors).all(axis=1)
             safe = np.where(finite[:, None], vectors, 0)
@@ -96,8 +96,7 @@ def measure(store_uri: str, files: Sequence[dict[str, Any]], dim: int) -> Measur
             arrays["wrong"].append(np.asarray(wrong))
             arrays["finite"].append(finite)
             arrays["constant"].append(np.ptp(safe, axis=1) == 0)
-            first = np.array([image_id not in seen for image_id in ids], bool)
-            seen.update(ids)
+            first = np.array([_is_new(image_id, seen) for image_id in ids], bool)
             arrays["slices"].append(drift.slices(safe[first & ~wrong & finite]))
     joined = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in arrays.items()}
     return Measured(
@@ -111,6 +110,12 @@ def measure(store_uri: str, files: Sequence[dict[str, Any]], dim: int) -> Measur
         fingerprints,
         joined["slices"].astype(np.float32),
     )
+
+
+def _is_new(image_id: str, seen: set[str]) -> bool:
+    new = image_id not in seen
+    seen.add(image_id)
+    return new
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import pyarrow as pa
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
 Unit = TypeVar("Unit")
@@ -213,8 +214,27 @@ def session(name: str) -> SparkSession:
         }.items():
             conf.setIfMissing(key, value)
     spark = SparkSession.builder.config(conf=conf).appName(name).getOrCreate()
-    spark.sparkContext.addPyFile(str(code_archive()[0]))
+    archive = code_archive()[0]
+    if _is_new(spark.sparkContext, archive):
+        spark.sparkContext.addPyFile(str(archive))
     return spark
+
+
+def ship(context: SparkContext, file: Path) -> None:
+    """Makes a file of the driver available to the tasks of `context`, as `SparkFiles.get(file.name)`."""
+    if _is_new(context, file):
+        context.addFile(str(file))
+
+
+_shipped: set[tuple[str, Path]] = set()
+
+
+def _is_new(context: SparkContext, file: Path) -> bool:
+    """Spark warns of a file that is shipped twice."""
+    key = (context.applicationId, file)
+    new = key not in _shipped
+    _shipped.add(key)
+    return new
 
 
 def spread(
@@ -228,6 +248,8 @@ def spread(
     Raises:
         JobError: what a task raised.
     """
+    if not units:
+        return []
     tasks = max(1, min(tasks, len(units)))
     shares = [units[len(units) * i // tasks : len(units) * (i + 1) // tasks] for i in range(tasks)]
 

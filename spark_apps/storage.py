@@ -77,7 +77,10 @@ def reaching(what: str, uri: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise Unreachable(f"{what}_missing", f"The {what} {uri} does not exist.", "Check its spelling.") from error
+        message = f"Something is missing in the {what} {uri}: {error}."
+        raise Unreachable(
+            f"{what}_missing", message, "Check that it exists and that its name is spelled right."
+        ) from error
     except PermissionError as error:
         hint = "Check the permissions and credentials of the user who runs the job."
         raise Unreachable(f"{what}_denied", f"Access to the {what} {uri} is denied: {error}.", hint) from error

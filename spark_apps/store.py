@@ -9,11 +9,12 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
@@ -291,9 +292,10 @@ class Publication:
 
 def files(delta: DeltaTable, keys: dict[str, str]) -> set[str]:
     """Paths, relative to the table, of the files that hold the rows of `keys`."""
-    root = delta.table_uri.rstrip("/") + "/"
-    uris: Iterable[str] = delta.file_uris([(key, "=", value) for key, value in keys.items()])
-    return {uri.removeprefix(root) for uri in uris}
+    actions = pa.table(delta.get_add_actions(flatten=True))
+    for key, value in keys.items():
+        actions = actions.filter(pc.equal(actions[f"partition.{key}"], value))
+    return set(actions["path"].to_pylist())
 
 
 def _add_action(file: dict[str, Any], keys: dict[str, str], run_id: str) -> AddAction:

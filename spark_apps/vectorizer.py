@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spark_apps import imaging
+from spark_apps import imaging, runtime
 from spark_apps.imaging import BadImage, Preprocessing
 from spark_apps.model import Engine, ModelSpec, prepare, worker
 
@@ -171,7 +171,7 @@ def _follow(files: tuple[str, ...]) -> None:
     context = SparkContext._active_spark_context
     if context is not None:
         for file in files:
-            context.addFile(file)
+            runtime.ship(context, Path(file))
 
 
 def _found(files: tuple[str, ...]) -> Path:

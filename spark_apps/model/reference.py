@@ -33,13 +33,19 @@ def reference(model: ModelSpec | dict[str, Any]) -> Callable[[Image.Image], NDAr
     network = weights.model()
     network.set_submodule(weights.backbone.head, torch.nn.Identity())
     preset = weights.preset
-    transforms = torchvision().transforms._presets.ImageClassification(
-        crop_size=preset.crop, resize_size=preset.resize, mean=preset.mean, std=preset.std
+    transforms = torchvision().transforms
+    prepared = transforms.Compose(
+        [
+            transforms.Resize(preset.resize),
+            transforms.CenterCrop(preset.crop),
+            transforms.ToTensor(),
+            transforms.Normalize(preset.mean, preset.std),
+        ]
     )
 
     def features(image: Image.Image) -> NDArray[np.float32]:
         with torch.inference_mode():
-            found: NDArray[np.float32] = network(transforms(image)[None])[0].numpy()
+            found: NDArray[np.float32] = network(prepared(image)[None])[0].numpy()
         return found
 
     return features

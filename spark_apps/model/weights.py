@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 TIMEOUT_S = 10
 """For each connection attempt and each read, so that a machine without a network learns it soon."""
 ALTERNATIVES = (
-    "Where the hub cannot be reached, use keras-v1 (a pretrained ResNet-50 from the npm registry), a path or URI of a "
-    "state dict, or random:0 for tests."
+    "Try again later, or use keras-v1 (a pretrained ResNet-50 from the npm registry), a path or URI of a state dict, "
+    "or random:0 for tests."
 )
 
 
@@ -169,8 +169,8 @@ def _stored(uri: str) -> tuple[Path, str]:
         filesystem, path = storage.filesystem(uri)
         info = filesystem.get_file_info(path)
         if info.type != fs.FileType.File:
-            what = "does not exist" if info.type == fs.FileType.NotFound else "is no file"
-            raise BadSetting("weights_missing", f"The weights {uri} {what}.", "Check the spelling, or " + WEIGHTS_HELP)
+            what = "do not exist" if info.type == fs.FileType.NotFound else "are no file"
+            raise BadSetting("weights_missing", f"The weights {uri} {what}.", "Check the spelling.")
         if isinstance(filesystem, fs.LocalFileSystem):
             return Path(path), cache.sha256(Path(path))
 
@@ -179,6 +179,10 @@ def _stored(uri: str) -> tuple[Path, str]:
                 shutil.copyfileobj(source, file, 1 << 20)
 
         return _keep(write)
+    except pa.ArrowInvalid as error:
+        raise BadSetting(
+            "bad_weights", f"{uri!r} is no location of weights: {error}.", f"Use {WEIGHTS_HELP}"
+        ) from error
     except (OSError, pa.ArrowException) as error:
         raise Unreachable(
             "weights_unreachable",
