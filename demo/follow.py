@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from typing import TextIO
+from typing import Any, TextIO
 
 from demo.airflow_client import FINISHED, AirflowClient, Run
-from spark_apps import contract
+from spark_apps import catalog, contract
 
 MARKS = {
     "success": "✓",
@@ -21,7 +21,9 @@ MARKS = {
 """How the state of a task is drawn; a task that has not begun is a dot."""
 
 
-def follow(client: AirflowClient, days: dict[str, str], timeout: float, out: TextIO = sys.stdout) -> dict[str, Run]:
+def follow(
+    client: AirflowClient, store: str, days: dict[str, str], timeout: float, out: TextIO | None = None
+) -> dict[str, Run]:
     """Waits until the runs (`days`: partition → run id) have ended, at most `timeout` seconds, and shows them.
 
     Returns the last known state of each run by partition.
@@ -30,13 +32,13 @@ def follow(client: AirflowClient, days: dict[str, str], timeout: float, out: Tex
         ServerError: Airflow ended or refused a request.
         TimeoutError: a run has not ended in time.
     """
+    out = out or sys.stdout
     begin = time.monotonic()
-    shown: dict[tuple[str, str], str] = {}
+    seen: dict[tuple[str, str], str] = {}
     runs: dict[str, Run] = {}
     try:
         while not runs or any(run["state"] not in FINISHED for run in runs.values()):
-            elapsed = time.monotonic() - begin
-            if elapsed > timeout:
+            if time.monotonic() - begin > timeout:
                 raise TimeoutError(f"The runs have not ended after {timeout:.0f} s.")
             if runs:
                 time.sleep(1)
@@ -44,12 +46,15 @@ def follow(client: AirflowClient, days: dict[str, str], timeout: float, out: Tex
             for day, run_id in days.items():
                 if runs.get(day, {}).get("state") not in FINISHED:
                     runs[day] = client.run(run_id)
+            elapsed = time.monotonic() - begin
+            for day, stage, state in changes(runs, seen):
+                reason = _reason(store, day, days[day]) if state in ("failed", "up_for_retry") else ""
+                if reason or not out.isatty():
+                    said = f"{elapsed:5.0f} s  {day}  {stage:8}  {state.replace('_', ' ')}{reason}"
+                    out.write(f"\r\033[K{said}\n" if out.isatty() else f"{said}\n")
             if out.isatty():
-                line = status_line(runs, time.monotonic() - begin)
+                line = status_line(runs, elapsed, {day: _done(store, day, days[day]) for day in days})
                 out.write("\r\033[K" + line[: shutil.get_terminal_size().columns - 1])
-            else:
-                for change in changes(runs, shown):
-                    out.write(f"  {time.monotonic() - begin:4.0f} s  {change}\n")
             out.flush()
     finally:
         if out.isatty():
@@ -57,28 +62,49 @@ def follow(client: AirflowClient, days: dict[str, str], timeout: float, out: Tex
     return runs
 
 
-def status_line(runs: dict[str, Run], elapsed: float) -> str:
-    """All runs in one line: `0:42  2026-01-05 ingest ✓ extract … validate ·   2026-01-06 …`."""
-    parts = [f"  {int(elapsed) // 60}:{int(elapsed) % 60:02d}"]
+def status_line(runs: dict[str, Run], elapsed: float, done: dict[str, str]) -> str:
+    """All runs in one line: `0:42   2026-01-05 ✓   2026-01-06 ingest ✓ extract … 22/36 validate ·   2026-01-07 ·`."""
+    parts = [f"{int(elapsed) // 60:3}:{int(elapsed) % 60:02d}"]
     for day, run in runs.items():
         states = {stage: run["tasks"].get(stage) for stage in contract.STAGES}
-        if run["state"] == "success":
-            parts.append(f"{day} ✓")
-        elif any(states.values()):
-            marks = (f"{stage} {MARKS.get(state or '', '·')}" for stage, state in states.items())
-            parts.append(f"{day} {' '.join(marks)}")
-        else:
-            parts.append(f"{day} ·")
+        if run["state"] == "success" or not any(states.values()):
+            parts.append(f"{day} {MARKS.get(run['state'], '·') if run['state'] in FINISHED else '·'}")
+            continue
+        marks = [f"{stage} {MARKS.get(state or '', '·')}" for stage, state in states.items()]
+        if states["extract"] == "running" and done.get(day):
+            marks[contract.STAGES.index("extract")] += f" {done[day]}"
+        parts.append(" ".join([day, *marks]))
     return "   ".join(parts)
 
 
-def changes(runs: dict[str, Run], shown: dict[tuple[str, str], str]) -> list[str]:
-    """A sentence for each task that began or ended since the last call; `shown` remembers what was said."""
-    said = []
+def changes(runs: dict[str, Run], seen: dict[tuple[str, str], str]) -> list[tuple[str, str, str]]:
+    """(day, stage, state) of each task that began or ended since the last call; `seen` remembers what was told."""
+    told = []
     for day, run in runs.items():
         for stage in contract.STAGES:
             state = run["tasks"].get(stage)
-            if state in MARKS and shown.get((day, stage)) != state:
-                shown[day, stage] = state
-                said.append(f"{day}  {stage:8}  {state.replace('_', ' ')}")
-    return said
+            if state in MARKS and seen.get((day, stage)) != state:
+                seen[day, stage] = state
+                told.append((day, stage, state))
+    return told
+
+
+def _reason(store: str, day: str, run_id: str) -> str:
+    """What the job itself says about its failure."""
+    error = _document(store, day, run_id, "error.json")
+    return f": {error['message']}" if error else ""
+
+
+def _done(store: str, day: str, run_id: str) -> str:
+    """`22/36` while a stage counts its photos."""
+    progress = _document(store, day, run_id, "progress.json")
+    return f"{progress['done'] + progress['failed']}/{progress['total']}" if progress else ""
+
+
+def _document(store: str, day: str, run_id: str, name: str) -> dict[str, Any] | None:
+    """A decoration must not end the demo: what cannot be read now is left out."""
+    try:
+        found: dict[str, Any] | None = catalog.document(store, day, run_id, name)
+    except (contract.Unreachable, ValueError):
+        return None
+    return found

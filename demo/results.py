@@ -92,7 +92,7 @@ def summarise(results: list[DayResult], path: Path) -> None:
 
 
 def table(results: list[DayResult]) -> str:
-    """The results as aligned text: one line per day, further lines where a day has several quarantine codes."""
+    """The results as aligned text, one line per day."""
     head = ["day", "listed", "featured", "reused", "images/s", *(f"{stage} s" for stage in contract.STAGES)]
     lines: list[list[str]] = []
     for result in results:

@@ -62,7 +62,7 @@ def run() -> list[results.DayResult]:
         _end_leftovers(airflow)
         days = _backfill(airflow, {"model": weights.BACKBONE, "weights": chosen})
         _say("backfill", f"{landing.DAYS[0]} to {landing.DAYS[-1]}, by Airflow's scheduler")
-        ended = follow(airflow, days, RUN_TIMEOUT_S)
+        ended = follow(airflow, str(places.STORE), days, RUN_TIMEOUT_S)
         _check_runs(airflow, days, ended)
     store = str(places.STORE)
     found = [results.read(store, day, days[day], folders[day]) for day in landing.DAYS]
