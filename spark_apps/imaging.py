@@ -79,7 +79,6 @@ def upright_rgb(content: bytes, max_pixels: int) -> Image.Image:
         BadImage: see `contract.QUARANTINE_CODES`.
     """
     image = _open(content, max_pixels)
-    orientation = _orientation(image)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -89,6 +88,7 @@ def upright_rgb(content: bytes, max_pixels: int) -> Image.Image:
             rgb = _to_rgb(image)
     except Exception as error:
         raise _as_bad_image(error) from error
+    orientation = _orientation(image)  # asked after loading: Pillow turns a TIFF by itself and then drops the tag
     if orientation in _TRANSPOSITIONS:
         rgb = rgb.transpose(_TRANSPOSITIONS[orientation])
     return rgb
@@ -164,7 +164,7 @@ def _orientation(image: Image.Image) -> int | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            value = image.getexif().get(ORIENTATION_TAG)
+            value = Image.Image.getexif(image).get(ORIENTATION_TAG)  # a PNG's own method would decode all pixels first
     except Exception:
         return None
     return value if isinstance(value, int) and 1 <= value <= 8 else None
