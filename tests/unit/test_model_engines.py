@@ -174,7 +174,7 @@ def test_label_is_the_most_likely_category_with_its_probability() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_artefact_says_all_about_itself_in_json(engine: str) -> None:
-    artifact = prepare(ModelSpec(backbone="resnet18", weights="random:0", engine=engine))
+    artifact = prepare(ModelSpec(backbone="resnet18", weights="random:0", engine=engine, device="cpu"))
     info = json.loads(json.dumps(artifact.info))
     assert info == artifact.info
     assert info["preprocessing"] == {
@@ -256,7 +256,7 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_workers_load_once_and_map_the_weights_instead_of_copying_them(engine: str) -> None:
-    artifact = prepare(ModelSpec(backbone="resnet18", weights="random:0", engine=engine))
+    artifact = prepare(ModelSpec(backbone="resnet18", weights="random:0", engine=engine, device="cpu"))
     size_kb = max(path.stat().st_size for path in artifact.files) / 1024
     command = [sys.executable, "-c", WORKER, json.dumps(artifact.info), str(artifact.files[0].parent)]
     first, second = (
