@@ -29,15 +29,14 @@ READ_AHEAD = 8
 def list_files(source: str, pattern: str) -> pa.Table:
     """Every file below `source` whose name matches `pattern`, as a table of `LISTING`.
 
-    Hidden files (a leading dot, as `.DS_Store`, `._IMG_1.jpg`) and the marker `_SUCCESS` are no photos and not listed.
+    Hidden files and folders (a leading dot, as `.DS_Store`, `._IMG_1.jpg`) and the marker `_SUCCESS` are not listed.
     uris are `file://` with percent-encoding (RFC 8089) on a disk, and the store's own `scheme://bucket/key` elsewhere.
 
     Raises:
         Unreachable: the source is missing, no folder, or cannot be read.
     """
     with reaching("source", source):
-        entries = list(_walk_disk(source) if is_local(source) else _walk_store(source))
-    rows = sorted(entry for entry in entries if _matches(entry[0].rsplit("/", 1)[-1], pattern))
+        rows = sorted(_walk_disk(source, pattern) if is_local(source) else _walk_store(source, pattern))
     columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), LISTING, strict=False)]
     return pa.table(columns, schema=LISTING) if rows else LISTING.empty_table()
 
@@ -65,7 +64,8 @@ def _read(uri: str, size: int, max_bytes: int) -> bytes | BadImage:
         return BadImage("too_large", f"{size:,} bytes are more than the limit of {max_bytes:,}.")
     try:
         filesystem_, path = filesystem(uri)
-        with filesystem_.open_input_stream(path, compression=None, buffer_size=0) as stream:
+        name = os.fsencode(path) if is_local(uri) else path  # a name on a disk need not be UTF-8
+        with filesystem_.open_input_stream(name, compression=None, buffer_size=0) as stream:
             content: bytes = stream.read(size + 1)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         return BadImage("unreadable", f"{type(error).__name__}: {error}"[:300])
@@ -75,10 +75,10 @@ def _read(uri: str, size: int, max_bytes: int) -> bytes | BadImage:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    return not name.startswith((".", "%2E")) and name != "_SUCCESS" and fnmatchcase(name, pattern)
+    return not name.startswith(".") and name != "_SUCCESS" and fnmatchcase(name, pattern)
 
 
-def _walk_disk(source: str) -> Iterator[tuple[str, int, datetime]]:
+def _walk_disk(source: str, pattern: str) -> Iterator[tuple[str, int, datetime]]:
     root = Path(filesystem(source)[1])
     if not root.is_dir():
         raise Unreachable(
@@ -92,7 +92,7 @@ def _walk_disk(source: str) -> Iterator[tuple[str, int, datetime]]:
 
     for folder, subfolders, names in os.walk(root, onerror=fail):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in names:
+        for name in filter(lambda name: _matches(name, pattern), names):
             path = Path(folder, name)
             try:
                 status = path.stat()
@@ -103,9 +103,11 @@ def _walk_disk(source: str) -> Iterator[tuple[str, int, datetime]]:
             yield path.as_uri(), size, datetime.fromtimestamp(status.st_mtime, UTC)
 
 
-def _walk_store(source: str) -> Iterator[tuple[str, int, datetime]]:
+def _walk_store(source: str, pattern: str) -> Iterator[tuple[str, int, datetime]]:
     filesystem_, path = filesystem(source)
     scheme = source.partition("://")[0]
     for info in filesystem_.get_file_info(fs.FileSelector(path, recursive=True)):
-        if info.type == fs.FileType.File:
+        *folders, name = info.path.removeprefix(path).strip("/").split("/")
+        hidden = any(folder.startswith(".") for folder in folders)
+        if info.type == fs.FileType.File and not hidden and _matches(name, pattern):
             yield f"{scheme}://{info.path}", info.size, info.mtime or datetime.now(UTC)
