@@ -294,7 +294,7 @@ def check_location(name: str, location: str) -> str:
     Raises:
         BadSetting: it is empty or relative (executors may run in another folder), or climbs with `..`.
     """
-    if not re.match(r"(/|[a-z][a-z0-9+.-]*://)", location):
+    if not re.match(r"(/|[a-z][a-z0-9+.-]*:///?[^/])", location):
         raise BadSetting(
             f"bad_{name}",
             f"{name} {location!r} is neither an absolute path nor a URI.",
@@ -319,8 +319,9 @@ def to_args(settings: Settings) -> list[str]:
         value, flag = getattr(settings, spec.name), "--" + spec.name.replace("_", "-")
         if isinstance(value, bool):
             args += [flag] if value else []
-        elif value != "" and value != spec.default:
-            args += [flag, str(value)]
+        elif value != spec.default:
+            text = str(value)
+            args += [f"{flag}={text}"] if text.startswith("-") else [flag, text]  # argparse takes a dash for a flag
     return args
 
 
