@@ -65,6 +65,8 @@ class Guard:
 
     def decode(self, content: bytes) -> np.ndarray:
         """uint8 [crop, crop, 3]. Raises BadImage: `timeout`, `out_of_memory`, `decoder_crash` tell the child's fate."""
+        if self._child is not None and self._child.poll() is not None:
+            self.close()  # it died between two images, through no fault of this one
         child = self._child or self._start()
         assert child.stdin and child.stdout
         try:
