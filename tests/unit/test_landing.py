@@ -1,0 +1,207 @@
+"""Every file of a source is listed once, whatever its name, and reading one never raises or hangs."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from spark_apps import landing, storage
+from spark_apps.contract import Unreachable
+from spark_apps.imaging import BadImage
+
+PLENTY = 2**20
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "the photos %20 #1"
+    folder.mkdir()
+    return folder
+
+
+def put(folder: Path, name: str | bytes, content: bytes = b"photo") -> bytes:
+    """Writes a file below `folder`; returns its full name as the disk has it."""
+    path = os.path.join(os.fsencode(folder), os.fsencode(name))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(content)
+    return path
+
+
+def names(folder: Path, pattern: str = "*") -> list[str]:
+    uris = landing.list_files(str(folder), pattern)["uri"].to_pylist()
+    return [os.path.relpath(storage.filesystem(uri)[1], folder) for uri in uris]
+
+
+def read(uri: str, size: int, max_bytes: int = PLENTY) -> bytes | BadImage:
+    (outcome,) = landing.read_files([(uri, size)], max_bytes)
+    return outcome
+
+
+def code(outcome: bytes | BadImage) -> str | None:
+    return outcome.code if isinstance(outcome, BadImage) else None
+
+
+# --- listing ----------------------------------------------------------------------------------------------------------
+
+
+def test_files_are_listed_from_all_folders_with_size_and_time(source: Path) -> None:
+    put(source, "b.jpg", b"12345")
+    put(source, "deep/er/a.png", b"")
+    os.utime(source / "b.jpg", (1_000_000_000, 1_000_000_000))
+    listing = landing.list_files(str(source), "*")
+    assert listing.schema == landing.LISTING
+    rows = listing.to_pylist()
+    assert [row["uri"] for row in rows] == sorted((source / name).as_uri() for name in ("b.jpg", "deep/er/a.png"))
+    assert (rows[0]["size_bytes"], rows[0]["modified_at"]) == (5, datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC))
+    assert rows[1]["size_bytes"] == 0
+
+
+def test_hidden_files_folders_and_the_success_marker_are_not_listed(source: Path) -> None:
+    for name in (".DS_Store", "._IMG_1.jpg", ".trash/a.jpg", "x/.thumbs/b.jpg", "_SUCCESS", "x/_SUCCESS"):
+        put(source, name)
+    for name in ("_DSC1.jpg", "%2Ehidden.jpg", "a.b.jpg", "_SUCCESS.jpg", "_x/c.jpg"):
+        put(source, name)
+    assert names(source) == sorted(["_DSC1.jpg", "%2Ehidden.jpg", "a.b.jpg", "_SUCCESS.jpg", "_x/c.jpg"], key=ord_uri)
+
+
+def ord_uri(name: str) -> str:
+    return name.replace("%", "%25")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*", ["IMG 1.JPG", "deep/my photo.jpg", "été.jpg", "note.txt"]),
+        ("*.jpg", ["deep/my photo.jpg", "été.jpg"]),
+        ("*.[jJ][pP][gG]", ["IMG 1.JPG", "deep/my photo.jpg", "été.jpg"]),
+        ("my photo.*", ["deep/my photo.jpg"]),
+        ("é?é.jpg", ["été.jpg"]),
+        ("* *", ["IMG 1.JPG", "deep/my photo.jpg"]),
+        ("deep/*", []),
+        ("*%20*", []),
+        ("", []),
+    ],
+)
+def test_the_pattern_is_held_against_the_name_as_a_person_knows_it(
+    source: Path, pattern: str, expected: list[str]
+) -> None:
+    for name in ("IMG 1.JPG", "deep/my photo.jpg", "été.jpg", "note.txt"):
+        put(source, name)
+    assert sorted(names(source, pattern)) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "with blank.jpg",
+        "ünïcödé 猫 🐈.jpg",
+        "100%.jpg",
+        "%41.jpg",
+        "a#b?c&d=e+f;g.jpg",
+        "line\nbreak.jpg",
+        "'quotes\" and \\ backslash.jpg",
+        b"caf\xe9 latin-1.jpg",
+        b"\xff\xfe.jpg",
+        "archive.gz",
+        "e\u0301.jpg",
+    ],
+)
+def test_any_name_can_be_listed_and_read_back(source: Path, name: str | bytes) -> None:
+    path = put(source, name, b"the bytes of this file")
+    (row,) = landing.list_files(str(source), "*").to_pylist()
+    assert row["uri"].isascii() and row["uri"].startswith("file:///")
+    assert os.fsencode(storage.filesystem(row["uri"])[1]) == path
+    assert read(row["uri"], row["size_bytes"]) == b"the bytes of this file"
+
+
+def test_names_that_differ_only_in_their_bytes_stay_apart(source: Path) -> None:
+    put(source, "é.jpg".encode(), b"1")
+    put(source, "é.jpg".encode("latin-1"), b"2")
+    rows = landing.list_files(str(source), "*.jpg").to_pylist()
+    assert {read(row["uri"], row["size_bytes"]) for row in rows} == {b"1", b"2"}
+
+
+def test_what_is_no_regular_file_is_listed_and_never_waits(source: Path) -> None:
+    (source / "dangling.jpg").symlink_to(source / "nowhere")
+    (source / "loop.jpg").symlink_to(source / "loop.jpg")
+    os.mkfifo(source / "pipe.jpg")
+    rows = landing.list_files(str(source), "*").to_pylist()
+    assert [row["size_bytes"] for row in rows] == [landing.NOT_A_FILE] * 3
+    assert [code(read(row["uri"], row["size_bytes"])) for row in rows] == ["unreadable"] * 3
+
+
+def test_a_link_to_a_file_counts_as_the_file(source: Path, tmp_path: Path) -> None:
+    put(tmp_path, "elsewhere.jpg", b"linked")
+    (source / "link.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+    (row,) = landing.list_files(str(source), "*").to_pylist()
+    assert read(row["uri"], row["size_bytes"]) == b"linked"
+
+
+def test_an_empty_source_is_an_empty_table(source: Path) -> None:
+    listing = landing.list_files(str(source), "*")
+    assert (listing.num_rows, listing.schema) == (0, landing.LISTING)
+
+
+def test_a_source_may_be_a_file_uri(source: Path) -> None:
+    put(source, "a.jpg")
+    assert landing.list_files(source.as_uri(), "*").equals(landing.list_files(str(source), "*"))
+
+
+def test_a_missing_source_cannot_be_reached(source: Path) -> None:
+    put(source, "a.jpg")
+    for place in (source / "nowhere", source / "a.jpg", source / "a.jpg" / "below"):
+        with pytest.raises(Unreachable) as caught:
+            landing.list_files(str(place), "*")
+        assert caught.value.code == "source_missing"
+        assert str(place) in caught.value.message
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_contents_come_in_the_order_asked_for(source: Path) -> None:
+    files = []
+    for index in range(3 * landing.READ_AHEAD + 1):
+        content = f"photo {index}".encode()
+        put(source, f"{index}.jpg", content)
+        files.append(((source / f"{index}.jpg").as_uri(), len(content)))
+    contents = list(landing.read_files(files, PLENTY))
+    assert contents == [f"photo {index}".encode() for index in range(len(files))]
+
+
+def test_a_bad_file_does_not_disturb_its_neighbours(source: Path) -> None:
+    put(source, "a.jpg", b"a")
+    put(source, "c.jpg", b"c")
+    uris = [(source / name).as_uri() for name in ("a.jpg", "b.jpg", "c.jpg")]
+    first, second, third = landing.read_files([(uri, 1) for uri in uris], PLENTY)
+    assert (first, code(second), third) == (b"a", "unreadable", b"c")
+
+
+def test_a_file_that_vanished_is_unreadable(source: Path) -> None:
+    assert code(read((source / "gone.jpg").as_uri(), 5)) == "unreadable"
+    assert code(read((source / "gone" / "with its folder.jpg").as_uri(), 5)) == "unreadable"
+
+
+@pytest.mark.parametrize("now", [b"longer than before", b"short", b""])
+def test_a_file_that_changed_is_not_taken(source: Path, now: bytes) -> None:
+    put(source, "a.jpg", now)
+    assert code(read((source / "a.jpg").as_uri(), len(b"as listed"))) == "changed"
+
+
+def test_an_empty_file_is_told_by_its_size(source: Path) -> None:
+    put(source, "a.jpg", b"")
+    assert code(read((source / "a.jpg").as_uri(), 0)) == "empty"
+
+
+def test_a_file_over_the_limit_is_not_even_opened(source: Path) -> None:
+    os.mkfifo(source / "huge.jpg")  # opening it for reading would wait for a writer for ever
+    assert code(read((source / "huge.jpg").as_uri(), 101, max_bytes=100)) == "too_large"
+
+
+def test_a_file_of_just_the_limit_is_read(source: Path) -> None:
+    put(source, "a.jpg", bytes(100))
+    assert read((source / "a.jpg").as_uri(), 100, max_bytes=100) == bytes(100)
