@@ -56,7 +56,8 @@ class HoldsTheSession:
 
 def test_an_object_that_holds_the_session_cannot_enter_a_udf(spark: SparkSession, image_df: DataFrame) -> None:
     with pytest.raises(
-        (PySparkRuntimeError, PySparkException, pickle.PicklingError), match=r"CONTEXT_ONLY_VALID_ON_DRIVER|SparkContext"
+        (PySparkRuntimeError, PySparkException, pickle.PicklingError),
+        match=r"CONTEXT_ONLY_VALID_ON_DRIVER|SparkContext",
     ):
         HoldsTheSession(spark).process_images(image_df).collect()
 
