@@ -54,7 +54,7 @@ def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
     """
     ingested = runtime.read_manifest(settings, "ingest")
     with timings.phase("model"):
-        artifact = model.prepare(model.ModelSpec.of(settings))
+        artifact = model.prepare(model.ModelSpec.of(settings), here=runtime.on_this_machine())
     with timings.phase("plan"):
         todo = plan.plan(settings, ingested.staged["images"], artifact.key, artifact.fingerprint)
     keep_artifact(settings.store, artifact)

@@ -220,6 +220,15 @@ def session(name: str) -> SparkSession:
     return spark
 
 
+def on_this_machine() -> bool:
+    """Whether the tasks run on the machine of the driver, as far as spark-submit was told; starts no JVM to find out."""
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:  # set by spark-submit
+        return True
+    from pyspark import SparkConf
+
+    return (SparkConf().get("spark.master") or "local").startswith("local")
+
+
 def ship(context: SparkContext, file: Path) -> None:
     """Makes a file of the driver available to the tasks of `context`, as `SparkFiles.get(file.name)`."""
     if _is_new(context, file):
