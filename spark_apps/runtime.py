@@ -221,7 +221,7 @@ def session(name: str) -> SparkSession:
 
 
 def on_this_machine() -> bool:
-    """Whether the tasks run on the machine of the driver, as far as spark-submit was told; starts no JVM to find out."""
+    """Whether tasks run on the driver's machine, as far as spark-submit was told; starts no JVM to find out."""
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # set by spark-submit
         return True
     from pyspark import SparkConf
