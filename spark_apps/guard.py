@@ -102,7 +102,8 @@ class Guard:
         self.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        code = f"import sys; sys.path[:] = {sys.path!r}; from spark_apps import guard; guard.serve()"
+        path = [os.path.abspath(entry) for entry in sys.path]  # an interactive Python has "", its working folder
+        code = f"import sys; sys.path[:] = {path!r}; from spark_apps import guard; guard.serve()"
         command = [sys.executable, "-c", code]
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
         assert self._child.stdin and self._child.stdout
