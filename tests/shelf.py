@@ -1,0 +1,103 @@
+"""A store that tests fill without Spark and without a model: staged rows, published as the three jobs do it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spark_apps import contract, store
+from spark_apps.imaging import BadImage
+
+MODEL, FINGERPRINT = "resnet18-random_0-fp32", "fingerprint-1"
+
+
+def image_id(name: str) -> str:
+    """The sha256 of the content that `Shelf` gives the image `name`."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Stages rows in a store and publishes them, as the three jobs do. The content of the image `x` is b"x"."""
+
+    store: str
+
+    def images(self, partition: str, run_id: str, files: Mapping[str, str], **writer: Any) -> list[dict[str, Any]]:
+        """Stages `files`, uri → image."""
+        return self._stage(
+            store.IMAGES,
+            partition,
+            run_id,
+            [{"uri": uri, "image_id": image_id(name), "content": name.encode()} for uri, name in files.items()],
+            **writer,
+        )
+
+    def features(
+        self,
+        partition: str,
+        run_id: str,
+        files: Mapping[str, str],
+        vectors: Mapping[str, Sequence[float]] | None = None,
+        fingerprint: str = FINGERPRINT,
+        **writer: Any,
+    ) -> list[dict[str, Any]]:
+        """Stages a vector for each of `files`, uri → image; `vectors` by uri, made up where there is none."""
+        return self._stage(
+            store.FEATURES,
+            partition,
+            run_id,
+            [
+                {
+                    "uri": uri,
+                    "image_id": image_id(name),
+                    "features": (vectors or {}).get(uri, vector(name)),
+                    "model_fingerprint": fingerprint,
+                }
+                for uri, name in files.items()
+            ],
+            **writer,
+        )
+
+    def quarantine(self, partition: str, run_id: str, uris: Iterable[str]) -> list[dict[str, Any]]:
+        """Stages a row for each of `uris`."""
+        bad = BadImage("empty", "The file has no bytes.")
+        rows = [store.quarantine_row({"uri": uri, "image_id": None}, "ingest", bad, 0) for uri in uris]
+        return self._stage(store.QUARANTINE, partition, run_id, rows)
+
+    def publication(
+        self,
+        partition: str,
+        run_id: str,
+        files: Mapping[str, str],
+        *,
+        model: str = MODEL,
+        quarantined: Iterable[str] = (),
+        **features: Any,
+    ) -> store.Publication:
+        """A run that has staged `files`, uri → image, and can be committed."""
+        staged = {
+            "images": self.images(partition, run_id, files),
+            "quarantine": self.quarantine(partition, run_id, quarantined),
+            "features": self.features(partition, run_id, files, **features),
+        }
+        return store.Publication(self.store, partition, model, run_id, staged, {"featured": str(len(files))})
+
+    def publish(self, partition: str, run_id: str, files: Mapping[str, str], **options: Any) -> dict[str, int]:
+        """Stages and commits a run; the versions of the tables."""
+        return self.publication(partition, run_id, files, **options).commit()
+
+    def _stage(
+        self, table: store.Table, partition: str, run_id: str, rows: list[dict[str, Any]], **writer: Any
+    ) -> list[dict[str, Any]]:
+        settings = contract.ValidateSettings(store=self.store, partition=partition, run_id=run_id)
+        with store.StagedWriter(self.store, table, store.staging_folder(settings), **writer) as target:
+            for row in rows:
+                target.add({**row, "run_id": run_id}, 100)
+        return target.files
+
+
+def vector(name: str) -> list[float]:
+    """A made-up vector of the image `name`, four numbers long."""
+    return [float(byte) for byte in hashlib.sha256(name.encode()).digest()[:4]]

@@ -1,0 +1,170 @@
+"""A photo that hangs, grows or kills its decoder is set aside, and the worker lives on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from demo.landing import flat_png
+from spark_apps import imaging
+from spark_apps.contract import MAX_PIXELS
+from spark_apps.guard import Guard, watched
+from spark_apps.imaging import BadImage, Preprocessing
+
+SIZE = Preprocessing()
+SMALL = flat_png(60, 40)
+SLOW = flat_png(10_000, 10_000)
+"""A valid picture that keeps a decoder busy for a second or more."""
+
+
+@pytest.fixture
+def guard() -> Iterator[Guard]:
+    with Guard(SIZE, MAX_PIXELS) as guard:
+        yield guard
+
+
+def children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "guard.serve()" in " ".join(child.cmdline())]
+
+
+def refusal(guard: Guard, content: bytes) -> BadImage:
+    with pytest.raises(BadImage) as caught:
+        guard.decode(content)
+    return caught.value
+
+
+def test_pixels_are_those_of_decoding_in_this_process(guard: Guard, photos: dict[str, Path]) -> None:
+    for path in list(photos.values())[:6]:
+        content = path.read_bytes()
+        pixels = guard.decode(content)
+        assert (pixels.dtype, pixels.shape) == (np.uint8, (224, 224, 3))
+        assert np.array_equal(pixels, imaging.decode(content, SIZE, MAX_PIXELS)), path.name
+
+
+def test_a_bad_image_is_refused_as_in_this_process_and_the_child_stays(guard: Guard) -> None:
+    guard.decode(SMALL)
+    (child,) = children()
+    for content in (b"", b"no image", SMALL[:40]):
+        with pytest.raises(BadImage) as expected:
+            imaging.decode(content, SIZE, MAX_PIXELS)
+        found = refusal(guard, content)
+        assert (found.code, found.message) == (expected.value.code, expected.value.message)
+    assert children() == [child]
+
+
+def test_a_picture_that_takes_too_long_is_a_timeout_and_the_next_is_decoded() -> None:
+    with Guard(SIZE, MAX_PIXELS, seconds=0.3) as guard:
+        begin = time.monotonic()
+        bad = refusal(guard, SLOW)
+        assert (bad.code, bad.message) == ("timeout", "Decoding took longer than 0.3 s.")
+        assert time.monotonic() - begin < 30
+        assert children() == [], "the busy child must not go on in the background"
+        assert guard.decode(SMALL).shape == (224, 224, 3)
+
+
+def test_a_picture_that_needs_too_much_memory_is_refused_and_the_next_is_decoded() -> None:
+    with Guard(SIZE, MAX_PIXELS, memory_bytes=400 * 2**20) as guard:
+        assert refusal(guard, SLOW).code == "out_of_memory"
+        assert guard.decode(SMALL).shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize(("ended_by", "code"), [(signal.SIGSEGV, "decoder_crash"), (signal.SIGKILL, "out_of_memory")])
+def test_a_picture_that_kills_its_decoder_is_refused_and_the_next_is_decoded(
+    guard: Guard, ended_by: signal.Signals, code: str
+) -> None:
+    guard.decode(SMALL)
+    (child,) = children()
+
+    def kill_when_busy() -> None:
+        idle = child.cpu_times().user
+        while child.cpu_times().user - idle < 0.1:
+            time.sleep(0.01)
+        child.send_signal(ended_by)
+
+    killer = threading.Thread(target=kill_when_busy)
+    killer.start()
+    bad = refusal(guard, SLOW)
+    killer.join()
+    assert bad.code == code
+    assert guard.decode(SMALL).shape == (224, 224, 3)
+    assert [one.pid for one in children()] != [child.pid]
+
+
+def test_a_child_that_dies_between_two_pictures_is_no_fault_of_the_next(guard: Guard) -> None:
+    guard.decode(SMALL)
+    (child,) = children()
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead for certain, and left for the guard to notice
+    assert guard.decode(SMALL).shape == (224, 224, 3)
+
+
+def test_no_child_is_left_behind_and_none_is_started_without_need() -> None:
+    with Guard(SIZE, MAX_PIXELS) as guard:
+        assert children() == []
+        guard.decode(SMALL)
+        assert len(children()) == 1
+    assert children() == []
+    guard.close()  # a second time is no error
+
+
+def in_a_worker(code: str, content: bytes) -> subprocess.CompletedProcess[bytes]:
+    setup = """
+import sys, time
+from spark_apps.guard import Guard, watched
+from spark_apps.imaging import BadImage, Preprocessing
+content = sys.stdin.buffer.read()
+"""
+    command = [sys.executable, "-c", setup + code]
+    return subprocess.run(command, input=content, capture_output=True, timeout=60, cwd=Path(__file__).parents[2])
+
+
+def test_a_hang_ends_the_watched_worker() -> None:
+    done = in_a_worker("watched(Preprocessing(), 10**8, seconds=0.2)(content)\nprint('went on')", SLOW)
+    assert done.returncode != 0
+    assert b"went on" not in done.stdout
+    assert b"Timeout" in done.stderr and b"imaging.py" in done.stderr, "the log must tell where it hung"
+
+
+def test_the_watch_ends_with_the_picture_good_or_bad() -> None:
+    code = """
+decode = watched(Preprocessing(), 10**8, seconds=1)
+print(decode(content).shape)
+try:
+    decode(b'')
+except BadImage as bad:
+    print(bad.code)
+time.sleep(1.3)
+print('went on')
+"""
+    done = in_a_worker(code, SMALL)
+    assert done.stdout.decode().split("\n")[:3] == ["(224, 224, 3)", "empty", "went on"], done.stderr
+
+
+def test_a_watched_picture_has_the_same_pixels(photos: dict[str, Path]) -> None:
+    content = photos["chelsea.png"].read_bytes()
+    assert np.array_equal(watched(SIZE, MAX_PIXELS)(content), imaging.decode(content, SIZE, MAX_PIXELS))
+
+
+def test_a_worker_that_is_killed_leaves_no_idle_child() -> None:
+    code = """
+import os
+guard = Guard(Preprocessing(), 10**8)
+guard.decode(content)
+print(guard._child.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    child = int(in_a_worker(code, SMALL).stdout)
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
