@@ -1,0 +1,48 @@
+"""The Python that the README shows runs as it stands, on a published day."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spark_apps import vectorizer as api
+from spark_apps.runtime import session
+from tests.spark.conftest import GOOD, Pipeline
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def test_every_snippet_runs(
+    pipeline: Pipeline,
+    landing: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pipeline()
+    (landing / "d1" / "empty.jpg").unlink()
+    (landing / "d1" / "cut.jpg").unlink()
+    (landing / "d1" / "notes.jpg").unlink()
+    monkeypatch.setenv(api.WEIGHTS_VARIABLE, "random:0")
+    api.default_vectorizer.cache_clear()
+    names: dict[str, Any] = {
+        "spark": session("readme"),
+        "store": str(tmp_path / "store"),
+        "day": "d1",
+        "photos": str(landing / "d1"),
+        "image_binary": (landing / "d1" / "coffee.jpg").read_bytes(),
+    }
+    snippets = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(snippets) == 6
+    try:
+        for snippet in snippets:
+            exec(snippet.replace('weights="keras-v1"', 'weights="random:0"'), names)
+    finally:
+        api.default_vectorizer.cache_clear()
+    assert len(names["vector"]) == 2048
+    assert len(names["frame"]) == GOOD
+    for frame in (names["with_own"], names["with_ours"]):
+        assert [len(row.features) for row in frame.select("features").collect()] == [2048] * GOOD
