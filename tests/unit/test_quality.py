@@ -1,0 +1,259 @@
+"""Each check passes on sound evidence, fails on the fault it is for, and names the files to look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spark_apps import drift, quality
+from spark_apps.catalog import Partition
+from spark_apps.contract import ValidateSettings
+from spark_apps.quality import ERROR, OFFENDERS, WARNING, Check, Evidence
+from tests.shelf import FINGERPRINT, MODEL, Shelf
+
+DIM = 4
+SETTINGS = ValidateSettings(store="/s", partition="d9", run_id="r")
+INFO = {"dim": DIM, "fingerprint": FINGERPRINT, "key": MODEL, "precision": "fp32"}
+FILES = {f"u{index:02}": f"photo {index}" for index in range(20)}
+QUARANTINED = ("bad",)
+
+Evidences = Callable[..., Evidence]
+
+
+@pytest.fixture
+def evidence(shelf: Shelf) -> Evidences:
+    """Sound evidence of twenty photos and one quarantined file; `files` and the like change what is staged."""
+
+    def build(
+        files: dict[str, str] = FILES,
+        vectors: dict[str, list[float]] | None = None,
+        fingerprint: str = FINGERPRINT,
+        **changes: Any,
+    ) -> Evidence:
+        staged = shelf.features("d9", "r", files, vectors, fingerprint, row_group_bytes=700)
+        sound = Evidence(
+            settings=SETTINGS,
+            listed=[*FILES, *QUARANTINED],
+            quarantined=list(QUARANTINED),
+            quarantine_codes={"empty": 1},
+            measured=quality.measure(shelf.store, staged, DIM),
+            model=INFO,
+            history=[Partition(f"d{day}", MODEL, 20, "r", 1) for day in range(8, 1, -1)],
+            neighbour_fingerprints={"d8": FINGERPRINT},
+            cosines=[("u00", 1.0), ("u01", 0.99995)],
+            drift=0.1,
+        )
+        return replace(sound, **changes)
+
+    return build
+
+
+def named(checks: list[Check], name: str) -> Check:
+    (found,) = (check for check in checks if check.name == name)
+    return found
+
+
+def failures(evidence: Evidence) -> dict[str, Check]:
+    return {check.name: check for check in quality.checks(evidence) if not check.passed}
+
+
+def test_sound_evidence_passes_every_check(evidence: Evidences) -> None:
+    checks = quality.checks(evidence())
+    assert [check.name for check in checks if not check.passed] == []
+    assert len({check.name for check in checks}) == len(checks) == len(quality.RULES)
+    assert {check.severity for check in checks if check.name != "row_count"} == {ERROR}
+    assert named(checks, "row_count").severity == WARNING
+    assert json.loads(json.dumps([check.to_json() for check in checks], allow_nan=False))
+    assert "21 listed = 20 featured + 1 quarantined" in named(checks, "reconciliation").message
+
+
+def test_a_lost_file_is_found(evidence: Evidences) -> None:
+    failed = failures(evidence(listed=[*FILES, *QUARANTINED, "lost"]))
+    assert list(failed) == ["reconciliation"]
+    assert (failed["reconciliation"].value, failed["reconciliation"].offenders) == (1, ("lost",))
+
+
+def test_a_file_in_both_tables_is_found(evidence: Evidences) -> None:
+    failed = failures(evidence(quarantined=["bad", "u03"]))
+    assert failed["reconciliation"].offenders == ("u03",)
+
+
+def test_a_file_that_is_twice_in_one_table_is_found(evidence: Evidences) -> None:
+    assert failures(evidence(quarantined=["bad", "bad"]))["reconciliation"].offenders == ("bad",)
+    sound = evidence()
+    twice = replace(sound.measured, uris=[*sound.measured.uris[:-1], "u00"])
+    assert failures(replace(sound, measured=twice))["reconciliation"].offenders == ("u19", "u00")
+
+
+def test_a_file_that_was_never_listed_is_found(evidence: Evidences) -> None:
+    assert failures(evidence(listed=[*FILES]))["reconciliation"].offenders == ("bad",)
+    check = failures(evidence(listed=[*list(FILES)[1:], *QUARANTINED, "lost"]))["reconciliation"]
+    assert check.offenders == ("lost", "u00")
+    assert "1 files lost, 0 counted twice, 1 never listed" in check.message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "check"),
+    [
+        ([1.0, 2.0, 3.0], "dimension"),
+        ([1.0, 2.0, 3.0, 4.0, 5.0], "dimension"),
+        ([], "dimension"),
+        ([1.0, float("nan"), 3.0, 4.0], "finite"),
+        ([1.0, float("inf"), 3.0, 4.0], "finite"),
+        ([0.0, 0.0, 0.0, 0.0], "constant"),
+        ([7.0, 7.0, 7.0, 7.0], "constant"),
+    ],
+)
+def test_a_vector_that_is_none_is_found(evidence: Evidences, wrong: list[float], check: str) -> None:
+    failed = failures(evidence(vectors={"u05": wrong, "u17": wrong}))
+    assert list(failed) == [check], "each fault is told once, by the check that it is for"
+    assert (failed[check].value, failed[check].offenders) == (2, ("u05", "u17"))
+
+
+def test_offenders_are_limited(evidence: Evidences) -> None:
+    failed = failures(evidence(vectors={uri: [1.0] for uri in FILES}))
+    assert (failed["dimension"].value, failed["dimension"].offenders) == (20, tuple(list(FILES)[:OFFENDERS]))
+    lost = failures(evidence(listed=[*FILES, *QUARANTINED, *(f"lost{index}" for index in range(99))]))
+    assert lost["reconciliation"].value == 99
+    assert len(lost["reconciliation"].offenders) == OFFENDERS == 10
+
+
+def test_photos_that_share_a_vector_are_too_many_beyond_half(evidence: Evidences) -> None:
+    same = [1.0, 2.0, 3.0, 4.0]
+    few = named(quality.checks(evidence(vectors=dict.fromkeys(list(FILES)[:10], same))), "identical_vectors")
+    assert (few.passed, few.value) == (True, 0.5)
+    many = failures(evidence(vectors=dict.fromkeys(list(FILES)[:11], same)))
+    assert (many["identical_vectors"].value, many["identical_vectors"].offenders[:2]) == (0.55, ("u00", "u01"))
+
+
+def test_files_of_one_photo_may_share_its_vector(evidence: Evidences) -> None:
+    check = named(quality.checks(evidence(files=dict.fromkeys(FILES, "one photo"))), "identical_vectors")
+    assert (check.passed, check.value) == (True, 0)
+
+
+def test_another_fingerprint_in_the_day_or_beside_it_is_found(evidence: Evidences) -> None:
+    inside = failures(evidence(fingerprint="another"))
+    assert (list(inside), inside["fingerprint"].value) == (["fingerprint"], 20)
+    beside = failures(evidence(neighbour_fingerprints={"d7": "another", "d8": FINGERPRINT, "d10": "another"}))
+    assert (list(beside), beside["fingerprint"].value) == (["fingerprint"], 2)
+    assert "d7, d10" in beside["fingerprint"].message
+
+
+@pytest.mark.parametrize(("count", "passes"), [(0, True), (2, True), (3, False)])
+def test_the_failed_fraction_keeps_its_limit(evidence: Evidences, count: int, passes: bool) -> None:
+    bad = [f"bad{index}" for index in range(count)]
+    listed = [*list(FILES)[: 20 - count], *bad]
+    sound = evidence(files={uri: FILES[uri] for uri in listed if uri in FILES})
+    found = replace(sound, listed=listed, quarantined=bad, quarantine_codes={"empty": 1, "corrupt": count - 1})
+    check = named(quality.checks(found), "failed_fraction")
+    assert (check.passed, check.value, check.limit) == (passes, count / 20, 0.1)
+    assert check.offenders == tuple(bad)
+    assert f"{count - 1} corrupt, 1 empty" in check.message
+
+
+def test_a_day_without_any_vector_fails_even_if_all_may_be_quarantined(evidence: Evidences) -> None:
+    settings = replace(SETTINGS, max_failed_fraction=1.0)
+    nothing = evidence(files={}, settings=settings, listed=["bad"], quarantined=["bad"], drift=None, cosines=[])
+    failed = {name: check for name, check in failures(nothing).items() if check.severity == ERROR}
+    assert list(failed) == ["some_features"]
+    assert failed["some_features"].offenders == ("bad",)
+
+
+@pytest.mark.parametrize(("usual", "passes"), [(20, True), (40, True), (10, True), (41, False), (9, False)])
+def test_a_row_count_out_of_the_ordinary_is_a_warning(evidence: Evidences, usual: int, passes: bool) -> None:
+    rows = (usual, usual, 5_000)
+    history = [Partition(f"d{day}", MODEL, count, "r", 1) for day, count in enumerate(rows)]
+    check = named(quality.checks(evidence(history=history)), "row_count")
+    assert (check.passed, check.severity, check.value) == (passes, WARNING, 20 / usual)
+
+
+def test_without_history_nothing_is_compared(evidence: Evidences) -> None:
+    checks = quality.checks(evidence(history=[], drift=None, neighbour_fingerprints={}))
+    for name in ("row_count", "drift"):
+        assert (named(checks, name).passed, named(checks, name).value) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "passes"),
+    [(0.5, 0.5, True), (0.51, 0.5, False), (1.0, 1.0, True), (0.01, 0.0, False), (float("nan"), 1.0, False)],
+)
+def test_the_drift_keeps_its_limit(evidence: Evidences, value: float, limit: float, passes: bool) -> None:
+    found = evidence(drift=value, settings=replace(SETTINGS, max_drift=limit))
+    check = named(quality.checks(found), "drift")
+    assert (check.passed, check.severity, check.limit) == (passes, ERROR, limit)
+
+
+@pytest.mark.parametrize(
+    ("precision", "worst", "passes"),
+    [
+        ("fp32", 0.9999, True),
+        ("fp32", 0.9998, False),
+        ("bf16", 0.9998, True),
+        ("bf16", 0.998, False),
+        ("int8", 0.991, True),
+        ("int8", 0.98, False),
+        ("int8", float("nan"), False),
+    ],
+)
+def test_a_recomputed_vector_must_be_the_stored_one(
+    evidence: Evidences, precision: str, worst: float, passes: bool
+) -> None:
+    found = evidence(model={**INFO, "precision": precision}, cosines=[("u01", 1.0), ("u02", worst)])
+    check = named(quality.checks(found), "recomputation")
+    assert (check.passed, check.offenders) == (passes, () if passes else ("u02",))
+
+
+def test_without_a_sample_nothing_is_recomputed(evidence: Evidences) -> None:
+    check = named(quality.checks(evidence(cosines=[])), "recomputation")
+    assert (check.passed, check.value) == (True, None)
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+def test_measures_are_those_of_the_staged_vectors(shelf: Shelf) -> None:
+    vectors = {f"u{index}": np.random.default_rng(index).random(DIM).astype(np.float32).tolist() for index in range(9)}
+    files = {uri: f"photo {int(uri[1]) // 3}" for uri in vectors}  # three files of each photo
+    staged = shelf.features("d1", "r", files, vectors, row_group_bytes=200)
+    staged += shelf.features("d1", "r", {"more": "photo 0"}, {"more": [3.0, 0.0, 4.0, 0.0]})
+    measured = quality.measure(shelf.store, staged, DIM)
+    assert measured.uris == [*vectors, "more"]
+    expected = np.array([*vectors.values(), [3.0, 0.0, 4.0, 0.0]], np.float32)
+    assert np.allclose(measured.norms, np.linalg.norm(expected, axis=1))
+    assert np.allclose(measured.slices, drift.slices(expected[[0, 3, 6]])), "each distinct photo once"
+    assert measured.fingerprints == {FINGERPRINT: 10}
+    for flags in (measured.wrong_length, measured.not_finite, measured.constant):
+        assert (flags.shape, flags.dtype, flags.any()) == ((10,), np.bool_, False)
+
+
+def test_a_broken_vector_takes_no_part_in_the_drift(shelf: Shelf) -> None:
+    vectors = {"u1": [1.0, 2.0, 3.0, 4.0], "u2": [1.0], "u3": [float("nan")] * DIM}
+    measured = quality.measure(shelf.store, shelf.features("d1", "r", dict.fromkeys(vectors, "x"), vectors), DIM)
+    assert len(measured.slices) == 1
+    vectors = {"u2": [1.0], "u3": [float("nan")] * DIM}
+    measured = quality.measure(shelf.store, shelf.features("d1", "r", {"u2": "a", "u3": "b"}, vectors), DIM)
+    assert len(measured.slices) == 0
+    assert np.isfinite(measured.norms).all()
+
+
+def test_nothing_staged_measures_nothing(shelf: Shelf) -> None:
+    measured = quality.measure(shelf.store, [], DIM)
+    assert (measured.uris, len(measured.norms), len(measured.slices)) == ([], 0, 0)
+    assert measured.where(measured.wrong_length) == []
+
+
+def test_a_staged_file_that_is_damaged_or_gone_is_no_silent_loss(shelf: Shelf) -> None:
+    (file,) = shelf.features("d1", "r", {"u1": "a"})
+    path = Path(shelf.store, "features", file["path"])
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises((OSError, ValueError)):
+        quality.measure(shelf.store, [file], DIM)
+    path.unlink()
+    with pytest.raises(OSError):
+        quality.measure(shelf.store, [file], DIM)
