@@ -1,0 +1,221 @@
+"""However a job ends, its exit code, its manifest or its error.json says so; what it ran with is written down."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spark_apps import contract, runtime
+from spark_apps.contract import (
+    BadSetting,
+    ExtractSettings,
+    JobError,
+    Manifest,
+    NothingToDo,
+    QualityFailed,
+    Unreachable,
+    ValidateSettings,
+)
+from spark_apps.runtime import Timings
+
+Job = Callable[[ValidateSettings, Timings], Manifest]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> ValidateSettings:
+    return ValidateSettings(store=str(tmp_path / "store"), partition="d1", run_id="manual:1")
+
+
+@pytest.fixture
+def run(settings: ValidateSettings, monkeypatch: pytest.MonkeyPatch) -> Callable[[Job], int]:
+    def run(job: Job) -> int:
+        monkeypatch.setattr(sys, "argv", ["validate", *contract.to_args(settings)])
+        return runtime.run("validate", ValidateSettings, job, "What it does.\n\nMore.")
+
+    return run
+
+
+def fails_with(error: BaseException) -> Job:
+    def job(settings: ValidateSettings, timings: Timings) -> Manifest:
+        raise error
+
+    return job
+
+
+def succeeds(settings: ValidateSettings, timings: Timings) -> Manifest:
+    with timings.phase("work"):
+        pass
+    return timings.manifest("validate", settings, counts={"listed": 1234})
+
+
+def documents(settings: ValidateSettings) -> dict[str, Any]:
+    return {path.name: json.loads(path.read_text()) for path in Path(settings.folder).glob("*.json")}
+
+
+def test_success_leaves_a_manifest_and_exits_with_0(
+    run: Callable[[Job], int], settings: ValidateSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(succeeds) == 0
+    (name, manifest), *rest = documents(settings).items()
+    assert (name, rest) == ("validate.json", [])
+    assert (manifest["stage"], manifest["run_id"], manifest["counts"]) == ("validate", "manual:1", {"listed": 1234})
+    assert manifest["settings"] == vars(settings)
+    assert manifest["seconds"].keys() == {"startup", "work", "total"}
+    assert manifest["versions"]["python"] == platform.python_version()
+    assert runtime.read_manifest(settings, "validate") == Manifest(**manifest)
+    assert "validate d1: 1,234 listed in " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(BadSetting, 2), (QualityFailed, 3), (Unreachable, 4), (NothingToDo, 5), (JobError, 1)]
+)
+def test_each_failure_has_its_exit_code_and_its_record(
+    run: Callable[[Job], int],
+    settings: ValidateSettings,
+    capsys: pytest.CaptureFixture[str],
+    kind: type[JobError],
+    code: int,
+) -> None:
+    assert run(fails_with(kind("some_code", "It broke.", "Mend it."))) == code
+    record = documents(settings)["error.json"]
+    assert record.pop("at")
+    assert record == {
+        "stage": "validate",
+        "code": "some_code",
+        "message": "It broke.",
+        "hint": "Mend it.",
+        "exit_code": code,
+    }
+    assert "validate failed: It broke. Mend it." in capsys.readouterr().err
+
+
+def test_a_later_attempt_clears_the_record_of_the_one_before(
+    run: Callable[[Job], int], settings: ValidateSettings
+) -> None:
+    run(fails_with(Unreachable("x", "Gone.")))
+    assert run(succeeds) == 0
+    assert documents(settings).keys() == {"validate.json"}
+    run(fails_with(Unreachable("x", "Gone.")))
+    assert documents(settings).keys() == {"error.json"}, "a failed attempt must not look like a finished stage"
+
+
+WORKER_TRACE = """An error occurred while calling o61.collectToPython.
+: org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 0.0 failed 4 times
+org.apache.spark.api.python.PythonException: Traceback (most recent call last):
+  File "/opt/spark_apps/landing.py", line 70, in _read
+    raise Unreachable("source_unreachable", "The source s3://b cannot be used.", "Check it.")
+spark_apps.contract.Unreachable: The source s3://b cannot be used. Check it.
+
+\tat org.apache.spark.api.python.BasePythonRunner.handlePythonException(PythonRunner.scala:581)
+Caused by: java.io.IOException: Broken pipe
+"""
+
+
+def test_what_a_worker_said_is_found_in_the_trace(run: Callable[[Job], int], settings: ValidateSettings) -> None:
+    assert run(fails_with(RuntimeError(WORKER_TRACE))) == 4
+    record = documents(settings)["error.json"]
+    assert record["message"] == "The source s3://b cannot be used. Check it."
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("pages of\n\ttrace\njava.io.IOException: No space left on device\n\tat x"), "No space left"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+        (KeyError(), "KeyError"),
+        (RuntimeError("\n"), "RuntimeError"),
+    ],
+)
+def test_an_unexpected_error_is_told_in_a_line_and_may_be_retried(
+    run: Callable[[Job], int],
+    settings: ValidateSettings,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    message: str,
+) -> None:
+    assert run(fails_with(error)) == 1
+    record = documents(settings)["error.json"]
+    assert record["code"] == "unexpected"
+    assert message in record["message"]
+    assert "Traceback" in capsys.readouterr().err, "the log has the whole story"
+
+
+def test_a_wrong_argument_exits_with_2_before_anything_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    monkeypatch.setattr(sys, "argv", ["extract", "--store", str(store), "--partition", "../x", "--run-id", "r"])
+    assert runtime.run("extract", ExtractSettings, succeeds, None) == 2  # type: ignore[arg-type]
+    assert "'../x' is not a partition key" in capsys.readouterr().err
+    assert not store.exists()
+
+
+@pytest.mark.parametrize("place", ["a file", "a file/below"])
+def test_a_store_that_cannot_be_written_to_exits_with_4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (tmp_path / "a file").touch()
+    args = ["--store", str(tmp_path / place), "--partition", "p", "--run-id", "r"]
+    monkeypatch.setattr(sys, "argv", ["validate", *args])
+    assert runtime.run("validate", ValidateSettings, succeeds, None) == 4
+    assert str(tmp_path / place) in capsys.readouterr().err
+
+
+def test_a_stage_that_has_not_run_is_asked_for_by_name(settings: ValidateSettings) -> None:
+    with pytest.raises(BadSetting, match="ingest of run manual:1") as caught:
+        runtime.read_manifest(settings, "ingest")
+    assert caught.value.code == "stage_missing"
+
+
+def test_phases_add_up() -> None:
+    timings = Timings()
+    for _ in range(2):
+        with timings.phase("work"):
+            time.sleep(0.02)
+    with pytest.raises(KeyError), timings.phase("other"):
+        raise KeyError
+    assert timings.seconds["work"] >= 0.04
+    assert timings.seconds["startup"] > 0
+    assert "other" in timings.seconds
+
+
+def test_versions_are_those_of_what_is_installed() -> None:
+    import pyarrow
+
+    assert runtime.versions()["pyarrow"] == pyarrow.__version__
+    assert runtime.versions().keys() <= {"python", *runtime.PACKAGES}
+
+
+def test_the_code_that_is_shipped_is_complete_and_named_by_its_content() -> None:
+    archive, digest = runtime.code_archive()
+    assert digest in archive.name
+    names = set(zipfile.ZipFile(archive).namelist())
+    assert {"spark_apps/__init__.py", "spark_apps/contract.py", "spark_apps/model/worker.py"} <= names
+    assert all(name.endswith(".py") for name in names)
+    code = "import spark_apps.imaging as module; print(module.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(archive)!r}); {code}"],
+        capture_output=True,
+        check=True,
+        cwd="/",
+    )
+    assert done.stdout.decode().strip() == f"{archive}/spark_apps/imaging.py"
+
+
+def test_the_same_code_has_the_same_hash_in_every_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from spark_apps import runtime; print(runtime.code_archive()[1])"],
+        capture_output=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.stdout.decode().strip() == runtime.code_archive()[1]

@@ -1,0 +1,157 @@
+"""Files on a disk and on an object store are read and written alike, whole or not at all; failures say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import deltalake.exceptions
+import pyarrow as pa
+import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow import fs
+
+from spark_apps import catalog, landing, storage
+from spark_apps.contract import JobError, QualityFailed, Unreachable
+from tests.shelf import MODEL, Shelf
+
+
+@pytest.fixture(scope="module")
+def object_store() -> Iterator[str]:
+    """A bucket on a stand-in for S3, reached as a job would: by the standard environment."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        filesystem, _ = storage.filesystem("s3://photos")
+        fs.S3FileSystem(endpoint_override=f"http://{host}:{port}", allow_bucket_creation=True).create_dir("photos")
+        assert isinstance(filesystem, fs.S3FileSystem)
+        yield "s3://photos"
+    server.stop()
+
+
+@pytest.fixture(params=["disk", "disk uri", "object store"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A folder that need not exist yet, by path and by URI."""
+    if request.param == "object store":
+        return f"{request.getfixturevalue('object_store')}/{tmp_path.name}"
+    folder = tmp_path / "ä folder"
+    return folder.as_uri() if request.param == "disk uri" else str(folder)
+
+
+def test_what_is_written_can_be_read_replaced_and_deleted(place: str) -> None:
+    uri = f"{place}/deep/er/file.json"
+    assert storage.read_json(uri) is None
+    storage.write_json(uri, {"ä": [1, None]})
+    storage.write_json(uri, {"b": 2})
+    assert storage.read_json(uri) == {"b": 2}
+    storage.write_bytes(uri, b"\0\xff")
+    assert storage.read_bytes(uri) == b"\0\xff"
+    storage.delete(uri)
+    storage.delete(uri)
+    assert storage.read_json(uri) is None
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(uri)
+
+
+def test_a_name_that_ends_in_gz_is_not_unpacked(place: str) -> None:
+    storage.write_bytes(f"{place}/a.gz", b"as it is")
+    assert storage.read_bytes(f"{place}/a.gz") == b"as it is"
+
+
+def test_a_half_written_file_is_an_error(place: str) -> None:
+    storage.write_bytes(f"{place}/half.json", b'{"a": ')
+    with pytest.raises(ValueError):
+        storage.read_json(f"{place}/half.json")
+
+
+def test_numbers_that_json_does_not_know_are_refused_and_leave_the_old_file(tmp_path: Path) -> None:
+    uri = str(tmp_path / "file.json")
+    storage.write_json(uri, {"a": 1})
+    with pytest.raises(ValueError):
+        storage.write_json(uri, {"a": float("nan")})
+    assert storage.read_json(uri) == {"a": 1}
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = str(tmp_path / "file.json")
+    storage.write_bytes(uri, b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage.os, "fsync", full)
+    with pytest.raises(OSError):
+        storage.write_bytes(uri, b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file.json"]
+    assert storage.read_bytes(uri) == b"old"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (FileNotFoundError(2, "No such file"), "source_missing"),
+        (PermissionError(13, "Permission denied"), "source_denied"),
+        (OSError(28, "No space left on device"), "source_unreachable"),
+        (pa.ArrowInvalid("Parquet magic bytes not found"), "source_unreachable"),
+        (deltalake.exceptions.CommitFailedError("refused"), "source_unreachable"),
+    ],
+)
+def test_failures_to_reach_something_name_it_and_say_what_to_do(error: Exception, code: str) -> None:
+    with pytest.raises(Unreachable) as caught, storage.reaching("source", "s3://bucket/photos"):
+        raise error
+    assert caught.value.code == code
+    assert "s3://bucket/photos" in caught.value.message
+    assert caught.value.hint
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [QualityFailed("x", "Bad."), KeyError("a bug")])
+def test_other_failures_pass_as_they_are(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, storage.reaching("source", "/x"):
+        raise error
+    assert caught.value is error
+    assert not isinstance(error, Unreachable) and isinstance(error, JobError | KeyError)
+
+
+def test_a_source_on_an_object_store_is_listed_and_read(object_store: str) -> None:
+    source = f"{object_store}/the day"
+    for name in ("b.jpg", "x/my ä photo.jpg", "_DSC1.jpg", "100%.jpg", "%2E.jpg"):
+        storage.write_bytes(f"{source}/{name}", name.encode())
+    for name in (".hidden.jpg", "x/.trash/c.jpg", "_SUCCESS", "note.txt"):
+        storage.write_bytes(f"{source}/{name}", b"no")
+    storage.write_bytes(f"{object_store}/the day after/d.jpg", b"no")
+    rows = landing.list_files(source, "*.jpg").to_pylist()
+    names = [row["uri"].removeprefix(f"{source}/") for row in rows]
+    assert names == sorted(["%2E.jpg", "100%.jpg", "_DSC1.jpg", "b.jpg", "x/my ä photo.jpg"])
+    files = [(row["uri"], row["size_bytes"]) for row in rows]
+    assert list(landing.read_files(files, 2**20)) == [name.encode() for name in names]
+    gone, changed = landing.read_files([(f"{source}/gone.jpg", 3), (f"{source}/b.jpg", 3)], 2**20)
+    assert [getattr(outcome, "code", outcome) for outcome in (gone, changed)] == ["unreadable", "changed"]
+
+
+def test_a_missing_source_on_an_object_store_cannot_be_reached(object_store: str) -> None:
+    for source in (f"{object_store}/nowhere", "s3://no-such-bucket/day"):
+        with pytest.raises(Unreachable):
+            landing.list_files(source, "*")
+
+
+def test_a_store_on_an_object_store_is_published_and_read(object_store: str) -> None:
+    shelf = Shelf(f"{object_store}/a store")
+    shelf.publish("d1", "old", {"u1": "a"}, quarantined=["q"])
+    shelf.publish("d2", "old", {"u1": "a"})
+    publication = shelf.publication("d1", "new", {"u1": "a", "u2": "b"})
+    assert publication.commit() == publication.commit()
+    assert {item.partition: (item.rows, item.run_id) for item in catalog.partitions(shelf.store)} == {
+        "d1": (2, "new"),
+        "d2": (1, "old"),
+    }
+    assert catalog.vectors(shelf.store, "d1", MODEL)["uri"].to_pylist() == ["u1", "u2"]
+    assert catalog.quarantine(shelf.store, "d1").num_rows == 0
