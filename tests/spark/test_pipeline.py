@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -169,3 +171,23 @@ def test_days_and_models_live_side_by_side(pipeline: Pipeline, landing: Path, tm
     pipeline("d1", run_id="other model", weights="random:1")
     found = {(item.partition, item.model): item.rows for item in catalog.partitions(str(tmp_path / "store"))}
     assert found == {("d2", KEY): 7, ("d1", KEY): 7, ("d1", "resnet18-random_1-fp32"): 7}
+
+
+def test_the_report_keeps_to_its_schema(pipeline: Pipeline, landing: Path, tmp_path: Path) -> None:
+    schema = json.loads((Path(__file__).resolve().parents[2] / "docs" / "report.schema.json").read_text())
+    shutil.copytree(landing / "d1", landing / "d2")
+    pipeline("d1")
+    pipeline("d2")
+    with pytest.raises(QualityFailed):
+        pipeline("d2", run_id="strict", max_failed_fraction=0)
+    for partition, run_id, verdict in (
+        ("d1", "run 1", "published"),
+        ("d2", "run 1", "published"),
+        ("d2", "strict", "rejected"),
+    ):
+        report = catalog.report(str(tmp_path / "store"), partition, run_id)
+        assert report is not None
+        jsonschema.validate(report, schema)
+        assert report["verdict"] == verdict
+    assert report["drift"]["by_partition"] == {"d1": 0.0}
+    assert report["rows_before"] == {"d1": GOOD}
