@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 DAG_ID = "image_features"
 FINISHED = ("success", "failed")
+POLL_SECONDS = 1.5
 
 Run = dict[str, Any]
 """One run: {"state": …, "tasks": {task id: state}}."""
@@ -75,18 +76,20 @@ class AirflowClient:
         """Wait until every run has ended, at most `timeout` seconds; {run id: Run}."""
         deadline = time.monotonic() + timeout
         run_ids = list(run_ids)
-        seen: dict[str, Run] = {}
+        runs: dict[str, Run] = {}
         while True:
             self.check_alive()
-            runs = {run_id: self.run(run_id) for run_id in run_ids}
-            if progress and runs != seen:
-                progress(runs)
-            seen = runs
+            before = dict(runs)
+            for run_id in run_ids:
+                if run_id not in runs or runs[run_id]["state"] not in FINISHED:
+                    runs[run_id] = self.run(run_id)
+            if progress and runs != before:
+                progress(dict(runs))
             if all(run["state"] in FINISHED for run in runs.values()):
                 return runs
             if time.monotonic() > deadline:
                 raise ServerError(f"Not finished after {timeout:.0f} s: {runs}")
-            time.sleep(1)
+            time.sleep(POLL_SECONDS)
 
     def check_alive(self) -> None:
         """Raises ServerError when the server is known to have ended; a mere client cannot know."""

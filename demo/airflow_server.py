@@ -43,6 +43,7 @@ class AirflowServer(AirflowClient):
     def __init__(self, home: Path, *, store: str, source: str, env: dict[str, str] | None = None) -> None:
         super().__init__("", "admin", "")
         self.home = home.resolve()
+        self.store = store
         self.logs = self.home / "server-logs"
         self._settings = {"AIRFLOW__IMAGE_FEATURES__STORE": store, "AIRFLOW__IMAGE_FEATURES__SOURCE": source}
         self._settings |= env or {}

@@ -26,6 +26,6 @@ def event(manifest: contract.Manifest) -> dict[str, Any]:
         "rows": manifest.counts["featured"],
         "table_version": manifest.outcome["table_versions"]["features"],
         "report": manifest.outcome["report"],
-        "model": manifest.settings.get("model") or (manifest.model or {}).get("key"),
+        "model": (manifest.model or {}).get("key"),
         "run_id": manifest.run_id,
     }

@@ -94,8 +94,7 @@ class StageOperator(SparkSubmitOperator):
         hook = self._hook = self._get_hook()
         master = connections.check_master(self._conn_id, hook)
         if hook._connection["deploy_mode"] != "cluster":
-            quiet = {"spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile='{LOG4J.as_uri()}'"}
-            hook._conf = {**quiet, **hook._conf}
+            hook._conf = {"spark.driver.extraJavaOptions": _java_options(master), **hook._conf}
         # For reading the store here and for the job: the environment is never shown, arguments and conf are.
         os.environ.update(connections.storage_environment(settings.storage_conn_id()))
         task = f"{self.dag_id}/{context['run_id']}/{self.task_id}"
@@ -133,6 +132,16 @@ class ValidateOperator(StageOperator):
             event = context["outlet_events"][outlet]
             event.extra.update(assets.event(manifest))
             event.add_partitions(manifest.partition)
+
+
+def _java_options(master: str) -> str:
+    """Options for the driver's JVM: few words and, for Spark within one process, a quick start."""
+    options = f"-Dlog4j2.configurationFile='{LOG4J.as_uri()}'"
+    if master.startswith("local"):
+        # The JVM only hands out references: its optimising compiler costs more than it brings. Without it a day of four
+        # photos takes 14 instead of 22 seconds of CPU time.
+        options += " -XX:TieredStopAtLevel=1"
+    return options
 
 
 def _environment(master: str, task: str) -> dict[str, str]:

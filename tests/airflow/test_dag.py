@@ -1,0 +1,89 @@
+"""The Dag and the plugin as Airflow loads them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from airflow.sdk import DAG
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def dag() -> DAG:
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(REPO / "dags" / "image_features.py")
+    assert bag.import_errors == {}
+    return bag.dags["image_features"]
+
+
+def test_the_dag_is_ingest_then_extract_then_validate(dag: DAG) -> None:
+    assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {
+        "ingest": {"extract"},
+        "extract": {"validate"},
+        "validate": set(),
+    }
+
+
+def test_a_daily_run_covers_one_utc_day_and_the_past_is_left_alone(dag: DAG) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    there_and_back = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    interval = there_and_back.timetable.infer_manual_data_interval(run_after=_pendulum(datetime(2026, 11, 22, 9)))
+    assert (interval.start.isoformat(), interval.end.isoformat()) == (
+        "2026-11-21T00:00:00+00:00",
+        "2026-11-22T00:00:00+00:00",
+    )
+    assert not there_and_back.catchup
+    assert there_and_back.max_active_runs == 1
+
+
+def test_tasks_are_tried_again_with_growing_pauses(dag: DAG) -> None:
+    for task in dag.tasks:
+        assert task.retries == 2
+        assert task.retry_exponential_backoff
+
+
+def test_the_dag_parses_quickly_where_only_dags_and_plugins_are_known() -> None:
+    """In a fresh process outside the repository, and without what only a job needs."""
+    code = """
+import json, sys, time
+from pathlib import Path
+from airflow.dag_processing.dagbag import BundleDagBag
+before = time.perf_counter()
+bag = BundleDagBag(sys.argv[1], bundle_path=Path(sys.argv[1]))
+heavy = [name for name in ("pyspark", "torch", "deltalake", "openvino", "PIL") if name in sys.modules]
+print(json.dumps([time.perf_counter() - before, bag.import_errors, heavy]))
+"""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(REPO / "dags")], env=env, cwd="/", capture_output=True, text=True, check=True
+    )
+    seconds, import_errors, heavy = json.loads(done.stdout.splitlines()[-1])
+    assert (import_errors, heavy) == ({}, [])
+    assert seconds < 10
+
+
+def test_airflow_registers_the_plugin_and_executes_nothing_else() -> None:
+    code = """
+import json, sys
+from airflow import plugins_manager
+plugins, errors = plugins_manager._get_plugins()
+executed = sorted({"operators", "form", "settings", "partition"} & set(sys.modules))
+print(json.dumps([[plugin.name for plugin in plugins if plugin.name == "image_features"], errors, executed]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [["image_features"], {}, []]
+
+
+def _pendulum(moment: datetime) -> object:
+    from airflow.sdk import timezone
+
+    return timezone.coerce_datetime(moment.replace(tzinfo=UTC))

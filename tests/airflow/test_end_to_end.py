@@ -1,0 +1,210 @@
+"""The Dag, run by a real scheduler, with real Spark, on real photos: every way to start it, and how it says no.
+
+All runs that need not wait for another are started together and waited for once (`started`); the tests then read
+what became of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pytest
+from PIL import Image
+from skimage import data
+
+from demo.airflow_client import Run, ServerError
+from demo.airflow_server import AirflowServer, running
+from demo.keeper import session_members
+from spark_apps import catalog
+
+pytestmark = pytest.mark.timeout(900)
+
+FIRST, LAST = "2026-11-19", "2026-11-20"
+CONNECTION = {"connection_id": "spark_of_the_test", "conn_type": "spark", "host": "local[1]"}
+MODEL = "resnet18-random_0-fp32"
+
+Started = dict[str, tuple[str, Run]]
+"""Name → (run id, what became of it)."""
+
+
+@pytest.fixture(scope="module")
+def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two days of three photos and an interrupted upload, a batch of two photos, and a folder with nothing in it."""
+    folder = tmp_path_factory.mktemp("landing")
+    photos = {name: Image.fromarray(getattr(data, name)()) for name in ("coffee", "chelsea", "rocket")}
+    for day, size in ((FIRST, 240), (LAST, 280)):
+        (folder / day).mkdir()
+        (folder / day / "interrupted.jpg").touch()
+        for name, photo in photos.items():
+            photo.crop((0, 0, size, size)).save(folder / day / f"{name}.jpg")
+    (folder / "batch-7").mkdir()
+    for name in ("coffee", "chelsea"):
+        photos[name].save(folder / "batch-7" / f"{name}.png")
+    (folder / "nothing").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def airflow(landing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]:
+    home = tmp_path_factory.mktemp("airflow")
+    settings = {
+        "CONN_ID": CONNECTION["connection_id"],
+        "MODEL": "resnet18",
+        "WEIGHTS": "random:0",
+        "MAX_FAILED_FRACTION": "0.3",
+        "RECHECK": "0",
+    }
+    env = {f"AIRFLOW__IMAGE_FEATURES__{name}": value for name, value in settings.items()}
+    store = str(tmp_path_factory.mktemp("store"))
+    server = AirflowServer(home, store=store, source=f"{landing}/{{partition}}", env=env)
+    with server:
+        server.api("POST", "/api/v2/connections", CONNECTION)
+        keeper = running(home)
+        yield server
+    assert keeper is not None
+    assert not session_members(keeper)
+
+
+@pytest.fixture(scope="module")
+def started(airflow: AirflowServer, landing: Path) -> Started:
+    """Every run, ended."""
+    first, last = airflow.backfill(FIRST, LAST, at_once=2)
+    nothing = str(landing / "nothing")
+    run_ids = {
+        "first day": first,
+        "last day": last,
+        "without anything": airflow.trigger(),
+        "unknown key": airflow.trigger({"partition": LAST, "batchsize": 8}),
+        "contradiction": airflow.trigger({"partition": LAST, "weights": "keras-v1"}),
+        "empty, fail": airflow.trigger({"partition": "2026-11-01", "source": nothing}),
+        "empty, skip": airflow.trigger(
+            {"source": nothing, "on_empty": "skip"}, logical_date="2026-11-03T18:30:00+00:00"
+        ),
+        "batch": airflow.trigger({"partition": "batch-7"}),
+    }
+    runs = airflow.wait(run_ids.values(), timeout=600)
+    return {name: (run_id, runs[run_id]) for name, run_id in run_ids.items()}
+
+
+# --- runs that publish ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "partition"), [("first day", FIRST), ("last day", LAST)])
+def test_a_backfill_publishes_each_day_under_its_date(
+    name: str, partition: str, airflow: AirflowServer, started: Started
+) -> None:
+    run_id, run = started[name]
+    assert run == _all("success"), airflow.task_log(run_id, "validate")
+    assert _counts(airflow, partition, run_id) == {"listed": 4, "featured": 3, "quarantined": 1}
+    assert _published(airflow)[partition].run_id == run_id
+
+
+def test_a_trigger_without_logical_date_works_on_the_partition_it_names(
+    airflow: AirflowServer, started: Started
+) -> None:
+    run_id, run = started["batch"]
+    assert run == _all("success"), airflow.task_log(run_id, "validate")
+    assert _counts(airflow, "batch-7", run_id) == {"listed": 2, "featured": 2, "quarantined": 0}
+
+
+def test_each_publication_is_an_event_of_the_asset(airflow: AirflowServer, started: Started) -> None:
+    events = airflow.api("GET", "/api/v2/assets/events?limit=100")["asset_events"]
+    told = {event["extra"]["run_id"]: event["extra"] for event in events}
+    for name, partition, rows in (("first day", FIRST, 3), ("last day", LAST, 3), ("batch", "batch-7", 2)):
+        extra = told[started[name][0]]
+        assert (extra["partition"], extra["rows"], extra["model"]) == (partition, rows, MODEL)
+        version = extra["table_version"]
+        before, after = (_rows(airflow, partition, number) for number in (version - 1, version))
+        assert (before, after) == (0, rows)
+        assert Path(extra["report"].removeprefix("file://")).is_file()
+
+
+def test_clearing_a_run_publishes_the_same_run_again(airflow: AirflowServer, started: Started) -> None:
+    run_id, _ = started["first day"]
+    before = _published(airflow)[FIRST]
+    body = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["validate"], "only_failed": False}
+    airflow.api("POST", "/api/v2/dags/image_features/clearTaskInstances", body)
+    assert airflow.wait([run_id], timeout=200)[run_id] == _all("success")
+    assert _published(airflow)[FIRST] == before
+
+
+# --- runs that end early ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_with_a_logical_date_works_on_the_last_complete_day_and_can_be_skipped(
+    airflow: AirflowServer, started: Started
+) -> None:
+    run_id, run = started["empty, skip"]
+    assert run == {"state": "success", "tasks": dict.fromkeys(("ingest", "extract", "validate"), "skipped")}
+    assert "--partition 2026-11-02 " in airflow.task_log(run_id, "ingest")
+
+
+def test_a_failed_job_says_why_in_the_task_log_and_is_not_tried_again(
+    airflow: AirflowServer, started: Started, landing: Path
+) -> None:
+    run_id, run = started["empty, fail"]
+    assert run["tasks"]["ingest"] == "failed"
+    last_words = airflow.task_log(run_id, "ingest").split("Task failed with exception", 1)[1]
+    assert f"ingest failed: The source {landing}/nothing has no files" in last_words
+    assert "Traceback" not in last_words
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("unknown key", "Unknown setting 'batchsize' (did you mean 'batch_size'?)"),
+        ("contradiction", "weights keras-v1 are a resnet50, not a resnet18. Set model to resnet50."),
+        ("without anything", "This run has neither a partition nor a logical date."),
+    ],
+)
+def test_a_wrong_run_is_refused_by_its_first_task_in_plain_words(
+    name: str, words: str, airflow: AirflowServer, started: Started
+) -> None:
+    run_id, run = started[name]
+    assert run["tasks"] == {"ingest": "failed", "extract": "upstream_failed", "validate": "upstream_failed"}
+    log = airflow.task_log(run_id, "ingest")
+    assert words in log
+    assert "Spark-Submit cmd" not in log
+
+
+@pytest.mark.parametrize("conf", [{"batch_size": 0}, {"partition": "../../x"}, {"precision": "fp64"}])
+def test_a_value_out_of_bounds_does_not_even_become_a_run(conf: dict[str, Any], airflow: AirflowServer) -> None:
+    with pytest.raises(ServerError, match=next(iter(conf))):
+        airflow.trigger(conf)
+
+
+def test_a_missing_connection_is_named(airflow: AirflowServer, started: Started) -> None:
+    airflow.api("DELETE", f"/api/v2/connections/{CONNECTION['connection_id']}")
+    try:
+        run_id = airflow.trigger({"partition": LAST})
+        assert airflow.wait([run_id], timeout=60)[run_id]["state"] == "failed"
+        assert "The Spark connection 'spark_of_the_test' does not exist" in airflow.task_log(run_id, "ingest")
+    finally:
+        airflow.api("POST", "/api/v2/connections", CONNECTION)
+
+
+# --- reading what happened --------------------------------------------------------------------------------------------
+
+
+def _all(state: str) -> Run:
+    return {"state": state, "tasks": dict.fromkeys(("ingest", "extract", "validate"), state)}
+
+
+def _counts(airflow: AirflowServer, partition: str, run_id: str) -> dict[str, int]:
+    manifest = catalog.manifest(airflow.store, partition, run_id, "validate")
+    assert manifest is not None
+    return {name: manifest.counts[name] for name in ("listed", "featured", "quarantined")}
+
+
+def _published(airflow: AirflowServer) -> dict[str, catalog.Partition]:
+    return {found.partition: found for found in catalog.partitions(airflow.store, MODEL)}
+
+
+def _rows(airflow: AirflowServer, partition: str, version: int) -> int:
+    """Rows of a partition in one version of the table `features`."""
+    table = catalog.table(airflow.store, "features", version)
+    assert table is not None
+    return table.to_pyarrow_dataset().count_rows(filter=pc.field("partition") == partition)

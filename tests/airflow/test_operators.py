@@ -1,0 +1,385 @@
+"""The operators against a `spark-submit` that records how it was called and then does what a test tells it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from airflow.sdk import DAG, Asset
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from image_features import form, processes
+from image_features.operators import ExtractOperator, IngestOperator, StageOperator, ValidateOperator
+
+from spark_apps import contract
+from spark_apps.contract import ExitCode
+
+RUN_ID = "manual__2026-11-22T07:43:15.127359+00:00"
+DAY = "2026-11-20"
+STAGES = {"ingest": IngestOperator, "extract": ExtractOperator, "validate": ValidateOperator}
+
+
+class FakeSpark:
+    """A `spark-submit` on PATH: writes down its arguments and environment, then runs the `behaviour` it was given."""
+
+    def __init__(self, folder: Path, store: Path) -> None:
+        self.folder, self.store = folder, store
+        self.calls = folder / "calls.jsonl"
+        self.does("")
+
+    def does(self, behaviour: str) -> None:
+        script = self.folder / "spark-submit"
+        script.write_text(
+            f"#!{sys.executable}\n"
+            "import json, os, subprocess, sys, time\n"
+            f"with open({str(self.calls)!r}, 'a') as calls:\n"
+            "    calls.write(json.dumps([sys.argv[1:], dict(os.environ)]) + '\\n')\n" + behaviour
+        )
+        script.chmod(script.stat().st_mode | stat.S_IXUSR)
+
+    def succeeds(self, stage: str, **facts: Any) -> None:
+        manifest = {field.name: {} for field in dataclasses.fields(contract.Manifest)}
+        manifest |= {"stage": stage, "run_id": RUN_ID, "partition": DAY, "counts": {"listed": 4}, **facts}
+        self._leaves(f"{stage}.json", manifest)
+
+    def fails(self, stage: str, error: contract.JobError) -> None:
+        self._leaves("error.json", contract.error_record(stage, error), int(error.exit_code))
+
+    def _leaves(self, name: str, content: dict[str, Any], exit_code: int = 0) -> None:
+        file = Path(contract.run_folder(str(self.store), DAY, RUN_ID), name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.does(f"open({str(file)!r}, 'w').write({json.dumps(content)!r})\nsys.exit({exit_code})\n")
+
+    @property
+    def called(self) -> tuple[list[str], dict[str, str]]:
+        (line,) = self.calls.read_text().splitlines()
+        arguments, environment = json.loads(line)
+        return arguments, environment
+
+    @property
+    def was_called(self) -> bool:
+        return self.calls.exists()
+
+
+@pytest.fixture
+def spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSpark:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return FakeSpark(folder, tmp_path / "store")
+
+
+def operator(stage: str, **kwargs: Any) -> StageOperator:
+    with DAG("image_features", params=form.params(), schedule=None):
+        return STAGES[stage](task_id=stage, **kwargs)
+
+
+def context(**conf: Any) -> Any:
+    """What Airflow hands to a task of a run that was triggered with `conf`."""
+    params = {name: param.value for name, param in form.params().items()}
+    return {
+        "run_id": RUN_ID,
+        "params": {**params, "partition": DAY, **conf},
+        "dag_run": SimpleNamespace(conf=conf),
+        "data_interval_start": None,
+        "outlet_events": {},
+    }
+
+
+# --- what is submitted ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_job_gets_exactly_the_settings_of_the_run(stage: str, spark: FakeSpark) -> None:
+    spark.succeeds(stage)
+    assert operator(stage).execute(context(model="resnet18", max_drift=1, batch_size=8, on_empty="skip")) == {
+        "listed": 4
+    }
+    arguments, _ = spark.called
+    at = next(index for index, argument in enumerate(arguments) if argument.endswith(f"spark_apps/{stage}.py"))
+    assert Path(arguments[at]).exists()
+    job = contract.parse(contract.SETTINGS[stage], arguments[at + 1 :], "test", "")
+    expected = {"store": str(spark.store), "partition": DAY, "run_id": RUN_ID}
+    expected |= {
+        "ingest": {"source": f"/photos/{DAY}", "on_empty": "skip"},
+        "extract": {"model": "resnet18", "batch_size": 8},
+        "validate": {"max_drift": 1},
+    }[stage]
+    assert {name: getattr(job, name) for name in expected} == expected
+
+
+def test_the_day_of_the_data_interval_is_the_partition(spark: FakeSpark) -> None:
+    spark.succeeds("ingest")
+    scheduled = {**context(partition=None), "data_interval_start": datetime(2026, 11, 20, tzinfo=UTC)}
+    operator("ingest").execute(scheduled)
+    assert spark.called[0][-1] == f"/photos/{DAY}"
+
+
+def test_local_spark_runs_this_python_quietly(spark: FakeSpark) -> None:
+    spark.succeeds("ingest")
+    operator("ingest").execute(context())
+    arguments, environment = spark.called
+    assert arguments[:2] == ["--master", "local[2]"]
+    assert environment["PYSPARK_PYTHON"] == environment["PYSPARK_DRIVER_PYTHON"] == sys.executable
+    (java,) = [argument for argument in arguments if "log4j2.configurationFile" in argument]
+    assert Path(java.split("file://")[1].split("'")[0]).exists()
+
+
+def test_workers_of_a_cluster_choose_their_own_python(spark: FakeSpark, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYSPARK_PYTHON", raising=False)
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", '{"conn_type": "spark", "host": "spark://master:7077"}')
+    spark.succeeds("extract")
+    operator("extract", conf={"spark.executor.memory": "2g"}).execute(context())
+    arguments, environment = spark.called
+    assert arguments[:2] == ["--master", "spark://master:7077"]
+    assert "spark.executor.memory=2g" in arguments
+    assert "PYSPARK_PYTHON" not in environment
+
+
+def test_storage_credentials_travel_in_the_environment_and_nowhere_else(
+    spark: FakeSpark, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    extra = {"region_name": "eu-central-1", "endpoint_url": "http://127.0.0.1:9000"}
+    connection = {"conn_type": "aws", "login": "key-id", "password": "very-private", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_STORAGE", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORAGE_CONN_ID", "storage")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"):
+        monkeypatch.setenv(name, "to be replaced, and restored after the test")
+    spark.succeeds("ingest")
+    task = operator("ingest")
+    task.execute(context())
+    arguments, environment = spark.called
+    assert environment["AWS_ACCESS_KEY_ID"] == "key-id"
+    assert environment["AWS_SECRET_ACCESS_KEY"] == "very-private"
+    assert environment["AWS_REGION"] == "eu-central-1"
+    assert environment["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9000"
+    shown = [*arguments, caplog.text, *(str(getattr(task, field)) for field in task.template_fields)]
+    assert not [text for text in shown if "very-private" in text]
+
+
+def test_airflow_s_own_secrets_do_not_reach_spark(spark: FakeSpark) -> None:
+    spark.succeeds("ingest")
+    operator("ingest").execute(context())
+    assert not [name for name in spark.called[1] if "AIRFLOW" in name]
+
+
+# --- what is refused before anything starts ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("conf", "words"),
+    [
+        ({"batchsize": 8}, "did you mean 'batch_size'"),
+        ({"engine": "openvino", "device": "cuda"}, "openvino does not run on device cuda"),
+        ({"weights": "keras-v1", "model": "resnet18"}, "keras-v1 are a resnet50"),
+        ({"weights_sha256": "abc"}, "is not a sha256"),
+        ({"partition": "../../x"}, "is not a partition key"),
+        ({"partition": None}, "neither a partition nor a logical date"),
+        ({"max_failed_fraction": 2}, "out of bounds"),
+        ({"source": "photos"}, "neither an absolute path nor a URI"),
+    ],
+)
+def test_the_first_task_refuses_a_wrong_run(conf: dict[str, Any], words: str, spark: FakeSpark) -> None:
+    with pytest.raises(AirflowFailException, match=words):
+        operator("ingest").execute(context(**conf))
+    assert not spark.was_called
+
+
+def test_a_store_that_is_not_configured_is_refused(spark: FakeSpark, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW__IMAGE_FEATURES__STORE")
+    with pytest.raises(AirflowFailException, match="store is empty"):
+        operator("ingest").execute(context())
+    assert not spark.was_called
+
+
+@pytest.mark.parametrize(
+    ("connection", "words"),
+    [
+        (None, "'spark_default' does not exist"),
+        ("{this is no connection", "cannot be parsed"),
+        ('{"conn_type": "spark", "host": "example.org"}', "'example.org', which is no Spark master"),
+        (
+            '{"conn_type": "spark", "host": "spark://m:7077", "extra": {"deploy-mode": "cluster"}}',
+            "deploy mode cluster",
+        ),
+    ],
+)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_connection_that_leads_nowhere_is_refused(
+    stage: str, connection: str | None, words: str, spark: FakeSpark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection is None:
+        monkeypatch.delenv("AIRFLOW_CONN_SPARK_DEFAULT")
+    else:
+        monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", connection)
+    with pytest.raises(AirflowFailException, match=words):
+        operator(stage).execute(context())
+    assert not spark.was_called
+
+
+def test_a_missing_spark_submit_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(AirflowFailException, match="spark-submit is not on PATH"):
+        operator("ingest").execute(context())
+
+
+# --- what a failed job means ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (contract.BadSetting("bad_weights", "No such weights.", "Use DEFAULT."), AirflowFailException),
+        (
+            contract.QualityFailed("quality_failed", "Half the photos are broken."),
+            AirflowFailException,
+        ),
+        (contract.NothingToDo("source_empty", "No photos."), AirflowSkipException),
+        (contract.Unreachable("source_unreachable", "The bucket does not answer."), AirflowException),
+        (contract.JobError("unexpected", "Out of memory."), AirflowException),
+    ],
+)
+def test_a_failed_job_speaks_for_itself(error: contract.JobError, meaning: type[Exception], spark: FakeSpark) -> None:
+    spark.fails("extract", error)
+    with pytest.raises(AirflowException) as raised:
+        operator("extract").execute(context())
+    assert type(raised.value) is meaning
+    assert str(raised.value) == f"extract failed: {error}"
+
+
+def test_the_error_of_an_earlier_attempt_is_not_shown_again(spark: FakeSpark) -> None:
+    spark.fails("extract", contract.BadSetting("bad_weights", "No such weights."))
+    with pytest.raises(AirflowFailException):
+        operator("extract").execute(context())
+    spark.does("print('Exception in thread \"main\" java.lang.OutOfMemoryError: Java heap space')\nsys.exit(1)\n")
+    with pytest.raises(AirflowException) as raised:
+        operator("extract").execute(context())
+    assert type(raised.value) is AirflowException
+    assert "No such weights" not in str(raised.value)
+    assert "extract ended with exit code 1" in str(raised.value)
+    assert "java.lang.OutOfMemoryError" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "meaning"), [(ExitCode.BAD_SETTING, AirflowFailException), (ExitCode.UNREACHABLE, AirflowException)]
+)
+def test_without_error_json_the_exit_code_and_spark_s_last_lines_count(
+    exit_code: int, meaning: type[Exception], spark: FakeSpark
+) -> None:
+    spark.does(f"print('ingest failed: The store is read-only.')\nsys.exit({int(exit_code)})\n")
+    with pytest.raises(AirflowException, match=r"The store is read-only\.") as raised:
+        operator("ingest").execute(context())
+    assert type(raised.value) is meaning
+
+
+def test_a_job_that_leaves_no_manifest_has_not_succeeded(spark: FakeSpark) -> None:
+    with pytest.raises(AirflowException, match="left no manifest"):
+        operator("validate").execute(context())
+
+
+# --- what a published run tells ---------------------------------------------------------------------------------------
+
+
+def test_validate_says_on_the_asset_what_was_published(spark: FakeSpark) -> None:
+    spark.succeeds(
+        "validate",
+        counts={"listed": 41, "featured": 40},
+        model={"key": "resnet18-random_0-fp32"},
+        outcome={"table_versions": {"images": 3, "features": 2}, "report": "/store/runs/report.json"},
+    )
+    asset = Asset(name="image_features", uri="file:///store/features")
+    event = SimpleNamespace(extra={}, partitions=[])
+    event.add_partitions = event.partitions.append
+    run = context()
+    run["outlet_events"] = {asset: event}
+    operator("validate", outlets=[asset]).execute(run)
+    assert event.partitions == [DAY]
+    assert event.extra == {
+        "partition": DAY,
+        "rows": 40,
+        "table_version": 2,
+        "report": "/store/runs/report.json",
+        "model": "resnet18-random_0-fp32",
+        "run_id": RUN_ID,
+    }
+
+
+# --- how a job ends ---------------------------------------------------------------------------------------------------
+
+SPAWN_AND_WAIT = """
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+time.sleep(60)
+"""
+
+
+def test_killing_the_task_ends_the_whole_job(spark: FakeSpark) -> None:
+    spark.does(SPAWN_AND_WAIT)
+    task = operator("extract")
+    family: list[psutil.Process] = []
+
+    def kill() -> None:
+        family.extend(_wait_for(lambda: _marked("extract", count=2)))
+        task.on_kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(AirflowException, match="extract"):
+        task.execute(context())
+    killer.join()
+    assert len(family) == 2
+    assert not [process for process in family if _alive(process)]
+
+
+def test_a_new_attempt_ends_what_a_killed_one_left_running(spark: FakeSpark) -> None:
+    environment = {**os.environ, processes.MARK: f"image_features/{RUN_ID}/ingest"}
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    left_over = subprocess.Popen(sleep, env=environment)
+    of_another_run = subprocess.Popen(sleep, env={**environment, processes.MARK: "image_features/other/ingest"})
+    try:
+        _wait_for(lambda: _marked("ingest", count=1))
+        spark.succeeds("ingest")
+        operator("ingest").execute(context())
+        assert left_over.wait(5) == -signal.SIGKILL
+        assert of_another_run.poll() is None
+    finally:
+        for process in (left_over, of_another_run):
+            process.kill()
+            process.wait()
+
+
+def _marked(stage: str, count: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(processes.MARK) == f"image_features/{RUN_ID}/{stage}":
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found if len(found) == count else []
+
+
+def _wait_for(condition: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("did not happen within 20 s")
+
+
+def _alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
