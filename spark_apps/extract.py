@@ -58,10 +58,8 @@ def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
     with timings.phase("plan"):
         todo = plan.plan(settings, ingested.staged["images"], artifact.key, artifact.fingerprint)
     keep_artifact(settings.store, artifact)
-    with progress.watching(settings, "extract", todo.to_compute) as notes:
-        shared = TaskPlan(
-            settings, artifact.info, store.staging_folder(settings), notes, ingested.settings["max_pixels"]
-        )
+    with store.staging(settings) as folder, progress.watching(settings, "extract", todo.to_compute) as notes:
+        shared = TaskPlan(settings, artifact.info, folder, notes, ingested.settings["max_pixels"])
         compute, copy = partial(compute_units, shared=shared), partial(copy_units, shared=shared)
         if not todo.compute and todo.reused <= COPIED_BY_DRIVER:
             with timings.phase("copy"):
@@ -96,7 +94,7 @@ def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
         quarantined=dict(codes),
         staged=staged,
         model=artifact.info,
-        outcome={"model_loads": sum(record["loads"] for record in records)},
+        outcome={"model_loads": sum(record["loads"] for record in records), "ingested": vars(ingested)},
     )
 
 

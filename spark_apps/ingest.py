@@ -55,13 +55,8 @@ def ingest(settings: IngestSettings, timings: runtime.Timings) -> Manifest:
         for table in (store.IMAGES, store.QUARANTINE):
             store.open_table(settings.store, table)
         units, row_group_bytes = write_listing(settings, listing, workers)
-    with timings.phase("read"):
-        work = partial(
-            ingest_units,
-            settings=settings,
-            folder=store.staging_folder(settings),
-            row_group_bytes=row_group_bytes,
-        )
+    with timings.phase("read"), store.staging(settings) as folder:
+        work = partial(ingest_units, settings=settings, folder=folder, row_group_bytes=row_group_bytes)
         records = runtime.spread(spark, units, work, len(units))
     codes: Counter[str] = Counter()
     for record in records:

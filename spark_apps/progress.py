@@ -10,6 +10,7 @@ import json
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,10 +51,9 @@ def watching(settings: contract.Settings, stage: str, total: int) -> Iterator[st
 
     Logs `extract 2026-11-22: 1,200 of 10,000 images, 84.3/s, 3 failed, 1 min 44 s left`.
     """
-    folder = contract.join(settings.folder, "progress")
+    folder = contract.join(settings.folder, f"progress-{uuid.uuid4().hex[:12]}")  # attempts may overlap
     begin, stop = time.monotonic(), threading.Event()
     with storage.reaching("store", settings.store):
-        _clear(folder)
         storage.ensure_folder(folder)
 
     def report() -> None:
@@ -86,7 +86,7 @@ def watching(settings: contract.Settings, stage: str, total: int) -> Iterator[st
         stop.set()
         thread.join()
         try:
-            _clear(folder)
+            storage.delete_folder(folder)
             storage.delete(contract.join(settings.folder, "progress.json"))
         except OSError:
             pass
@@ -103,12 +103,6 @@ def _sum(folder: str) -> dict[str, int]:
         for name in counts:
             counts[name] += note[name]
     return counts
-
-
-def _clear(folder: str) -> None:
-    filesystem, path = storage.filesystem(folder)
-    if filesystem.get_file_info(path).type == fs.FileType.Directory:
-        filesystem.delete_dir(path)
 
 
 def _duration(seconds: int) -> str:

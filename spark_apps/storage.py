@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -134,8 +134,15 @@ def write_json(uri: str, value: Any) -> None:
 def delete(uri: str) -> None:
     """Removes a file; one that is not there is no error."""
     filesystem_, path = filesystem(uri)
-    if filesystem_.get_file_info(path).type != fs.FileType.NotFound:
+    with suppress(FileNotFoundError):
         filesystem_.delete_file(path)
+
+
+def delete_folder(uri: str) -> None:
+    """Removes a folder and what is in it; one that is not there is no error."""
+    filesystem_, path = filesystem(uri)
+    with suppress(FileNotFoundError):
+        filesystem_.delete_dir(path)
 
 
 def ensure_folder(uri: str) -> None:

@@ -9,7 +9,8 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +112,19 @@ def staging_folder(settings: contract.Settings) -> str:
     return f"data/{settings.partition}/{run}/{uuid.uuid4().hex[:12]}"
 
 
+@contextmanager
+def staging(settings: contract.Settings) -> Iterator[str]:
+    """A `staging_folder` for one attempt, removed when the attempt fails: a full disk must not stay full of it."""
+    folder = staging_folder(settings)
+    try:
+        yield folder
+    except BaseException:
+        for table in TABLES.values():
+            with suppress(OSError):
+                storage.delete_folder(contract.join(table.uri(settings.store), folder))
+        raise
+
+
 class StagedWriter:
     """Writes rows of one table to Parquet files nobody sees yet. Row groups are about `ROW_GROUP_BYTES` large.
 
@@ -137,13 +151,16 @@ class StagedWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._flush()
-        if self._writer is not None:
-            self._finish_file()
         if kind is not None:
-            for file in self.files:
-                storage.delete(contract.join(self._table.uri(self._store), file["path"]))
+            self._discard()
+            return
+        try:
+            self._flush()
+            if self._writer is not None:
+                self._finish_file()
+        except BaseException:
+            self._discard()
+            raise
 
     def _flush(self) -> None:
         if not self._rows:
@@ -181,6 +198,17 @@ class StagedWriter:
         self.files[-1]["size_bytes"] = self._stream.tell()
         self._stream.close()
         self._writer = None
+
+    def _discard(self) -> None:
+        """Removes what was written, as far as the store lets it; what made the attempt fail is the news, not this."""
+        if self._writer is not None:
+            with suppress(OSError, pa.ArrowException):
+                self._writer.close()
+            with suppress(OSError, pa.ArrowException):
+                self._stream.close()
+        for file in self.files:
+            with suppress(OSError):
+                storage.delete(contract.join(self._table.uri(self._store), file["path"]))
 
 
 def quarantine_row(common: dict[str, Any], stage: str, bad: BadImage, size_bytes: int) -> dict[str, Any]:

@@ -35,8 +35,10 @@ def validate(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
         BadSetting: an earlier stage has not finished.
         Unreachable: the store cannot be used.
     """
-    ingested = runtime.read_manifest(settings, "ingest")
+    runtime.read_manifest(settings, "ingest")  # only refused here, so that the first missing stage is named
     extracted = runtime.read_manifest(settings, "extract")
+    # Not the one beside it: an attempt at ingest that was given up for dead may have replaced that in the meantime.
+    ingested = Manifest(**extracted.outcome["ingested"])
     assert extracted.model is not None
     with storage.reaching("store", settings.store):
         with timings.phase("read"):
