@@ -45,6 +45,9 @@ def read_files(files: Iterable[tuple[str, int]], max_bytes: int) -> Iterator[byt
     """The content of each (uri, listed size in bytes), in order; a `BadImage` for a file that cannot be taken.
 
     Object stores are read ahead by a few files; memory stays bounded by `READ_AHEAD` files.
+
+    Raises:
+        Unreachable: the source itself fails, as a disk or a network does.
     """
     pending = iter(files)
     with ThreadPoolExecutor(READ_AHEAD) as pool:
@@ -69,6 +72,9 @@ def _read(uri: str, size: int, max_bytes: int) -> bytes | BadImage:
             content: bytes = stream.read(size + 1)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         return BadImage("unreadable", f"{type(error).__name__}: {error}"[:300])
+    except OSError:
+        with reaching("source", uri):  # not this one file: the disk or the network is failing, so a retry may help
+            raise
     if len(content) != size:
         return BadImage("changed", f"It had {size:,} bytes when it was listed and has others now.")
     return content
