@@ -188,9 +188,10 @@ def session(name: str) -> SparkSession:
     Only settings that spark-submit did not set are filled in. A local master gets what a cluster has by itself: a task
     may fail three times before the job does. It needs no user interface and listens on loopback only.
     """
-    from pyspark import SparkConf
+    from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
+    SparkContext._ensure_initialized()  # until the JVM is there, SparkConf does not know what spark-submit was given
     conf = SparkConf()
     defaults = {
         "spark.master": "local[*]",
