@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
 import platform
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -175,7 +177,9 @@ def code_archive() -> tuple[Path, str]:
     sources = sorted(HERE.rglob("*.py"))
     contents = [(path.relative_to(HERE.parent).as_posix(), path.read_bytes()) for path in sources]
     digest = hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
-    archive = Path(tempfile.mkdtemp(prefix="spark_apps-"), f"spark_apps-{digest}.zip")
+    folder = tempfile.mkdtemp(prefix="spark_apps-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    archive = Path(folder, f"spark_apps-{digest}.zip")
     with zipfile.ZipFile(archive, "w") as target:
         for name, content in contents:
             target.writestr(zipfile.ZipInfo(name), content)  # a fixed date: same sources, same bytes
