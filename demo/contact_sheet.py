@@ -38,6 +38,8 @@ def make(store: str, partitions: list[str], model: str, path: Path, *, rows: int
     sheet = [(query, nearest(photos, query, columns)) for query in choose_queries(photos, rows, columns)]
     shown = {index for query, near in sheet for index in (query, *(other for other, _ in near))}
     subtitle = f"{model}  ·  {len(photos.uris)} photos of {len(partitions)} days"
+    if "-random_" in model:
+        subtitle += "  ·  RANDOM WEIGHTS: of little meaning"
     picture = draw(photos, sheet, thumbnails(store, photos, shown), columns, subtitle)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")

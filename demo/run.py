@@ -76,7 +76,7 @@ def server(chosen_weights: str) -> AirflowServer:
     return AirflowServer(
         places.AIRFLOW_HOME,
         store=str(places.STORE),
-        source=places.SOURCE,
+        source=places.source(),
         env={"AIRFLOW__IMAGE_FEATURES__WEIGHTS": chosen_weights},
     )
 
