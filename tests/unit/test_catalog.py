@@ -95,6 +95,7 @@ def test_earlier_partitions_are_the_nearest_before(
     ("partition", "count", "expected"),
     [
         ("d4", 2, {"d2", "d3", "d5", "d6"}),
+        ("d4", 4, {"d1", "d2", "d3", "d5", "d6", "d7"}),
         ("d4", 50, {"d1", "d2", "d3", "d5", "d6", "d7"}),
         ("d1", 2, {"d2", "d3"}),
         ("d7", 1, {"d6"}),

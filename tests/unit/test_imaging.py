@@ -79,6 +79,7 @@ def test_pixels_of_real_photos_are_exactly_those_of_torchvision(photos: dict[str
     [
         *((1, 1), (1, 7), (7, 1), (1, 32), (32, 1), (2, 3), (223, 224), (224, 223), (224, 224), (225, 224)),
         *((255, 256), (256, 256), (257, 256), (256, 300), (333, 1000), (1001, 335), (3000, 100), (100, 3199)),
+        *((256, 257), (256, 258), (256, 259), (256, 261), (256, 263), (257, 256), (258, 256), (259, 256), (263, 256)),
     ],
 )
 def test_pixels_of_any_size_are_exactly_those_of_torchvision(width: int, height: int) -> None:

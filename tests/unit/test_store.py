@@ -174,17 +174,16 @@ def test_the_log_is_summed_up_now_and_then_and_nothing_is_lost(shelf: Shelf) -> 
 # --- several at once, and kills ---------------------------------------------------------------------------------------
 
 
-def at_once(*commits: Callable[[], object]) -> None:
-    """Runs all at the same moment, each in a thread; raises what any of them raised."""
-    start = threading.Barrier(len(commits))
+def at_once(*publications: store.Publication) -> list[dict[str, int]]:
+    """Commits all at the same moment, each in a thread; the versions each got. Raises what any of them raised."""
+    start = threading.Barrier(len(publications))
 
-    def run(commit: Callable[[], object]) -> None:
+    def commit(publication: store.Publication) -> dict[str, int]:
         start.wait()
-        commit()
+        return publication.commit()
 
-    with ThreadPoolExecutor(len(commits)) as pool:
-        for future in [pool.submit(run, commit) for commit in commits]:
-            future.result()
+    with ThreadPoolExecutor(len(publications)) as pool:
+        return list(pool.map(commit, publications))
 
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["new store", "published before"])
@@ -196,7 +195,7 @@ def test_of_twelve_runs_that_publish_one_partition_at_once_one_is_there_whole(sh
         f"run{number}": ({f"u{number}-{index}": "a" for index in range(number % 3 + 1)}, (f"q{number}",))
         for number in range(12)
     }
-    at_once(*(shelf.publication("d1", run, files, quarantined=bad).commit for run, (files, bad) in contents.items()))
+    at_once(*(shelf.publication("d1", run, files, quarantined=bad) for run, (files, bad) in contents.items()))
     found = published(shelf, "d1")
     (winner,) = {run for rows in found.values() for run, _ in rows}
     assert found == whole(winner, *contents[winner])
@@ -205,15 +204,19 @@ def test_of_twelve_runs_that_publish_one_partition_at_once_one_is_there_whole(sh
 
 def test_runs_that_publish_different_partitions_at_once_are_all_there(shelf: Shelf) -> None:
     keys = [f"d{number}" for number in range(8)]
-    at_once(*(shelf.publication(key, f"run-{key}", {"u": "a"}, quarantined=["q"]).commit for key in keys))
-    for key in keys:
+    got = at_once(*(shelf.publication(key, f"run-{key}", {"u": "a"}, quarantined=["q"]) for key in keys))
+    for key, versions in zip(keys, got, strict=True):
         assert published(shelf, key) == whole(f"run-{key}", {"u": "a"}, ("q",))
+        for name, version in versions.items():
+            log = Path(shelf.store, name, "_delta_log", f"{version:020}.json").read_text().splitlines()
+            (commit,) = (entry["commitInfo"] for entry in map(json.loads, log) if "commitInfo" in entry)
+            assert commit["run_id"] == f"run-{key}", "the version returned is the run's own commit"
 
 
 def test_two_models_of_one_partition_published_at_once_both_keep_their_vectors(shelf: Shelf) -> None:
     at_once(
-        shelf.publication("d1", "r1", {"u": "a"}).commit,
-        shelf.publication("d1", "r2", {"u": "a"}, model=OTHER_MODEL).commit,
+        shelf.publication("d1", "r1", {"u": "a"}),
+        shelf.publication("d1", "r2", {"u": "a"}, model=OTHER_MODEL),
     )
     assert published(shelf, "d1")["features"] == [("r1", "u")]
     assert published(shelf, "d1", OTHER_MODEL)["features"] == [("r2", "u")]
