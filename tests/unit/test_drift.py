@@ -29,7 +29,7 @@ def allowance(n: int, m: int) -> float:
     return math.sqrt(-math.log(drift.ALPHA / 2) / 2 * (n + m) / (n * m))
 
 
-@pytest.mark.parametrize(("n", "days"), [(4, 3), (10, 1), (10, 7), (40, 1), (40, 7)])
+@pytest.mark.parametrize(("n", "days"), [(4, 3), (10, 7), (40, 1)])
 def test_small_days_of_one_kind_do_not_drift(n: int, days: int) -> None:
     history = [sketch(day(n, seed)) for seed in range(days)]
     found = [drift.drift(sketch(day(n, 1000 + seed)), history) for seed in range(50)]
