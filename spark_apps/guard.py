@@ -59,7 +59,7 @@ class Guard:
         seconds: float = SECONDS_PER_IMAGE,
         memory_bytes: int = CHILD_MEMORY_BYTES,
     ) -> None:
-        self._arguments = (preprocessing, max_pixels, memory_bytes)
+        self._arguments = (preprocessing, max_pixels, memory_bytes, seconds)
         self._seconds = seconds
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -118,7 +118,8 @@ def serve() -> None:
 
     source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder that prints must not disturb the answers
-    preprocessing, max_pixels, memory_bytes = pickle.loads(_read(source))
+    preprocessing, max_pixels, memory_bytes, seconds = pickle.loads(_read(source))
+    decode = watched(preprocessing, max_pixels, 2 * seconds)  # should the parent die while this child hangs
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _send(target, pickle.dumps(None))
@@ -129,7 +130,7 @@ def serve() -> None:
             return
         answer: Any
         try:
-            answer = imaging.decode(content, preprocessing, max_pixels)
+            answer = decode(content)
         except BadImage as bad:
             answer = bad
         except MemoryError:

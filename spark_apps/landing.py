@@ -96,8 +96,11 @@ def _walk_disk(source: str, pattern: str) -> Iterator[tuple[str, int, datetime]]
     def fail(error: OSError) -> None:
         raise error
 
-    for folder, subfolders, names in os.walk(root, onerror=fail):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+    visited = {os.path.realpath(root)}  # linked folders count like others, but a circle of links must end
+    for folder, subfolders, names in os.walk(root, onerror=fail, followlinks=True):
+        found = {name: os.path.realpath(Path(folder, name)) for name in sorted(subfolders) if not name.startswith(".")}
+        subfolders[:] = [name for name, place in found.items() if place not in visited]
+        visited.update(found.values())
         for name in filter(lambda name: _matches(name, pattern), names):
             path = Path(folder, name)
             try:

@@ -205,3 +205,14 @@ def test_a_file_over_the_limit_is_not_even_opened(source: Path) -> None:
 def test_a_file_of_just_the_limit_is_read(source: Path) -> None:
     put(source, "a.jpg", bytes(100))
     assert read((source / "a.jpg").as_uri(), 100, max_bytes=100) == bytes(100)
+
+
+def test_linked_folders_are_listed_once_and_a_circle_of_links_ends(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "linked.jpg").write_bytes(b"x")
+    (tmp_path / "source" / "deep").mkdir(parents=True)
+    (tmp_path / "source" / "own.jpg").write_bytes(b"x")
+    (tmp_path / "source" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "source" / "deep" / "circle").symlink_to(tmp_path / "source")
+    listed = landing.list_files(str(tmp_path / "source"), "*")["uri"].to_pylist()
+    assert [uri.rsplit("/", 2)[-2:] for uri in listed] == [["link", "linked.jpg"], ["source", "own.jpg"]]
