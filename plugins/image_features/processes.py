@@ -27,6 +27,7 @@ def end_tree(submitted: subprocess.Popen[str]) -> None:
         for process in family:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        psutil.wait_procs(family, timeout=1)
 
 
 def end_leftovers(task: str) -> int:
