@@ -18,7 +18,7 @@ MARKS = {
     "running": "…",
     "up_for_retry": "↻",
 }
-"""How the state of a task is drawn; a task that has not begun is a dot."""
+"""How the state of a task is drawn; a task in another state has not begun and is left out."""
 
 
 def follow(
@@ -48,8 +48,9 @@ def follow(
                     runs[day] = client.run(run_id)
             elapsed = time.monotonic() - begin
             for day, stage, state in changes(runs, seen):
-                reason = _reason(store, day, days[day]) if state in ("failed", "up_for_retry") else ""
-                if reason or not out.isatty():
+                trouble = state in ("failed", "up_for_retry")
+                if trouble or not out.isatty():
+                    reason = _reason(store, day, days[day]) if trouble else ""
                     said = f"{elapsed:5.0f} s  {day}  {stage:8}  {state.replace('_', ' ')}{reason}"
                     out.write(f"\r\033[K{said}\n" if out.isatty() else f"{said}\n")
             if out.isatty():
@@ -63,18 +64,18 @@ def follow(
 
 
 def status_line(runs: dict[str, Run], elapsed: float, done: dict[str, str]) -> str:
-    """All runs in one line: `0:42   2026-01-05 ✓   2026-01-06 ingest ✓ extract … 22/36 validate ·   2026-01-07 ·`."""
+    """All runs in one line: `0:42  2026-01-05 ✓  2026-01-06 ingest ✓ extract … 22/36  2026-01-07 ·`."""
     parts = [f"{int(elapsed) // 60:3}:{int(elapsed) % 60:02d}"]
     for day, run in runs.items():
-        states = {stage: run["tasks"].get(stage) for stage in contract.STAGES}
-        if run["state"] == "success" or not any(states.values()):
-            parts.append(f"{day} {MARKS.get(run['state'], '·') if run['state'] in FINISHED else '·'}")
+        begun = {stage: run["tasks"].get(stage) for stage in contract.STAGES if run["tasks"].get(stage) in MARKS}
+        if run["state"] == "success" or not begun:
+            parts.append(f"{day} {MARKS['success'] if begun else '·'}")
             continue
-        marks = [f"{stage} {MARKS.get(state or '', '·')}" for stage, state in states.items()]
-        if states["extract"] == "running" and done.get(day):
-            marks[contract.STAGES.index("extract")] += f" {done[day]}"
+        marks = [f"{stage} {MARKS[state or '']}" for stage, state in begun.items()]
+        if begun.get("extract") == "running" and done.get(day):
+            marks[-1] += f" {done[day]}"
         parts.append(" ".join([day, *marks]))
-    return "   ".join(parts)
+    return "  ".join(parts)
 
 
 def changes(runs: dict[str, Run], seen: dict[tuple[str, str], str]) -> list[tuple[str, str, str]]:

@@ -81,7 +81,7 @@ def test_a_terminal_gets_one_line_that_redraws_itself(tmp_path: Path) -> None:
     drawn = out.getvalue()
     assert drawn.count("\n") == 1
     assert drawn.endswith("\n")
-    assert f"{DAY} ingest ✓ extract … 22/36 validate ·" in drawn
+    assert f"{DAY} ingest ✓ extract … 22/36" in drawn
     assert f"{DAY} ✓\n" in drawn
 
 
