@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import reduce
 from operator import and_
 from typing import Any
@@ -19,6 +20,12 @@ from pyarrow import fs
 
 from spark_apps import contract, storage
 
+_COMMON = (
+    *("timestamp", "operation", "operationParameters", "engineInfo", "clientVersion", "version"),
+    *("run_id", "partition", "model", "rows", "ticket", "restored"),
+)
+"""What every commit says of itself, so that it is no fact of a run."""
+
 
 @dataclass(frozen=True)
 class Partition:
@@ -29,6 +36,29 @@ class Partition:
     rows: int
     run_id: str
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One commit that published a (partition, model). `until`: the last version of features that shows it.
+
+    `restored` is the version that it put back, None for a run's own publication. `facts`: what else the commit says, as
+    text: the counts of the run, the model's fingerprint.
+    """
+
+    version: int
+    until: int
+    at: datetime
+    run_id: str
+    rows: int
+    ticket: int
+    restored: int | None
+    facts: dict[str, str]
+
+    @property
+    def origin(self) -> int:
+        """The version of the run's own publication."""
+        return self.version if self.restored is None else self.restored
 
 
 def table(store: str, name: str, version: int | None = None) -> DeltaTable | None:
@@ -62,6 +92,37 @@ def partitions(store: str, model: str | None = None) -> list[Partition]:
         if model in (None, model_key)
     ]
     return sorted(found, key=lambda item: (item.partition, item.model), reverse=True)
+
+
+def publications(store: str, partition: str, model: str, name: str = "features") -> list[Publication]:
+    """What has been published under (partition, model), newest first, as far as the log tells (30 days at least).
+
+    In the tables images and quarantine a partition is shared by all models, and so is this list.
+    """
+    delta = table(store, name)
+    if delta is None:
+        return []
+    with storage.reaching("store", store):
+        commits = delta.history()
+    found: list[Publication] = []
+    for commit in commits:
+        if commit.get("partition") != partition or "ticket" not in commit:
+            continue
+        if name == "features" and commit["model"] != model:
+            continue
+        found.append(
+            Publication(
+                version=commit["version"],
+                until=found[-1].version - 1 if found else delta.version(),
+                at=datetime.fromtimestamp(commit["timestamp"] / 1000, UTC),
+                run_id=commit["run_id"],
+                rows=int(commit["rows"]),
+                ticket=int(commit["ticket"]),
+                restored=int(commit["restored"]) if "restored" in commit else None,
+                facts={key: value for key, value in commit.items() if key not in _COMMON and isinstance(value, str)},
+            )
+        )
+    return found
 
 
 def earlier(store: str, partition: str, model: str, count: int) -> list[str]:
@@ -131,6 +192,12 @@ def document(store: str, partition: str, run_id: str, name: str) -> Any | None:
     """A JSON file of a run's folder; None when there is none. Raises ValueError when it is half-written."""
     with storage.reaching("store", store):
         return storage.read_json(contract.join(contract.run_folder(store, partition, run_id), name))
+
+
+def left_by(job: contract.JobSettings, name: str) -> Any | None:
+    """A JSON file that a job left in its folder; None when there is none. Raises ValueError when it is half-written."""
+    with storage.reaching("store", job.store):
+        return storage.read_json(contract.join(job.folder, name))
 
 
 def _rows(store: str, name: str, keys: dict[str, str], columns: list[str] | None) -> pa.Table:

@@ -1,9 +1,9 @@
 """What the Airflow side and the Spark side share: settings, run folders, manifests, errors. Standard library only.
 
-The dataclasses `IngestSettings`, `ExtractSettings` and `ValidateSettings` are the one description of the three
-commands. Their field metadata gives the command line (`parse`), the arguments an operator passes (`to_args`), the
-bounds and choices of a trigger form (`describe`), and the checks (`__post_init__`): a value refused by one is refused
-by all.
+The dataclasses `IngestSettings`, `ExtractSettings`, `ValidateSettings`, `MaintainSettings` and `UndoSettings` are the
+one description of the commands. Their field metadata gives the command line (`parse`), the arguments an operator
+passes (`to_args`), the bounds and choices of a trigger form (`describe`), and the checks (`__post_init__`): a value
+refused by one is refused by all.
 """
 
 from __future__ import annotations
@@ -173,23 +173,45 @@ WEIGHTS_HELP = (
     "IMAGENET1K_V1, IMAGENET1K_V2 or DEFAULT (torchvision's hub); keras-v1 (a pretrained ResNet-50 from the npm "
     "registry, for places without the hub); a path or URI of a state dict; random:SEED for tests."
 )
+MAX_RETENTION_HOURS = 28 * 24
+"""Four weeks: Delta keeps the log of a table for 30 days, and what it no longer tells cannot be judged by age."""
 MAX_PIXELS = 178_956_970
 """Pillow's own hard limit (2 * Image.MAX_IMAGE_PIXELS): a limit above it would have no effect."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class StoreSettings:
     """What every command needs. Raises BadSetting at construction for a value outside its choices or bounds."""
 
     store: str = setting("Folder or URI that holds the tables, for example /data/features or s3://bucket/features.")
-    partition: str = setting("Partition key, usually the day: 2026-11-22.")
-    run_id: str = setting("Id of this run; the same id continues the same run.")
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             _check(spec, getattr(self, spec.name))
-        check_partition(self.partition)
         object.__setattr__(self, "store", check_location("store", self.store))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSettings(StoreSettings):
+    """What a job needs that leaves a manifest or an error behind."""
+
+    run_id: str = setting("Id of this run; the same id continues the same run.")
+
+    @property
+    def folder(self) -> str:
+        """Where the job leaves them, in the store."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(JobSettings):
+    """What every stage of the pipeline needs."""
+
+    partition: str = setting("Partition key, usually the day: 2026-11-22.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_partition(self.partition)
 
     @property
     def folder(self) -> str:
@@ -279,13 +301,55 @@ class ValidateSettings(Settings):
     no_publish: bool = setting("Check and report, but leave the published data as it is.", False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MaintainSettings(JobSettings):
+    """Settings of `maintain`: how long replaced data is kept, and what is done at all."""
+
+    run_id: str = setting("Id of this maintenance; empty: the present moment.", "")
+    retention_hours: int = setting(
+        "Data that was replaced, and runs that died, less than so many hours ago are kept; undo and time travel reach "
+        "back so far. Files that a running run may need are kept whatever this says.",
+        168,
+        minimum=1,
+        maximum=MAX_RETENTION_HOURS,
+    )
+    no_compact: bool = setting("Leave small files as they are.", False)
+    dry_run: bool = setting("Print what would go, and change nothing.", False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.run_id:
+            object.__setattr__(self, "run_id", datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ"))
+
+    @property
+    def folder(self) -> str:
+        """This maintenance's folder in the store."""
+        return join(self.store, "maintenance", path_safe(self.run_id))
+
+
+@dataclass(frozen=True, kw_only=True)
+class UndoSettings(StoreSettings):
+    """Settings of `undo`: whose publication is taken back, and how far."""
+
+    partition: str = setting("Partition key, usually the day: 2026-11-22.")
+    model: str = setting("What the features are published under, for example resnet50-imagenet1k_v2-fp32.")
+    to_version: int = setting(
+        "Version of the table features to put back, as --list shows it; 0: the one before.", 0, minimum=0, maximum=2**53
+    )
+    list: bool = setting("Show what has been published, and change nothing.", False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_partition(self.partition)
+
+
 SETTINGS: dict[str, type[Settings]] = {
     "ingest": IngestSettings,
     "extract": ExtractSettings,
     "validate": ValidateSettings,
 }
 
-AnySettings = TypeVar("AnySettings", bound=Settings)
+AnySettings = TypeVar("AnySettings", bound=StoreSettings)
 
 
 def check_location(name: str, location: str) -> str:
@@ -305,14 +369,14 @@ def check_location(name: str, location: str) -> str:
     return location.rstrip("/") or "/"
 
 
-def describe(cls: type[Settings], name: str) -> dict[str, Any]:
+def describe(cls: type[StoreSettings], name: str) -> dict[str, Any]:
     """Help, choices, bounds, type and default of one setting, for whoever draws a form."""
     spec = next(spec for spec in dataclasses.fields(cls) if spec.name == name)
     default = None if spec.default is dataclasses.MISSING else spec.default
     return {**spec.metadata, "type": typing.get_type_hints(cls)[name], "default": default}
 
 
-def to_args(settings: Settings) -> list[str]:
+def to_args(settings: StoreSettings) -> list[str]:
     """The command-line arguments that `parse` turns back into `settings`; all strings."""
     args: list[str] = []
     for spec in dataclasses.fields(settings):
@@ -386,7 +450,8 @@ def _check(spec: dataclasses.Field[Any], value: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a finished stage leaves beside the data, as `<stage>.json` in the run's folder.
+    """What a finished stage leaves beside the data, as `<stage>.json` in the run's folder. Maintenance is a stage of no
+    partition: its key is empty.
 
     `counts` (files or images): listed, accepted, duplicates, quarantined, featured, computed, reused, as far as the
     stage knows them. `seconds`: by phase. `staged`: the files the stage wrote and did not publish. `outcome`: what

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from spark_apps import contract, storage
-from spark_apps.contract import AnySettings, ExitCode, JobError
+from spark_apps.contract import ExitCode, JobError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
+AnyJob = TypeVar("AnyJob", bound=contract.JobSettings)
 Unit = TypeVar("Unit")
 Record = dict[str, Any]
 PACKAGES = ("pyspark", "torch", "torchvision", "openvino", "pillow", "numpy", "pyarrow", "deltalake")
@@ -40,11 +41,9 @@ HERE = Path(__file__).parent
 # --- entry point ------------------------------------------------------------------------------------------------------
 
 
-def run(
-    stage: str, kind: type[AnySettings], job: Callable[[AnySettings, Timings], contract.Manifest], doc: str | None
-) -> int:
+def run(stage: str, kind: type[AnyJob], job: Callable[[AnyJob, Timings], contract.Manifest], doc: str | None) -> int:
     """Runs one job from the command line and turns its outcome into an exit code, a manifest or an `error.json`."""
-    settings: AnySettings | None = None
+    settings: AnyJob | None = None
     try:
         settings = contract.parse(kind, sys.argv[1:], f"spark_apps.{stage}", (doc or "").split("\n")[0])
         with storage.reaching("store", settings.store):
@@ -54,7 +53,7 @@ def run(
         timings = Timings()
         manifest = job(settings, timings)
         write_manifest(settings, manifest)
-        _say(f"{stage} {settings.partition}: {_sentence(manifest)}")
+        _say(f"{stage} {manifest.partition or settings.store}: {_sentence(manifest)}")
         return ExitCode.DONE
     except JobError as error:
         return _fail(stage, settings, error)
@@ -63,7 +62,7 @@ def run(
         return _fail(stage, settings, _explain(error))
 
 
-def write_manifest(settings: contract.Settings, manifest: contract.Manifest) -> None:
+def write_manifest(settings: contract.JobSettings, manifest: contract.Manifest) -> None:
     """Puts the stage's manifest into the run's folder. Raises Unreachable."""
     with storage.reaching("store", settings.store):
         storage.write_bytes(contract.join(settings.folder, f"{manifest.stage}.json"), manifest.to_json().encode())
@@ -87,7 +86,7 @@ def read_manifest(settings: contract.Settings, stage: str) -> contract.Manifest:
     return contract.Manifest(**text)
 
 
-def _fail(stage: str, settings: contract.Settings | None, error: JobError) -> int:
+def _fail(stage: str, settings: contract.JobSettings | None, error: JobError) -> int:
     _say(f"{stage} failed: {error}")
     if settings is not None:
         try:
@@ -138,13 +137,13 @@ class Timings:
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0) + time.perf_counter() - begin, 3)
 
-    def manifest(self, stage: str, settings: contract.Settings, **facts: Any) -> contract.Manifest:
+    def manifest(self, stage: str, settings: contract.JobSettings, **facts: Any) -> contract.Manifest:
         """The manifest of `stage` with what every manifest says."""
         total = self.seconds["startup"] + time.perf_counter() - self._begin
         return contract.Manifest(
             stage=stage,
             run_id=settings.run_id,
-            partition=settings.partition,
+            partition=settings.partition if isinstance(settings, contract.Settings) else "",
             started_at=self.started_at,
             finished_at=contract.now(),
             seconds={**self.seconds, "total": round(total, 3)},

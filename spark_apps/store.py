@@ -5,11 +5,12 @@ Staged files lie below their table's folder, where no reader sees them until a D
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,14 +21,17 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction
+from pyarrow import fs
 
 from spark_apps import contract, storage
-from spark_apps.contract import JobError
+from spark_apps.contract import BadSetting, JobError
 from spark_apps.imaging import BadImage
 
 ROW_GROUP_BYTES = 16 * 2**20
 FILE_BYTES = 128 * 2**20
 COMMIT_TRIES = 50
+MERGED = "merged-"
+"""How the name of a folder with merged files begins; an attempt's begins with a hexadecimal digit."""
 CHECKPOINT_INTERVAL = "20"
 """Commits between two checkpoints of a table's log: opening it reads one checkpoint and at most so many commits."""
 
@@ -112,6 +116,11 @@ def staging_folder(settings: contract.Settings) -> str:
     return f"data/{settings.partition}/{run}/{uuid.uuid4().hex[:12]}"
 
 
+def run_of(path: str) -> str:
+    """The folder of the run that staged a file: `data/<partition>/<run>`, relative to the table, as `path` is."""
+    return path.rsplit("/", 2)[0]
+
+
 @contextmanager
 def staging(settings: contract.Settings) -> Iterator[str]:
     """A `staging_folder` for one attempt, removed when the attempt fails: a full disk must not stay full of it."""
@@ -147,6 +156,11 @@ class StagedWriter:
         if self._pending_bytes >= self._row_group_bytes:
             self._flush()
 
+    def add_table(self, rows: pa.Table) -> None:
+        """Takes rows that are in Arrow's form already; they become one row group."""
+        self._flush()
+        self._write(rows.select(self._table.columns.names))
+
     def __enter__(self) -> StagedWriter:
         return self
 
@@ -165,14 +179,16 @@ class StagedWriter:
     def _flush(self) -> None:
         if not self._rows:
             return
-        batch = pa.Table.from_pylist(self._rows, schema=self._table.columns)
+        self._write(pa.Table.from_pylist(self._rows, schema=self._table.columns))
+        self._rows, self._pending_bytes = [], 0
+
+    def _write(self, batch: pa.Table) -> None:
         if self._writer is None:
             self._begin_file()
         assert self._writer is not None
         self._writer.write_table(batch, row_group_size=batch.num_rows)
         self.files[-1]["rows"] += batch.num_rows
         self.files[-1]["row_groups"].append(batch.num_rows)
-        self._rows, self._pending_bytes = [], 0
         if self._stream.tell() >= FILE_BYTES:
             self._finish_file()
 
@@ -244,15 +260,49 @@ def open_table(store: str, table: Table) -> DeltaTable:
                 storage_options=options,
             )
         except CommitFailedError:  # another run created it at the same moment
-            _pause(attempt)
+            pause(attempt)
     raise _contended(table)
+
+
+def files(delta: DeltaTable, keys: dict[str, str] | None = None) -> set[str]:
+    """Paths, relative to the table, of the files that hold the rows of `keys`, or all rows."""
+    return {file["path"] for file in file_records(delta, keys or {})}
+
+
+def file_records(delta: DeltaTable, keys: dict[str, str]) -> list[dict[str, Any]]:
+    """The files that hold the rows of `keys`, as `StagedWriter.files` has them, with their `run_id` and all keys."""
+    actions = pa.table(delta.get_add_actions(flatten=True))
+    for key, value in keys.items():
+        actions = actions.filter(pc.equal(actions[f"partition.{key}"], value))
+    names = {"path": "path", "size_bytes": "size_bytes", "rows": "num_records", "run_id": "min.run_id"}
+    names |= {key: f"partition.{key}" for key in delta.metadata().partition_columns}
+    columns = {name: column for name, column in names.items() if column in actions.column_names}
+    return actions.select(list(columns.values())).rename_columns(list(columns)).to_pylist()  # type: ignore[no-any-return]
+
+
+def missing(store: str, table: Table, paths: Iterable[str]) -> list[str]:
+    """Those of `paths`, relative to the table, where there is no file any more."""
+    paths = sorted(paths)
+    filesystem, root = storage.filesystem(table.uri(store))
+    found = filesystem.get_file_info([f"{root}/{path}" for path in paths])
+    return [path for path, info in zip(paths, found, strict=True) if info.type != fs.FileType.File]
+
+
+def merged_folder(paths: Iterable[str]) -> str:
+    """The name of the folder that files merged from exactly `paths` lie in: whoever knows these can tell."""
+    return MERGED + hashlib.sha256("\n".join(sorted(paths)).encode()).hexdigest()[:16]
+
+
+def is_merged(path: str) -> bool:
+    """Whether a file was merged from others after it was published."""
+    return path.split("/")[-2].startswith(MERGED)
 
 
 @dataclass(frozen=True)
 class Publication:
     """What one run puts in the place of one partition: the staged files of each table.
 
-    `metadata` (run id, counts, fingerprint) goes into the commits' metadata.
+    `metadata` (counts, fingerprint) goes into the commits' metadata, beside run id, partition, model, rows and ticket.
     """
 
     store: str
@@ -271,25 +321,40 @@ class Publication:
         a retry after a kill between two commits completes the publication.
 
         Raises:
+            BadSetting: staged files are no longer there; nothing was published.
             JobError: the table is written to by so many others that no commit got through.
         """
-        ticket, version = self._commit(IMAGES, {"partition": self.partition}, lambda last: last + 1)
+        everything = {"partition": self.partition, "model": self.model}
+        keys = {table: {key: everything[key] for key in table.keys} for table in TABLES.values()}
+        for table in TABLES.values():
+            self._check_files(table, keys[table])
+        ticket, version = self._commit(IMAGES, keys[IMAGES], lambda last: last + 1)
         versions = {"images": version}
-        for table, keys in (
-            (QUARANTINE, {"partition": self.partition}),
-            (FEATURES, {"partition": self.partition, "model": self.model}),
-        ):
-            versions[table.name] = self._commit(table, keys, lambda last: ticket if ticket > last else None)[1]
+        for table in (QUARANTINE, FEATURES):
+            versions[table.name] = self._commit(table, keys[table], lambda last: ticket if ticket > last else None)[1]
         return versions
+
+    def _check_files(self, table: Table, keys: dict[str, str]) -> None:
+        """A commit that names files which maintenance has removed would leave a table that nobody can read."""
+        staged = {file["path"] for file in self.staged.get(table.name, [])}
+        gone = missing(self.store, table, staged)
+        if gone and not _shows(open_table(self.store, table), keys, staged):
+            raise BadSetting(
+                "staged_files_gone",
+                f"{len(gone)} of {len(staged)} files that run {self.run_id} staged for the table {table.name} are "
+                f"no longer there, the first is {gone[0]}. Nothing was published.",
+                "Maintenance removes what a run left unpublished for long: run the partition again from ingest on.",
+            )
 
     def _commit(self, table: Table, keys: dict[str, str], draw: Callable[[int], int | None]) -> tuple[int, int]:
         """Replaces the rows of `keys`; returns the ticket and the version that holds them."""
         staged = self.staged.get(table.name, [])
+        paths = {file["path"] for file in staged}
         application = "/".join(keys.values())
         for attempt in range(COMMIT_TRIES):
             delta = open_table(self.store, table)
             last = delta.transaction_version(application) or 0
-            if staged and files(delta, keys) == {file["path"] for file in staged}:
+            if staged and _shows(delta, keys, paths):
                 return last, delta.version()
             ticket = draw(last)
             if ticket is None:  # a later run has published this partition in the meantime
@@ -298,13 +363,20 @@ class Publication:
                 # delta-rs would retry by itself, but it sees no read to conflict with: two replacements of one
                 # partition would both be kept. So no retries there, and a fresh look at the table here.
                 delta.create_write_transaction(
-                    [_add_action(file, keys, self.run_id) for file in staged],
+                    [add_action(file, keys, self.run_id) for file in staged],
                     "overwrite",
                     table.schema,
                     list(table.keys),
                     [(key, "=", value) for key, value in keys.items()],
                     commit_properties=CommitProperties(
-                        custom_metadata={"run_id": self.run_id, **self.metadata},
+                        custom_metadata={
+                            **self.metadata,
+                            "run_id": self.run_id,
+                            "partition": self.partition,
+                            "model": self.model,
+                            "rows": str(sum(file["rows"] for file in staged)),
+                            "ticket": str(ticket),
+                        },
                         max_commit_retries=0,
                         app_transactions=[Transaction(application, ticket)],
                     ),
@@ -312,31 +384,32 @@ class Publication:
             except CommitFailedError:
                 if open_table(self.store, table).version() == delta.version():
                     raise  # nobody was faster: the store itself refused
-                _pause(attempt)
+                pause(attempt)
                 continue
             return ticket, delta.version() + 1  # a commit on top of any other version would have failed
         raise _contended(table)
 
 
-def files(delta: DeltaTable, keys: dict[str, str]) -> set[str]:
-    """Paths, relative to the table, of the files that hold the rows of `keys`."""
-    actions = pa.table(delta.get_add_actions(flatten=True))
-    for key, value in keys.items():
-        actions = actions.filter(pc.equal(actions[f"partition.{key}"], value))
-    return set(actions["path"].to_pylist())
+def _shows(delta: DeltaTable, keys: dict[str, str], paths: set[str]) -> bool:
+    """Whether the rows of `keys` are those of exactly these files, as they were staged or merged since."""
+    current = files(delta, keys)
+    return current == paths or {path.split("/")[-2] for path in current} == {merged_folder(paths)}
 
 
-def _add_action(file: dict[str, Any], keys: dict[str, str], run_id: str) -> AddAction:
+def add_action(file: dict[str, Any], keys: dict[str, str], run_id: str, data_change: bool = True) -> AddAction:
+    """The action that names a staged file; `data_change`: whether it brings rows that were not there."""
     statistics = {
         "numRecords": file["rows"],
         "minValues": {"run_id": run_id},
         "maxValues": {"run_id": run_id},
         "nullCount": {"run_id": 0},
     }
-    return AddAction(file["path"], file["size_bytes"], keys, int(time.time() * 1000), True, json.dumps(statistics))
+    moment = int(time.time() * 1000)
+    return AddAction(file["path"], file["size_bytes"], keys, moment, data_change, json.dumps(statistics))
 
 
-def _pause(attempt: int) -> None:
+def pause(attempt: int) -> None:
+    """Waits a moment, at random and longer with each attempt, for others who write to the same table."""
     time.sleep(random.uniform(0.01, 0.05) * min(2**attempt, 32))
 
 

@@ -1,0 +1,191 @@
+"""Merging the small files of a published partition, so that readers open few. Rows, order and run stay as they are.
+
+A large cluster publishes a small day in hundreds of files. Merged files lie in a folder whose name tells which files
+they were made of (`store.merged_folder`), so that a publication still knows its own rows and a retry of it is a no-op.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable
+from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import RemoveAction
+
+from spark_apps import storage, store
+from spark_apps.contract import JobError
+
+FEWEST_FILES = 4
+"""Fewer files are left alone: opening them costs less than rewriting them."""
+SHRINKS_TO = 0.5
+"""A partition is merged when at most this share of its files remains; so merged files are never merged again."""
+COMMIT_BYTES, COMMIT_GROUPS = 2**30, 32
+"""Data and partitions merged in one commit at most: what is lost when the job dies, or tried again on a conflict."""
+COMMIT_TRIES = 20
+
+
+@dataclass
+class Group:
+    """The files of one partition of a table, and what they were merged into."""
+
+    keys: dict[str, str]
+    run_id: str
+    files: list[dict[str, Any]]
+    merged: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def paths(self) -> set[str]:
+        return {file["path"] for file in self.files}
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file["size_bytes"] for file in self.files)
+
+
+@dataclass
+class Outcome:
+    """What a compaction did: files and bytes before, files after, and the partitions it left to a publication."""
+
+    files_before: int = 0
+    bytes_before: int = 0
+    files_after: int = 0
+    gave_way: int = 0
+
+
+def compact(store_uri: str, table: store.Table) -> Outcome:
+    """Merges what is worth it, a few partitions a commit.
+
+    A publication always wins: a partition that was published again meanwhile is left as that publication made it, and
+    a publication that meets a commit of this one looks at the table again and goes on. Where so many write that no
+    commit gets through, everything stays as it is.
+
+    Raises:
+        JobError: the files do not hold the rows that the log tells of.
+    """
+    outcome = Outcome()
+    for groups in _portions(worthwhile(store.open_table(store_uri, table), table)):
+        for group in groups:
+            _merge(store_uri, table, group)
+        done = _commit(store_uri, table, groups)
+        for group in groups:
+            if group not in done:
+                outcome.gave_way += 1
+                continue
+            outcome.files_before += len(group.files)
+            outcome.bytes_before += group.size_bytes
+            outcome.files_after += len(group.merged)
+    return outcome
+
+
+def forecast(delta: DeltaTable, table: store.Table) -> Outcome:
+    """What `compact` would do, if nobody published meanwhile; `files_after` is an estimate."""
+    groups = worthwhile(delta, table)
+    return Outcome(
+        files_before=sum(len(group.files) for group in groups),
+        bytes_before=sum(group.size_bytes for group in groups),
+        files_after=sum(-(-group.size_bytes // store.FILE_BYTES) for group in groups),
+    )
+
+
+def worthwhile(delta: DeltaTable, table: store.Table) -> list[Group]:
+    """The partitions with so many small files that merging pays."""
+    by_keys: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for file in store.file_records(delta, {}):
+        by_keys[tuple(file[key] for key in table.keys)].append(file)
+    groups = []
+    for values, files in sorted(by_keys.items()):
+        files.sort(key=lambda file: str(file["path"]))
+        group = Group(dict(zip(table.keys, values, strict=True)), files[0].get("run_id") or "", files)
+        remaining = -(-group.size_bytes // store.FILE_BYTES)
+        of_one_run = group.run_id and {file["run_id"] for file in files} == {group.run_id}
+        if len(files) >= FEWEST_FILES and remaining <= SHRINKS_TO * len(files) and of_one_run:
+            groups.append(group)
+    return groups
+
+
+def _portions(groups: list[Group]) -> Iterator[list[Group]]:
+    portion: list[Group] = []
+    for group in groups:
+        full = len(portion) == COMMIT_GROUPS or sum(one.size_bytes for one in portion) + group.size_bytes > COMMIT_BYTES
+        if portion and full:
+            yield portion
+            portion = []
+        portion.append(group)
+    if portion:
+        yield portion
+
+
+def _merge(store_uri: str, table: store.Table, group: Group) -> None:
+    """Writes the rows of the group again, one row group of the usual size in memory at a time."""
+    run = store.run_of(group.files[0]["path"])
+    filesystem, root = storage.filesystem(table.uri(store_uri))
+    with store.StagedWriter(store_uri, table, f"{run}/{store.merged_folder(group.paths)}") as writer:
+        pending: list[pa.Table] = []
+        size = 0
+        for file in group.files:
+            parquet = pq.ParquetFile(f"{root}/{file['path']}", filesystem=filesystem)
+            for index in range(parquet.num_row_groups):
+                rows = parquet.read_row_group(index)
+                if pending and size + rows.nbytes > store.ROW_GROUP_BYTES:
+                    writer.add_table(pa.concat_tables(pending))
+                    pending, size = [], 0
+                pending.append(rows)
+                size += rows.nbytes
+        if pending:
+            writer.add_table(pa.concat_tables(pending))
+    group.merged = writer.files
+    rows = [sum(file["rows"] for file in files) for files in (group.files, group.merged)]
+    if rows[0] != rows[1]:
+        _discard(store_uri, table, group)
+        raise JobError(
+            "rows_differ",
+            f"The files of {group.keys} in the table {table.name} hold {rows[1]:,} rows, the log tells of {rows[0]:,}.",
+            "Publish the partition again.",
+        )
+
+
+def _commit(store_uri: str, table: store.Table, groups: list[Group]) -> list[Group]:
+    """Puts the merged files in the place of the small ones; returns the groups for which that was still right."""
+    for attempt in range(COMMIT_TRIES):
+        delta = store.open_table(store_uri, table)
+        current = store.files(delta)
+        for group in [group for group in groups if not group.paths <= current]:
+            groups = [other for other in groups if other is not group]
+            _discard(store_uri, table, group)
+        if not groups:
+            return []
+        moment = int(time.time() * 1000)
+        adds = [store.add_action(file, group.keys, group.run_id, False) for group in groups for file in group.merged]
+        removes = [
+            RemoveAction(file["path"], False, moment, file["size_bytes"], dict(group.keys))
+            for group in groups
+            for file in group.files
+        ]
+        try:
+            delta.create_write_transaction(
+                [*adds, *removes],
+                "append",
+                table.schema,
+                list(table.keys),
+                commit_properties=CommitProperties(custom_metadata={"maintenance": "compaction"}, max_commit_retries=0),
+            )
+        except CommitFailedError:
+            if store.open_table(store_uri, table).version() == delta.version():
+                raise  # nobody was faster: the store itself refused
+            store.pause(attempt)
+            continue
+        return groups
+    for group in groups:
+        _discard(store_uri, table, group)
+    return []
+
+
+def _discard(store_uri: str, table: store.Table, group: Group) -> None:
+    for file in group.merged:
+        storage.delete(f"{table.uri(store_uri)}/{file['path']}")
