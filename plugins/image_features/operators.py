@@ -1,4 +1,4 @@
-"""The three tasks of the pipeline: each submits one job of `spark_apps` and tells Airflow what became of it."""
+"""The tasks of the pipeline and of its maintenance: each submits a job of `spark_apps` and tells what became of it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class StageOperator(SparkSubmitOperator):
     def on_published(self, context: Context, manifest: contract.Manifest) -> None:
         """Tell the world about a finished stage."""
 
-    def job_settings(self, context: Context, stage: str) -> contract.Settings:
+    def job_settings(self, context: Context, stage: str) -> contract.JobSettings:
         """The settings of a stage's job in this run. Raises BadSetting."""
         interval_start = context.get("data_interval_start")
         return form.job_settings(stage, context["params"], run_id=context["run_id"], interval_start=interval_start)
@@ -86,7 +86,7 @@ class StageOperator(SparkSubmitOperator):
             processes.end_tree(self._hook._submit_sp)
             super().on_kill()
 
-    def _prepare(self, context: Context) -> tuple[contract.Settings, SparkSubmitHook, dict[str, str]]:
+    def _prepare(self, context: Context) -> tuple[contract.JobSettings, SparkSubmitHook, dict[str, str]]:
         self.check(context)
         job = self.job_settings(context, self.stage)
         connections.check_exists(self._conn_id)
@@ -134,6 +134,21 @@ class ValidateOperator(StageOperator):
             event.add_partitions(manifest.partition)
 
 
+class MaintainOperator(StageOperator):
+    """Maintains the tables of the store: merges small files, removes what nobody needs any more."""
+
+    stage = "maintain"
+
+    def check(self, context: Context) -> None:
+        """Refuse unknown settings."""
+        form.check_keys(context["dag_run"].conf or {}, known=self.dag.params)
+
+    def job_settings(self, context: Context, stage: str) -> contract.MaintainSettings:
+        """The settings of the job: the Dag's params are its other settings."""
+        params = {name: context["params"][name] for name in self.dag.params}
+        return contract.MaintainSettings(store=settings.store(), run_id=context["run_id"], **params)
+
+
 def _java_options(master: str) -> str:
     """Options for the driver's JVM: few words and, for Spark within one process, a quick start."""
     options = f"-Dlog4j2.configurationFile='{LOG4J.as_uri()}'"
@@ -156,22 +171,23 @@ def _environment(master: str, task: str) -> dict[str, str]:
     return env
 
 
-def _recorded_error(job: contract.Settings) -> dict[str, Any] | None:
+def _recorded_error(job: contract.JobSettings) -> dict[str, Any] | None:
     from spark_apps import catalog  # not at the top: pyarrow and deltalake would slow down every parse of the Dag
 
     try:
-        return catalog.error(job.store, job.partition, job.run_id)
+        record: dict[str, Any] | None = catalog.left_by(job, "error.json")
+        return record
     except (JobError, ValueError):  # an unreachable store is for the job to report
         return None
 
 
-def _manifest(job: contract.Settings, stage: str) -> contract.Manifest:
+def _manifest(job: contract.JobSettings, stage: str) -> contract.Manifest:
     from spark_apps import catalog
 
     try:
-        manifest = catalog.manifest(job.store, job.partition, job.run_id, stage)
+        record = catalog.left_by(job, f"{stage}.json")
     except JobError as error:
         raise AirflowException(str(error)) from None
-    if manifest is None:
+    if record is None:
         raise AirflowException(f"{stage} ended well but left no manifest in {job.folder}.")
-    return manifest
+    return contract.Manifest(**record)

@@ -1,0 +1,50 @@
+"""The weekly maintenance: small files merged, what nobody needs any more removed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param
+from image_features import settings
+from image_features.operators import MaintainOperator
+
+from spark_apps import contract
+
+RETENTION = contract.describe(contract.MaintainSettings, "retention_hours")
+
+with DAG(
+    dag_id="image_features_maintenance",
+    description="Merges small files of the feature tables and removes what nobody needs any more.",
+    schedule=CronDataIntervalTimetable("0 12 * * 0", timezone="UTC"),
+    start_date=datetime(2000, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=10)},
+    params={
+        "retention_hours": Param(
+            settings.default("retention_hours", int, RETENTION["default"]),
+            title="Retention in hours",
+            description=RETENTION["help"],
+            type="integer",
+            minimum=RETENTION["minimum"],
+            maximum=RETENTION["maximum"],
+        ),
+        "dry_run": Param(
+            False,
+            title="Only look",
+            description=contract.describe(contract.MaintainSettings, "dry_run")["help"],
+            type="boolean",
+        ),
+    },
+    tags=["images", "spark"],
+    doc_md="""
+### Maintenance of the feature tables
+Every Sunday at noon UTC, or whenever it is triggered; never twice at once. Merges the small files of published
+partitions, removes data that was replaced and runs that died longer ago than the retention, and shortens the logs.
+
+* What is published stays, and so does what a running run may need: it can run beside the daily pipeline.
+* **Undo** and time travel reach as far back as the retention.
+* **Only look** prints what would go and changes nothing; the task's log has the list.
+""",
+) as dag:
+    MaintainOperator(task_id="maintain")
