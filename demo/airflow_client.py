@@ -21,7 +21,14 @@ Progress = Callable[[dict[str, Run]], None]
 
 
 class ServerError(Exception):
-    """Airflow cannot start, ended on its own, or refused a request; the message says which and why."""
+    """Airflow cannot start, ended on its own, or refused a request; the message says which and why.
+
+    `status` is the HTTP status of a refused request, else 0.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class AirflowClient:
@@ -121,7 +128,7 @@ def request(
             text = response.read()
     except urllib.error.HTTPError as error:
         explanation = error.read().decode(errors="replace")[:2000]
-        raise ServerError(f"{method} {url} was refused ({error.code}): {explanation}") from None
+        raise ServerError(f"{method} {url} was refused ({error.code}): {explanation}", error.code) from None
     answer: dict[str, Any] = json.loads(text) if text else {}
     return answer
 

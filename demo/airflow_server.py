@@ -129,6 +129,8 @@ class AirflowServer(AirflowClient):
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)]),
             "PYTHONUNBUFFERED": "1",
             "AIRFLOW_HOME": str(self.home),
+            # SQLite lets one process write at a time: on a busy machine the others wait longer than its usual 5 s
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db?timeout=60",
             "AIRFLOW__CORE__DAGS_FOLDER": str(REPO / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPO / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

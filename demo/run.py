@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from http import HTTPStatus
 from types import FrameType
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from demo.follow import follow
 from spark_apps import catalog, contract
 
 RUN_TIMEOUT_S = 1500.0
+BACKFILL_ATTEMPTS = 10
 
 
 class DemoFailed(Exception):
@@ -59,7 +61,6 @@ def run() -> list[results.DayResult]:
     _say("airflow", "starting ...")
     with server(chosen) as airflow:
         _say("airflow", f"{airflow.url} (user {airflow.username}, password {airflow.password})")
-        _end_leftovers(airflow)
         days = _backfill(airflow, {"model": weights.BACKBONE, "weights": chosen})
         _say("backfill", f"{landing.DAYS[0]} to {landing.DAYS[-1]}, by Airflow's scheduler")
         ended = follow(airflow, str(places.STORE), days, RUN_TIMEOUT_S)
@@ -111,8 +112,19 @@ def _end_leftovers(airflow: AirflowClient) -> None:
 
 
 def _backfill(airflow: AirflowClient, conf: dict[str, Any]) -> dict[str, str]:
-    """One backfill over the demo's days, which runs days of an earlier demo again; partition → run id."""
-    run_ids = airflow.backfill(landing.DAYS[0], landing.DAYS[-1], conf, reprocess="completed")
+    """One backfill over the demo's days, which runs days of an earlier demo again; partition → run id.
+
+    Airflow refuses (503) to create one while SQLite is locked by another of its processes, so it is asked again.
+    """
+    for attempt in range(1, BACKFILL_ATTEMPTS + 1):
+        try:
+            _end_leftovers(airflow)
+            run_ids = airflow.backfill(landing.DAYS[0], landing.DAYS[-1], conf, reprocess="completed")
+            break
+        except ServerError as error:
+            if error.status != HTTPStatus.SERVICE_UNAVAILABLE or attempt == BACKFILL_ATTEMPTS:
+                raise
+            time.sleep(3)
     if len(run_ids) != len(landing.DAYS):
         raise DemoFailed(f"The backfill made {len(run_ids)} runs for {len(landing.DAYS)} days: {', '.join(run_ids)}.")
     return dict(zip(landing.DAYS, run_ids, strict=True))

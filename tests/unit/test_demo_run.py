@@ -133,6 +133,23 @@ def test_other_failures_are_a_sentence(
     assert stage["server"].stopped
 
 
+def test_a_locked_database_is_asked_again(stage: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = [ServerError("Database is locked", 503)] * 2 + [list(RUN_IDS.values())]
+
+    def backfill(*_: Any, **__: Any) -> list[str]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(stage["server"], "backfill", backfill)
+    monkeypatch.setattr(run.time, "sleep", lambda seconds: None)
+    assert run.main() == 0
+    assert answers == []
+    answers[:] = [ServerError("Another backfill is running", 409), list(RUN_IDS.values())]
+    assert run.main() == 1
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_stop_the_server_and_are_told_to_the_caller(
     stage: dict[str, Any], monkeypatch: pytest.MonkeyPatch, number: int, code: int
