@@ -5,7 +5,6 @@ Nothing here writes. Every function raises `contract.Unreachable` when the store
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import reduce
@@ -76,20 +75,21 @@ def partitions(store: str, model: str | None = None) -> list[Partition]:
     delta = table(store, "features")
     if delta is None:
         return []
-    actions = pa.table(delta.get_add_actions(flatten=True)).to_pylist()
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for action in actions:
-        groups[action["partition.partition"], action["partition.model"]].append(action)
+    actions = pa.table(delta.get_add_actions(flatten=True))
+    if not actions.num_rows:
+        return []
+    sums = [("num_records", "sum"), ("size_bytes", "sum"), ("min.run_id", "min")]
+    groups = actions.group_by(["partition.partition", "partition.model"]).aggregate(sums).to_pylist()
     found = [
         Partition(
-            partition=partition,
-            model=model_key,
-            rows=sum(file["num_records"] for file in files),
-            run_id=files[0].get("min.run_id") or "",
-            size_bytes=sum(file["size_bytes"] for file in files),
+            partition=group["partition.partition"],
+            model=group["partition.model"],
+            rows=group["num_records_sum"],
+            run_id=group["min.run_id_min"] or "",
+            size_bytes=group["size_bytes_sum"],
         )
-        for (partition, model_key), files in groups.items()
-        if model in (None, model_key)
+        for group in groups
+        if model in (None, group["partition.model"])
     ]
     return sorted(found, key=lambda item: (item.partition, item.model), reverse=True)
 
