@@ -12,6 +12,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +30,10 @@ from spark_apps.model import worker
 UNITS_PER_TASK = 8
 """Row groups that a task works through on a large day, so that batches stay full and start-up is paid rarely."""
 COPIED_BY_DRIVER = 5_000
-"""Known vectors that the driver copies by itself: that takes about a second, a Spark session takes longer to start."""
+COMPUTED_BY_DRIVER = 8
+"""A re-run that copies at most so many known vectors, and computes at most so many photos, is done by the driver alone:
+that takes a second or two, a Spark session takes longer to start. So an unchanged day is quick to run again, although
+its broken photos, of which nothing is known but that they were broken, are tried again."""
 TASKS_PER_WORKER = 4
 """Tasks that a worker gets at least, as far as there are row groups, so that all finish at about the same time."""
 
@@ -45,6 +49,16 @@ class TaskPlan:
     max_pixels: int
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a share of the work runs. `folder`: of the model's files; `careful`: decode in a guarded child process."""
+
+    folder: Path
+    threads: int
+    careful: bool
+    number: int
+
+
 def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
     """Stages the features of one partition, and a quarantine row for every photo that gives none.
 
@@ -53,17 +67,21 @@ def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
         Unreachable: the store or the weights cannot be reached.
     """
     ingested = runtime.read_manifest(settings, "ingest")
+    here = runtime.on_this_machine()
     with timings.phase("model"):
-        artifact = model.prepare(model.ModelSpec.of(settings), here=runtime.on_this_machine())
+        artifact = model.prepare(model.ModelSpec.of(settings), here=here)
     with timings.phase("plan"):
         todo = plan.plan(settings, ingested.staged["images"], artifact.key, artifact.fingerprint)
     keep_artifact(settings.store, artifact)
     with store.staging(settings) as folder, progress.watching(settings, "extract", todo.to_compute) as notes:
         shared = TaskPlan(settings, artifact.info, folder, notes, ingested.settings["max_pixels"])
         compute, copy = partial(compute_units, shared=shared), partial(copy_units, shared=shared)
-        if not todo.compute and todo.reused <= COPIED_BY_DRIVER:
+        if 0 < todo.reused <= COPIED_BY_DRIVER and todo.to_compute <= COMPUTED_BY_DRIVER and here:
             with timings.phase("copy"):
                 records = list(copy(iter(todo.copy)))
+            with timings.phase("compute"):
+                driver = Place(artifact.files[0].parent, os.cpu_count() or 1, careful=True, number=0)
+                records += compute(iter(todo.compute), place=driver) if todo.compute else []
         else:
             with timings.phase("session"):
                 spark = runtime.session("image-features extract")
@@ -113,20 +131,28 @@ def keep_artifact(store_uri: str, artifact: model.ModelArtifact) -> None:
 # --- in the workers ---------------------------------------------------------------------------------------------------
 
 
-def compute_units(units: Iterator[plan.ComputeUnit], shared: TaskPlan) -> Iterator[dict[str, Any]]:
-    """The work of one task: reads, decodes and infers the photos of its units; yields what it staged."""
+def place_of_task() -> Place:
+    """The place of the Spark task that calls."""
     from pyspark import SparkFiles, TaskContext
 
     context = TaskContext.get()
     assert context is not None
+    again = context.attemptNumber() > 0  # an earlier attempt died, perhaps of one of the photos
+    return Place(Path(SparkFiles.getRootDirectory()), context.cpus(), again, context.partitionId())
+
+
+def compute_units(
+    units: Iterator[plan.ComputeUnit], shared: TaskPlan, place: Place | None = None
+) -> Iterator[dict[str, Any]]:
+    """The work of one task: reads, decodes and infers the photos of its units; yields what it staged."""
+    place = place or place_of_task()
     info = shared.info
     preprocessing = Preprocessing(info["preprocessing"]["resize"], info["preprocessing"]["crop"])
     loads = worker.loads
-    engine = worker.engine(info, Path(SparkFiles.getRootDirectory()), context.cpus())
-    ticker = progress.Ticker(shared.notes, context.partitionId())
-    careful = context.attemptNumber() > 0  # an earlier attempt died, perhaps of one of these photos
+    engine = worker.engine(info, place.folder, place.threads)
+    ticker = progress.Ticker(shared.notes, place.number)
     with Outbox(shared) as outbox, guard.Guard(preprocessing, shared.max_pixels) as child:
-        decode = child.decode if careful else guard.watched(preprocessing, shared.max_pixels)
+        decode = child.decode if place.careful else guard.watched(preprocessing, shared.max_pixels)
         batch = Batch(shared.settings.batch_size, preprocessing.crop)
         for photo in photos(units, shared.settings.store):
             try:
