@@ -72,7 +72,9 @@ def _read(uri: str, size: int, max_bytes: int) -> bytes | BadImage:
             content: bytes = stream.read(size + 1)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         return BadImage("unreadable", f"{type(error).__name__}: {error}"[:300])
-    except OSError:
+    except OSError as error:
+        if is_local(uri) and not os.path.isfile(os.fsencode(filesystem(uri)[1])):
+            return BadImage("unreadable", f"It is no regular file any more: {error}"[:300])
         with reaching("source", uri):  # not this one file: the disk or the network is failing, so a retry may help
             raise
     if len(content) != size:

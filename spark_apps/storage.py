@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -77,16 +78,21 @@ def reaching(what: str, uri: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        message = f"Something is missing in the {what} {uri}: {error}."
+        message = f"Something is missing in the {what} {uri}: {_plain(error)}."
         raise Unreachable(
             f"{what}_missing", message, "Check that it exists and that its name is spelled right."
         ) from error
     except PermissionError as error:
         hint = "Check the permissions and credentials of the user who runs the job."
-        raise Unreachable(f"{what}_denied", f"Access to the {what} {uri} is denied: {error}.", hint) from error
+        raise Unreachable(f"{what}_denied", f"Access to the {what} {uri} is denied: {_plain(error)}.", hint) from error
     except (OSError, pa.ArrowException, deltalake.exceptions.DeltaError) as error:
         hint = "Check that it is mounted or reachable, that it has free space, and that the credentials are right."
-        raise Unreachable(f"{what}_unreachable", f"The {what} {uri} cannot be used: {error}.", hint) from error
+        raise Unreachable(f"{what}_unreachable", f"The {what} {uri} cannot be used: {_plain(error)}.", hint) from error
+
+
+def _plain(error: Exception) -> str:
+    """One line without colours or a full stop: delta-rs draws its errors for a terminal."""
+    return " ".join(re.sub("\x1b\\[[0-9;]*m", "", str(error)).split()).rstrip(".")
 
 
 def read_bytes(uri: str) -> bytes:
