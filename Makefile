@@ -30,6 +30,10 @@ down: setup ## Stop the UI
 test: setup ## Run the tests
 	$(PYTHON) -m pytest $(ARGS)
 
+.PHONY: test-faults
+test-faults: setup ## Kill, starve and cut off the jobs at random moments, and check that no reader and no row is harmed
+	$(PYTHON) -m pytest tests/faults -m "slow_faults or not slow_faults" $(ARGS)
+
 .PHONY: lint
 lint: setup ## Check style, format and types
 	$(PYTHON) -m ruff check .

@@ -1,0 +1,133 @@
+"""A store without space: the stage says so and may be tried again, and no reader sees a difference."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spark_apps.contract import ExitCode, Unreachable
+from tests.faults.day import Day
+from tests.faults.in_process import InThisProcess
+from tests.faults.jobs import Job
+from tests.faults.reader import Reader
+
+DISK_BYTES = 160 * 2**20
+PAGE = 4096
+
+
+class Disk:
+    """A filesystem of `DISK_BYTES` at `path`, and a file on it that takes up what others shall not have."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ballast = path / "ballast"
+
+    def leave(self, free: int) -> None:
+        """Fills the disk until just `free` bytes are left."""
+        self.clear()
+        status = os.statvfs(self.path)
+        with self._ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - free)
+
+    def clear(self) -> None:
+        """Gives the space back."""
+        self._ballast.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(path)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"needs the right to mount a small disk: {mounted.stderr.decode().strip()}")
+    yield Disk(path)
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def staged(store: str) -> set[Path]:
+    """Every data file of the store, published or not."""
+    return set(Path(store).glob("*/data/**/*.parquet"))
+
+
+def refused(job: Job) -> None:
+    """The job ended in exit code 4 with a message that tells what is wrong, and left nothing running."""
+    assert job.wait() == ExitCode.UNREACHABLE, job.last_words
+    assert "No space left on device" in job.log and "cannot be used" in job.log, job.last_words
+    assert "free space" in job.log.splitlines()[-1] or "error.json could not be written" in job.log, job.last_words
+    job.gone()
+
+
+@pytest.mark.slow_faults
+def test_a_full_disk_stops_ingest_and_extract_and_space_cures_them(disk: Disk, tmp_path: Path) -> None:
+    day = Day(tmp_path / "landing")
+    store = str(disk.path / "store")
+    reader = Reader(store)
+    common: dict[str, Any] = {"logs": tmp_path, "source": day.source}
+    with reader:
+        reader.truths["first"] = day.truth()
+        for stage, too_little in {"ingest": 300_000, "extract": 2_000_000}.items():  # images are 0.5 MB, the model 45
+            disk.leave(too_little)
+            before = staged(store)
+            refused(Job(stage, "first", store, **common))
+            assert staged(store) == before, "what a failed attempt wrote must not keep the disk full"
+            disk.clear()
+            job = Job(stage, "first", store, **common)
+            assert job.wait() == 0, job.last_words
+        assert reader.look() is None
+        job = Job("validate", "first", store, **common)
+        assert job.wait() == 0, job.last_words
+        reader.settled("first")
+
+        day.change(random.Random(0))
+        reader.truths["second"] = day.truth()
+        job = Job("ingest", "second", store, **common)
+        assert job.wait() == 0, job.last_words
+        disk.leave(10 * PAGE)  # the model is there already; now it is the features, 40 kB, that do not fit
+        before = staged(store)
+        refused(Job("extract", "second", store, "--recompute", **common))
+        assert staged(store) == before
+        assert reader.look() == "first"
+        disk.clear()
+        for stage in ("extract", "validate"):
+            job = Job(stage, "second", store, **common)
+            assert job.wait() == 0, job.last_words
+        reader.settled("second")
+
+
+def test_a_publication_that_runs_out_of_space_anywhere_is_completed_later(disk: Disk, tmp_path: Path) -> None:
+    """Page by page: whatever of the report, the three commits and the manifest still finds space."""
+    jobs = InThisProcess(Day(tmp_path / "landing"), str(disk.path / "store"))
+    reader = Reader(jobs.store)
+    runs = ["even", "odd"]
+    for run_id in runs:
+        jobs.day.change(random.Random(run_id))
+        reader.truths[run_id] = jobs.day.truth()
+        jobs.ingest(run_id)
+        jobs.extract(run_id)
+    jobs.validate("even", recheck=0)
+    failures = []
+    with reader:
+        for pages in range(40):
+            other, run_id = runs[pages % 2], runs[(pages + 1) % 2]
+            disk.leave(pages * PAGE)
+            try:
+                jobs.validate(run_id, recheck=0)
+            except Unreachable as error:
+                failures.append(pages)
+                assert "No space left on device" in str(error) and "free space" in str(error)
+                assert reader.look() in (run_id, other)
+            disk.clear()
+            jobs.validate(run_id, recheck=0)
+            reader.settled(run_id)
+            if not failures or failures[-1] != pages:
+                break
+    assert len(failures) >= 4, f"the sweep did not go through the commits: {failures}"

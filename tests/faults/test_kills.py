@@ -1,0 +1,165 @@
+"""kill -9 at random moments: of a worker, the workers' daemon, an executor, the driver, the JVM, everything at once.
+
+After each kill a reader sees one complete run, a retry of the stage succeeds, and nothing is left running.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from spark_apps.contract import STAGES
+from tests.faults.day import Day
+from tests.faults.jobs import LEFTOVER_S, Job
+from tests.faults.reader import Reader
+
+SURVIVORS = ("worker", "daemon", "executor")
+"""Victims that Spark replaces by itself: the attempt itself must succeed."""
+TRIES = 3
+VICTIMS = {
+    "ingest": ("worker", "daemon", "driver", "jvm", "group"),
+    "extract": ("worker", "daemon", "driver", "jvm", "group"),
+    "validate": ("driver", "jvm", "group"),
+}
+CLUSTER = "local-cluster[1,2,1024]"
+"""A master and a worker in the JVM of the driver, and executors that are processes of their own, as on a cluster."""
+
+
+class Drill:
+    """Days of runs that are killed again and again. `tally`: (stage, victim, outcome) → how often."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.day = Day(folder / "landing")
+        self.store, self.logs = str(folder / "store"), folder / "logs"
+        self.logs.mkdir()
+        self.reader = Reader(self.store)
+        self.tally: Counter[tuple[str, str, str]] = Counter()
+        self._dead: list[tuple[float, Job]] = []
+        self._seconds = {"ingest": 6.0, "extract": 9.0, "validate": 4.0}
+        self._bags: dict[str, list[str]] = {}
+
+    @property
+    def kills(self) -> int:
+        return sum(count for (_, _, outcome), count in self.tally.items() if outcome != "too late")
+
+    def round(self, run_id: str, victims: dict[str, str] | None = None, master: str = "local[2]") -> None:
+        """One run of a changed day; in each stage one process is killed, and the stage tried again until it is done."""
+        self.day.change(self.chance)
+        self.reader.truths[run_id] = self.day.truth()
+        launcher = self.chance.choice(["module", "submit"])
+        for stage in STAGES:
+            victim = (victims or {}).get(stage) or self._draw(stage, launcher)
+            self._stage(stage, run_id, victim, launcher, master)
+        assert self.reader.settled(run_id) == run_id
+        self._check_leftovers()
+
+    def finish(self) -> None:
+        """Nothing is left of any attempt."""
+        self._check_leftovers(wait=True)
+
+    def table(self) -> str:
+        """The tally: a row for each stage and victim, a column for each outcome."""
+        outcomes = sorted({outcome for _, _, outcome in self.tally})
+        width = max(len(outcome) for outcome in outcomes)
+        lines = [f"{'stage':9} {'killed':9}" + "".join(f" {outcome:>{width}}" for outcome in outcomes)]
+        for stage, victim in sorted({key[:2] for key in self.tally}, key=lambda key: (STAGES.index(key[0]), key[1])):
+            counts = (self.tally[stage, victim, outcome] or "·" for outcome in outcomes)
+            lines.append(f"{stage:9} {victim:9}" + "".join(f" {count:>{width}}" for count in counts))
+        return "\n".join([*lines, f"{self.kills} kills, {self.reader.readings} readings, no violation"])
+
+    def _draw(self, stage: str, launcher: str) -> str:
+        """Every victim has its turn before one comes again."""
+        bag = self._bags.setdefault(stage, [])
+        if not bag:
+            bag += self.chance.sample(VICTIMS[stage], len(VICTIMS[stage]))
+        victim = bag.pop()
+        return "driver" if (stage, launcher, victim) == ("validate", "module", "jvm") else victim  # it has no JVM
+
+    def _stage(self, stage: str, run_id: str, victim: str, launcher: str, master: str) -> None:
+        """Attempts at one stage; the first is killed, now and then also the second, the third never."""
+        extra = ["--recompute"] if stage == "extract" and self.chance.random() < 0.5 else []
+        for attempt in range(1, TRIES + 1):
+            before = self.reader.look()
+            job = Job(
+                stage, run_id, self.store, *extra,
+                logs=self.logs, source=self.day.source, launcher=launcher, master=master,
+            )  # fmt: skip
+            wanted = attempt == 1 or (attempt == 2 and self.chance.random() < 0.15)
+            killed = wanted and self._kill(job, victim)
+            code = job.wait()
+            self._dead.append((time.monotonic(), job))
+            published = self.reader.look()
+            if killed and stage != "validate":
+                assert published == before, f"{stage} changed what is published"
+            if killed and code and victim in SURVIVORS:
+                raise AssertionError(f"{stage} did not survive the end of its {victim}: {job.last_words}")
+            if killed:
+                self.tally[stage, victim, "survived" if code == 0 else "died, retried"] += 1
+            elif wanted:
+                self.tally[stage, victim, "too late"] += 1
+            if code == 0:
+                if not killed:
+                    self._seconds[stage] = time.monotonic() - job.begin
+                return
+            assert killed, f"{stage} of {run_id} failed by itself with {code}: {job.last_words}"
+        raise AssertionError(f"{stage} of {run_id} did not succeed in {TRIES} tries")
+
+    def _kill(self, job: Job, victim: str) -> bool:
+        """Kills the victim at a random moment of what is left of the stage when it first appears."""
+        while victim != "group" and not job.family().get(victim):
+            if job.process.poll() is not None:
+                return False
+            time.sleep(0.05)
+        left = max(0.5, self._seconds[job.stage] - (time.monotonic() - job.begin))
+        moment = time.monotonic() + self.chance.uniform(0, left)
+        while time.monotonic() < moment and job.process.poll() is None:
+            time.sleep(0.02)
+        return job.kill(victim)
+
+    def _check_leftovers(self, wait: bool = False) -> None:
+        """Processes of attempts that ended some time ago must be gone; of the latest ones, only if asked to wait."""
+        now = time.monotonic()
+        for ended, job in self._dead:
+            if wait or now - ended > LEFTOVER_S:
+                job.gone(within=max(0.0, ended + LEFTOVER_S - now))
+        self._dead = [(ended, job) for ended, job in self._dead if not wait and now - ended <= LEFTOVER_S]
+
+
+def test_a_kill_in_each_stage_does_no_harm(tmp_path: Path) -> None:
+    drill = Drill(tmp_path, seed=1)
+    with drill.reader:
+        drill.round("quick", {"ingest": "worker", "extract": "group", "validate": "driver"})
+        drill.finish()
+    assert drill.reader.readings > 0
+
+
+@pytest.mark.slow_faults
+@pytest.mark.timeout(5400)
+def test_thirty_random_kills_do_no_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seed = random.randrange(10**6)
+    drill = Drill(tmp_path, seed)
+    with capsys.disabled():
+        print(f"\nseed {seed}")
+        with drill.reader:
+            rounds = 0
+            while drill.kills < 30:
+                rounds += 1
+                drill.round(f"round {rounds}")
+                print(f"round {rounds}: {drill.kills} kills", flush=True)
+            drill.finish()
+        print(drill.table())
+
+
+@pytest.mark.slow_faults
+@pytest.mark.timeout(1800)
+def test_an_executor_that_is_killed_does_no_harm(tmp_path: Path) -> None:
+    drill = Drill(tmp_path, seed=2)
+    with drill.reader:
+        drill.round("on a cluster", {"ingest": "executor", "extract": "executor", "validate": "driver"}, CLUSTER)
+        drill.finish()
+    assert drill.tally["ingest", "executor", "survived"] + drill.tally["extract", "executor", "survived"] > 0
