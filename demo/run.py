@@ -16,7 +16,7 @@ from demo.airflow_server import AirflowServer, running
 from demo.follow import follow
 from spark_apps import catalog, contract
 
-RUN_TIMEOUT_S = 1500.0
+RUN_TIMEOUT_S = 3600.0
 BACKFILL_ATTEMPTS = 10
 
 
