@@ -125,7 +125,7 @@ def validate(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
                 },
             ).commit()
     report["table_versions"] = versions
-    verdict = "checked" if settings.no_publish else "published"
+    verdict = "checked" if settings.no_publish else _shown(settings, extracted.model["key"])
     location = _write_report(settings, timings, report, verdict)
     return timings.manifest(
         "validate",
@@ -140,6 +140,14 @@ def validate(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
             "warnings": [check.name for check in checks if not check.passed],
         },
     )
+
+
+def _shown(settings: ValidateSettings, model: str) -> str:
+    """What became of a publication: a run that drew its ticket later may have replaced it at once."""
+    current = [
+        item.run_id for item in catalog.partitions(settings.store, model) if item.partition == settings.partition
+    ]
+    return "published" if current == [settings.run_id] else "superseded"
 
 
 def recompute(
