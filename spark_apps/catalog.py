@@ -6,7 +6,7 @@ Nothing here writes. Every function raises `contract.Unreachable` when the store
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import reduce
 from operator import and_
 from typing import Any
@@ -17,10 +17,10 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pyarrow import fs
 
-from spark_apps import contract, storage
+from spark_apps import contract, deltalog, storage
 
 _COMMON = (
-    *("timestamp", "operation", "operationParameters", "engineInfo", "clientVersion", "version"),
+    *("timestamp", "operation", "operationParameters", "engineInfo", "clientVersion"),
     *("run_id", "partition", "model", "rows", "ticket", "restored"),
 )
 """What every commit says of itself, so that it is no fact of a run."""
@@ -99,27 +99,25 @@ def publications(store: str, partition: str, model: str, name: str = "features")
 
     In the tables images and quarantine a partition is shared by all models, and so is this list.
     """
-    delta = table(store, name)
-    if delta is None:
-        return []
     with storage.reaching("store", store):
-        commits = delta.history()
+        commits = deltalog.commits(contract.join(store, name))
     found: list[Publication] = []
-    for commit in commits:
-        if commit.get("partition") != partition or "ticket" not in commit:
+    for commit in reversed(commits):
+        info = commit.info
+        if info.get("partition") != partition or "ticket" not in info:
             continue
-        if name == "features" and commit["model"] != model:
+        if name == "features" and info["model"] != model:
             continue
         found.append(
             Publication(
-                version=commit["version"],
-                until=found[-1].version - 1 if found else delta.version(),
-                at=datetime.fromtimestamp(commit["timestamp"] / 1000, UTC),
-                run_id=commit["run_id"],
-                rows=int(commit["rows"]),
-                ticket=int(commit["ticket"]),
-                restored=int(commit["restored"]) if "restored" in commit else None,
-                facts={key: value for key, value in commit.items() if key not in _COMMON and isinstance(value, str)},
+                version=commit.version,
+                until=found[-1].version - 1 if found else commits[-1].version,
+                at=commit.at,
+                run_id=info["run_id"],
+                rows=int(info["rows"]),
+                ticket=int(info["ticket"]),
+                restored=int(info["restored"]) if "restored" in info else None,
+                facts={key: value for key, value in info.items() if key not in _COMMON and isinstance(value, str)},
             )
         )
     return found

@@ -7,7 +7,6 @@ it belongs to a run in progress, or to a dead one, which its silence gives away.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -15,22 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
 
 from pyarrow import fs
 
-from spark_apps import catalog, contract, storage, store
+from spark_apps import catalog, contract, deltalog, storage, store
 
 QUIET = timedelta(hours=24)
 """A run that has written nothing for so long is dead. A live one is silent for minutes or hours: while it waits in a
 queue or for its retry."""
 LOG_KEPT = timedelta(days=30)
 """Delta's own default, and longer than any retention (`contract.MAX_RETENTION_HOURS`)."""
-REQUESTS = 16
-"""Requests to an object store at a time."""
 BATCH_FOLDERS = 64
 """Folders removed between two looks at the log."""
 
@@ -138,14 +132,10 @@ def expired_log(store_uri: str, table: store.Table, now: datetime) -> dict[str, 
 
     Those are the files before the last checkpoint that is so old: each later version can still be read.
     """
-    log = {
-        path: info
-        for path, info in _walk(table.uri(store_uri), "_delta_log").items()
-        if re.match(r"_delta_log/\d{20}\.", path)
-    }
-    old = [path for path, info in log.items() if path.endswith(".checkpoint.parquet") and info.mtime < now - LOG_KEPT]
-    first = max(map(_version, old), default=0)
-    return {path: log[path].size for path in sorted(log) if _version(path) < first}
+    log = deltalog.files(table.uri(store_uri))
+    old = [name for name, info in log.items() if name.endswith(".checkpoint.parquet") and info.mtime < now - LOG_KEPT]
+    first = max(map(deltalog.version, old), default=0)
+    return {f"_delta_log/{name}": log[name].size for name in sorted(log) if deltalog.version(name) < first}
 
 
 def checkpoint(store_uri: str, table: store.Table) -> None:
@@ -177,7 +167,7 @@ def remove(root: str, paths: Iterable[str], all_paths: Iterable[str], current: C
             names = [path for path in going[folder] if path not in needed]
             removed += names
             jobs += [(folder, [])] if len(names) == len(lying[folder]) else [("", names)]
-        with ThreadPoolExecutor(REQUESTS) as pool:
+        with ThreadPoolExecutor(deltalog.REQUESTS) as pool:
             list(pool.map(lambda job: _remove(root, *job), jobs))
     return removed
 
@@ -215,31 +205,10 @@ def _run_key(path: str) -> RunKey:
 
 def _removals(table_uri: str) -> tuple[dict[str, datetime], datetime]:
     """When each replaced file was replaced, as far as the log tells, and since when it tells everything."""
-    log = _walk(table_uri, "_delta_log")
-    names = sorted(path for path in log if re.fullmatch(r"_delta_log/\d{20}\.json", path))
-    for older, newer in reversed(list(pairwise(names))):
-        if _version(newer) != _version(older) + 1:  # a gap: what lies before it tells nothing for sure
-            names = names[names.index(newer) :]
-            break
-
-    def read(name: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in storage.read_bytes(contract.join(table_uri, name)).splitlines()]
-
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        commits = list(pool.map(read, names))
+    commits = deltalog.commits(table_uri)
     removed: dict[str, datetime] = {}
     for commit in commits:
-        for remove_ in (entry["remove"] for entry in commit if "remove" in entry):
-            removed[unquote(remove_["path"])] = _moment(remove_["deletionTimestamp"])
-    if names and _version(names[0]) == 0:
-        return removed, BEGINNING
-    moments = [_moment(entry["commitInfo"]["timestamp"]) for entry in (commits or [[]])[0] if "commitInfo" in entry]
-    return removed, moments[0] if moments else END
-
-
-def _version(log_file: str) -> int:
-    return int(log_file.rsplit("/", 1)[-1].split(".")[0])
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+        removed.update(commit.removed)
+    if not commits:
+        return removed, END
+    return removed, BEGINNING if commits[0].version == 0 else commits[0].at
