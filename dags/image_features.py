@@ -19,7 +19,7 @@ with DAG(
         "retries": 2,
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": True,
-        "max_retry_delay": timedelta(minutes=15),
+        "max_retry_delay": timedelta(minutes=5),
     },
     params=form.params(),
     tags=["images", "spark"],
