@@ -97,7 +97,9 @@ class StageOperator(SparkSubmitOperator):
             hook._conf = {"spark.driver.extraJavaOptions": _java_options(master), **hook._conf}
         # For reading the store here and for the job: the environment is never shown, arguments and conf are.
         os.environ.update(connections.storage_environment(settings.storage_conn_id()))
-        task = f"{self.dag_id}/{context['run_id']}/{self.task_id}"
+        task = (
+            f"{job.folder}/{self.task_id}"  # with the store: another Airflow on this machine may have a run of that id
+        )
         if ended := processes.end_leftovers(task):
             self.log.warning("Ended %d processes that an earlier attempt had left running.", ended)
         return job, hook, _environment(master, task)

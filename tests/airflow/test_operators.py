@@ -332,7 +332,7 @@ def test_killing_the_task_ends_the_whole_job(spark: FakeSpark) -> None:
     family: list[psutil.Process] = []
 
     def kill() -> None:
-        family.extend(_wait_for(lambda: _marked("extract", count=2)))
+        family.extend(_wait_for(lambda: _marked(_mark(spark.store, "extract"), count=2)))
         task.on_kill()
 
     killer = threading.Thread(target=kill)
@@ -345,27 +345,33 @@ def test_killing_the_task_ends_the_whole_job(spark: FakeSpark) -> None:
 
 
 def test_a_new_attempt_ends_what_a_killed_one_left_running(spark: FakeSpark) -> None:
-    environment = {**os.environ, processes.MARK: f"image_features/{RUN_ID}/ingest"}
+    mark = _mark(spark.store, "ingest")
+    environment = {**os.environ, processes.MARK: mark}
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     left_over = subprocess.Popen(sleep, env=environment)
-    of_another_run = subprocess.Popen(sleep, env={**environment, processes.MARK: "image_features/other/ingest"})
+    of_another_store = _mark(spark.store.with_name("other"), "ingest")
+    stranger = subprocess.Popen(sleep, env={**environment, processes.MARK: of_another_store})
     try:
-        _wait_for(lambda: _marked("ingest", count=1))
+        _wait_for(lambda: _marked(mark, count=1))
         spark.succeeds("ingest")
         operator("ingest").execute(context())
         assert left_over.wait(5) == -signal.SIGKILL
-        assert of_another_run.poll() is None
+        assert stranger.poll() is None
     finally:
-        for process in (left_over, of_another_run):
+        for process in (left_over, stranger):
             process.kill()
             process.wait()
 
 
-def _marked(stage: str, count: int) -> list[psutil.Process]:
+def _mark(store: Path, stage: str) -> str:
+    return f"{contract.run_folder(str(store), DAY, RUN_ID)}/{stage}"
+
+
+def _marked(mark: str, count: int) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(processes.MARK) == f"image_features/{RUN_ID}/{stage}":
+            if process.environ().get(processes.MARK) == mark:
                 found.append(process)
         except psutil.Error:
             continue
