@@ -167,6 +167,18 @@ def test_a_failed_attempt_of_a_run_that_was_published_goes(shelf: Shelf) -> None
     assert len(rows(shelf)["features"]) == 1
 
 
+@pytest.mark.parametrize(("hours", "goes"), [(23.9, False), (24.1, True)])
+def test_what_was_checked_and_not_published_stays_for_a_day_at_least(shelf: Shelf, hours: float, goes: bool) -> None:
+    """Somebody may be about to look at it, or to publish it after all."""
+    shelf.publish("d0", "r", {"u1": "a"})
+    shelf.publication("d1", "checked", {"u1": "a"})
+    age(Path(shelf.store), hours)
+    folder = finish(shelf, "d1", "checked", hours)
+    manifest = run(shelf, retention_hours=1)
+    assert manifest.counts["orphans"] == (2 if goes else 0)
+    assert (folder / "listing").exists() is not goes
+
+
 def test_files_of_others_below_a_table_are_left_alone(shelf: Shelf) -> None:
     shelf.publish("d1", "r", {"u1": "a"})
     for name in ("notes.parquet", "data/notes.parquet", "partition=d1/part-0.parquet", "_delta_index/x.parquet"):
