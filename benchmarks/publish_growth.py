@@ -41,11 +41,13 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         growth = Growth(options.store or folder, options.rows, options.dimension, options.files)
-        results = []
+        results: list[dict[str, Any]] = []
         for size in sorted(options.partitions):
             growth.grow(size)
             results.append(growth.measure(options.tries))
-            print(_line(results[-1]) if len(results) > 1 else f"{_header(results[-1])}\n{_line(results[-1])}", flush=True)
+            if len(results) == 1:
+                print(_header(results[0]))
+            print(_line(results[-1]), flush=True)
     first, last = results[0], results[-1]
     growth_of = {name: round(last[name] / first[name], 2) for name in first if name.endswith("_s")}
     report = {"results": results, "growth": growth_of, "options": vars(options) | {"report": None}}
