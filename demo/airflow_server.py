@@ -76,13 +76,16 @@ class AirflowServer(AirflowClient):
         self.password = self._password()
         env = self._environment(port)
         self._migrate(env)
-        self._keeper = subprocess.Popen(
-            [sys.executable, str(Path(keeper.__file__)), str(self.logs), json.dumps(COMPONENTS)],
-            env=env,
-            cwd=self.home,
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
+        with (self.logs / "keeper.log").open("wb") as log:  # our own output may be a pipe that waits for its end
+            self._keeper = subprocess.Popen(
+                [sys.executable, str(Path(keeper.__file__)), str(self.logs), json.dumps(COMPONENTS)],
+                env=env,
+                cwd=self.home,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         try:
             created = psutil.Process(self._keeper.pid).create_time()
             _record(self.home).write_text(json.dumps({"pid": self._keeper.pid, "created": created, "url": self.url}))
