@@ -15,7 +15,7 @@ import time
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,6 +36,8 @@ Unit = TypeVar("Unit")
 Record = dict[str, Any]
 PACKAGES = ("pyspark", "torch", "torchvision", "openvino", "pillow", "numpy", "pyarrow", "deltalake")
 HERE = Path(__file__).parent
+IDLE_SECONDS = 20
+"""Spark asks a task to end, and ends its Python worker when it has not after 2 s."""
 
 
 # --- entry point ------------------------------------------------------------------------------------------------------
@@ -278,11 +280,26 @@ def spread(
                 yield pa.RecordBatch.from_pydict({"record": pa.array(lines, pa.string())})
 
     frame = spark.range(0, tasks, 1, tasks).mapInArrow(run_share, "record string")
-    records = [json.loads(row.record) for row in frame.collect()]
+    try:
+        records = [json.loads(row.record) for row in frame.collect()]
+    except Exception:
+        _await_idle(spark.sparkContext)
+        raise
     for record in records:
         if "job_error" in record:
             raise contract.error_from_record(record["job_error"])
     return records
+
+
+def _await_idle(context: SparkContext) -> None:
+    """Waits, within `IDLE_SECONDS`, until the other tasks of a failed job have ended: they must not write behind it."""
+    deadline = time.monotonic() + IDLE_SECONDS
+    with suppress(Exception):  # the JVM itself may be what failed
+        tracker = context._jsc.sc().statusTracker()
+        while time.monotonic() < deadline:
+            if not sum(executor.numRunningTasks() for executor in tracker.getExecutorInfos()):
+                return
+            time.sleep(0.1)
 
 
 def parallelism(spark: SparkSession) -> int:
