@@ -24,13 +24,14 @@ class Reader:
 
     As a context manager it reads over and over in a thread, whenever a table has changed, and raises at the end what
     it saw amiss. `truths`: run id → what that run must publish; add a run before it starts.
+    `readings`: how often it looked; `between`: how often the features were still those of the run before the images.
     """
 
     def __init__(self, store: str, partition: str = PARTITION, every_s: float = 0.05) -> None:
         self.store, self.partition = store, partition
         self.truths: dict[str, Truth] = {}
         self.violations: list[str] = []
-        self.readings = 0
+        self.readings = self.between = 0
         self._every_s = every_s
         self._published = False
         self._stop = threading.Event()
@@ -47,6 +48,7 @@ class Reader:
         else:
             self._published = True
         self.readings += 1
+        self.between += len(set(runs.values())) > 1
         return runs["features"]
 
     def settled(self, run_id: str | None = None) -> str:

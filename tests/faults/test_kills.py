@@ -70,7 +70,8 @@ class Drill:
         for stage, victim in sorted({key[:2] for key in self.tally}, key=lambda key: (STAGES.index(key[0]), key[1])):
             counts = (self.tally[stage, victim, outcome] or "·" for outcome in outcomes)
             lines.append(f"{stage:9} {victim:9}" + "".join(f" {count:>{width}}" for count in counts))
-        return "\n".join([*lines, f"{self.kills} kills, {self.reader.readings} readings, no violation"])
+        readings = f"{self.reader.readings} readings, {self.reader.between} of them between two commits"
+        return "\n".join([*lines, f"{self.kills} kills, {readings}, no violation"])
 
     def _draw(self, stage: str, launcher: str) -> str:
         """Every victim has its turn before one comes again."""
