@@ -1,0 +1,74 @@
+"""kill -9 of an Airflow task: its spark-submit lives on, and the retry must neither mix with it nor lose to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from demo.airflow_server import AirflowServer, running
+from demo.keeper import session_members
+from tests.faults.day import PARTITION, Day
+from tests.faults.reader import Reader
+
+SETTINGS = {
+    "AIRFLOW__IMAGE_FEATURES__MODEL": "resnet18",
+    "AIRFLOW__IMAGE_FEATURES__WEIGHTS": "random:0",
+    "AIRFLOW__IMAGE_FEATURES__MAX_FAILED_FRACTION": "0.5",
+    "AIRFLOW__IMAGE_FEATURES__RECHECK": "1",
+    "AIRFLOW_CONN_SPARK_DEFAULT": '{"conn_type": "spark", "host": "local[2]"}',
+    # A task whose supervisor is dead is noticed by its silence; by default that takes five minutes.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+}
+DRIVERS = "spark_apps/{stage}.py"
+
+
+@pytest.mark.slow_faults
+@pytest.mark.timeout(1500)
+def test_a_task_that_is_killed_is_tried_again_and_nothing_is_left_of_it(tmp_path: Path) -> None:
+    day, store = Day(tmp_path / "landing"), str(tmp_path / "store")
+    server = AirflowServer(tmp_path / "airflow", store=store, source=day.source, env=SETTINGS)
+    with Reader(store) as reader, server:
+        run_id = server.trigger({"partition": PARTITION}, run_id="manual__killed")
+        reader.truths[run_id] = day.truth()
+        left = kill_task(server, "extract")
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()  # a job that hangs; one that works may have ended before the retry begins
+        run = server.wait([run_id], timeout=900)[run_id]
+        assert run["state"] == "success", server.task_log(run_id, "extract", attempt=2)
+        assert "that an earlier attempt had left running" in server.task_log(run_id, "extract", attempt=2)
+        assert not [process for process in left if process.is_running()]
+        reader.settled(run_id)
+        keeper = running(server.home)
+    assert keeper is not None and not session_members(keeper)
+
+
+def kill_task(server: AirflowServer, stage: str, timeout: float = 400) -> list[psutil.Process]:
+    """Kills the process of the task and its supervisor once the stage's driver runs; returns the job's processes."""
+    keeper = running(server.home)
+    assert keeper is not None
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        for process in session_members(keeper):
+            with contextlib.suppress(psutil.Error):
+                if DRIVERS.format(stage=stage) not in " ".join(process.cmdline()) or "java" not in process.name():
+                    continue
+                task = process.parent()
+                supervisor = task.parent() if task else None
+                job = [process, *process.children(recursive=True)]
+                if task is None or supervisor is None or len(job) < 2:
+                    continue
+                for one in (supervisor, task):
+                    assert one.pid not in (keeper, os.getpid()) and "airflow" in " ".join(one.cmdline()), one.cmdline()
+                    one.kill()
+                return [one for one in job if one.is_running()]
+        server.check_alive()
+        time.sleep(0.1)
+    raise AssertionError(f"{stage} did not start in {timeout:g} s")
