@@ -9,12 +9,12 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from PIL import Image
 from skimage import data
 
 from demo.airflow_server import AirflowServer
 from spark_apps import catalog
+from tests.s3 import s3_server
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -23,11 +23,8 @@ KEY, SECRET = "somebody", "planted-secret-0123456789"
 
 @pytest.fixture
 def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 def test_a_run_on_s3_publishes_and_keeps_its_secret(

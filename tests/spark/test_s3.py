@@ -11,10 +11,10 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from spark_apps import catalog, store
 from spark_apps.contract import IngestSettings, Unreachable
+from tests.s3 import s3_server
 from tests.spark.conftest import BAD, GOOD, fill
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -23,19 +23,16 @@ SECRET = "planted-secret-0123456789"
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "somebody",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="photos")
-    yield "s3://photos"
-    server.stop()
+    with s3_server() as endpoint:
+        for name, value in {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "somebody",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="photos")
+        yield "s3://photos"
 
 
 def run(stage: str, uri: str, partition: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,13 @@ from spark_apps.runtime import Timings
 from tests.shelf import FINGERPRINT, MODEL, Shelf
 
 NOW = datetime.now(UTC)
+"""The moment at which the test began."""
 FILES = {f"u{index}": str(index) for index in range(12)}
+
+
+@pytest.fixture(autouse=True)
+def present(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "NOW", datetime.now(UTC))
 
 
 def run(shelf: Shelf, hours_later: float = 0, **options: Any) -> Manifest:
