@@ -6,10 +6,13 @@ After each kill a reader sees one complete run, a retry of the stage succeeds, a
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyspark
 import pytest
 
 from spark_apps.contract import STAGES
@@ -156,8 +159,19 @@ def test_thirty_random_kills_do_no_harm(tmp_path: Path, capsys: pytest.CaptureFi
         print(drill.table())
 
 
+@pytest.fixture
+def no_executor_folders() -> Iterator[None]:
+    """Such a master keeps the executors' folders in Spark's own installation, wherever it is told to; they go again."""
+    work = Path(pyspark.__file__).parent / "work"
+    before = set(work.glob("app-*"))
+    yield
+    for folder in set(work.glob("app-*")) - before:
+        shutil.rmtree(folder)
+
+
 @pytest.mark.slow_faults
 @pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("no_executor_folders")
 def test_an_executor_that_is_killed_does_no_harm(tmp_path: Path) -> None:
     drill = Drill(tmp_path, seed=2)
     with drill.reader:
