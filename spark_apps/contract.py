@@ -15,6 +15,7 @@ import json
 import os
 import re
 import typing
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -192,15 +193,15 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobSettings(StoreSettings):
+class JobSettings(StoreSettings, ABC):
     """What a job needs that leaves a manifest or an error behind."""
 
     run_id: str = setting("Id of this run; the same id continues the same run.")
 
     @property
+    @abstractmethod
     def folder(self) -> str:
         """Where the job leaves them, in the store."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

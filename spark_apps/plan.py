@@ -50,8 +50,8 @@ def plan(settings: contract.ExtractSettings, images: list[dict[str, Any]], model
 
     Within the partition each image_id is computed once. Vectors of the same (image_id, fingerprint) that are published
     in this partition, or in the `lookback` partitions before it, are copied unless `recompute` is set. Reads the
-    columns uri and image_id of the staged images, and image_id of the features looked through; memory on the driver is
-    about 300 bytes an image.
+    columns uri and image_id of the staged images, and image_id of the features looked through; memory on the driver
+    grows by some hundred bytes an image (estimated).
 
     Raises:
         Unreachable: the store cannot be read.
