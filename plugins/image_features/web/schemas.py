@@ -1,0 +1,400 @@
+"""What the pages' API answers, model by model. This is the contract between the server and the pages.
+
+All addresses are below `/image-features` of the api-server; pages use relative ones (`api/…`, `static/…`), so that a
+sub-path in `[api] base_url` changes nothing.
+
+| request | answer |
+|---|---|
+| GET `/` | `pages/overview.html` |
+| GET `/runs?dag_id=&run_id=` (`&task_id=` from a task's tab) | `pages/run.html` |
+| GET `/explore?partition=&model=&image=` (all optional) | `pages/explore.html` |
+| GET `/static/<name>` | a file below `static/`, sub-folders included, from a list made at start |
+| GET `/api/dags` | `Dags`: the pipeline's Dags that the caller may read |
+| GET `/api/<dag_id>/overview?model=` | `Overview` |
+| GET `/api/<dag_id>/runs/<dag_run_id>` | `RunReport` |
+| GET `/api/<dag_id>/runs/<dag_run_id>/quarantine?page=` | `QuarantinePage` |
+| GET `/api/<dag_id>/runs/<dag_run_id>/photos?count=` | `Sample`: drawn at random by run, the same each time |
+| GET `/api/<dag_id>/partitions/<partition>/photos?model=&page=` | `PhotoPage` |
+| GET `/api/<dag_id>/partitions/<partition>/neighbours?model=&image=&k=` | `Neighbours` |
+| POST `/api/<dag_id>/partitions/<partition>/neighbours?model=&k=` | `Neighbours`; see below |
+| GET `/api/<dag_id>/thumbnails/<partition>/<image_id>` | image/webp, at most 256 pixels a side, or 404 |
+
+The navigation shows `static/icon.svg`, in the dark theme `static/icon-dark.svg`.
+
+The POST takes the photo itself as body (at most 20 MB), with `Content-Type: image/<anything>` or
+`application/octet-stream` and the header `X-Image-Features: 1`, which no other site's form can send.
+
+Pages are counted from 1. `model` may be left out: the newest published model is meant. Every refusal, whatever its
+status, is a `Problem`. The state of the store comes inside an ordinary answer (`StoreState`), because a page has to
+draw it; where there would be nothing else to answer, it is a `Problem` with the same code and words.
+
+Times are ISO 8601 with their zone, in UTC. Every field is always there; null means not known or not applicable.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+
+class Problem(BaseModel):
+    """Why a request was refused. Never holds a path or a secret.
+
+    `code` is stable: not_signed_in, not_allowed, not_our_dag, no_such_run, no_such_partition, no_such_photo,
+    no_thumbnail, bad_partition, bad_image_id, bad_request, not_same_origin, upload_too_large, busy, no_model_artifact,
+    the codes of `StoreState`, and those of `contract.QUARANTINE_CODES` for an uploaded photo; `unexpected` else.
+    """
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+class StoreState(BaseModel):
+    """Whether the store can be read, in words: not `ok` means that the rest of the answer is empty or incomplete.
+
+    `missing`: the folder is not there. `empty`: nothing was published yet, show how to start. `newer_schema`: written
+    by a later version of this project or of Delta Lake.
+    """
+
+    code: Literal[
+        "ok", "not_configured", "missing", "empty", "denied", "unreachable", "damaged", "newer_schema", "unexpected"
+    ]
+    message: str = ""
+    hint: str = ""
+
+
+class Dags(BaseModel):
+    """The pipeline's Dags that the caller may read; the first one is to be shown. Empty: none of them."""
+
+    dag_ids: list[str]
+
+
+# --- overview ---------------------------------------------------------------------------------------------------------
+
+Status = Literal["published", "checked", "superseded", "rejected", "failed", "running", "queued", "skipped", "unknown"]
+"""Of the newest run of a partition. published: readers see it. checked: it passed and was not to be published.
+superseded: a later run of the partition stands. rejected: a check failed, nothing was published. failed: it ended with
+an error before the checks. skipped: it had nothing to do. unknown: its report cannot be read."""
+
+
+class JobErrorInfo(BaseModel):
+    """The `error.json` of a run: why `stage` failed. `at`: when."""
+
+    stage: str
+    code: str
+    message: str
+    hint: str
+    at: str | None
+
+
+class PartitionRow(BaseModel):
+    """One partition and model: its newest run. The numbers are those of that run, as far as it got.
+
+    `published_run_id` is the run whose vectors readers see; another one than `run_id` after a failure: the old vectors
+    still stand. `rows` is their number (vectors). `dag_run_id` is null for a run outside Airflow. `model` is null
+    when a run failed before it was known.
+
+    Counts are files. `computed` + `reused` are photos (copies within a day count once). `images_per_second`: computed
+    photos by the seconds of extract's phase compute; null when nothing was computed. `drift` and `max_drift`: 0 to 1.
+    `seconds`: from the start of ingest to the end of validate, without what Airflow waits in between.
+    """
+
+    partition: str
+    model: str | None
+    status: Status
+    run_id: str | None
+    dag_run_id: str | None
+    published_run_id: str | None
+    rows: int | None
+    finished_at: str | None
+    listed: int | None
+    featured: int | None
+    quarantined: int | None
+    computed: int | None
+    reused: int | None
+    images_per_second: float | None
+    seconds: float | None
+    bytes: int | None
+    drift: float | None
+    max_drift: float | None
+    checks_passed: list[str]
+    checks_warned: list[str]
+    checks_failed: list[str]
+    error: JobErrorInfo | None
+
+
+class Overview(BaseModel):
+    """The partitions, newest key first. `models`: all that are published, the newest first; `model`: the one asked for.
+
+    A failed run whose model is not known is in the list whatever `model` is.
+    """
+
+    store: StoreState
+    models: list[str]
+    model: str | None
+    partitions: list[PartitionRow]
+
+
+# --- one run ----------------------------------------------------------------------------------------------------------
+
+
+class DagRunInfo(BaseModel):
+    """What Airflow says of the run. `state`: queued, running, success or failed."""
+
+    dag_run_id: str
+    state: str
+    started_at: str | None
+    ended_at: str | None
+
+
+class Verdict(BaseModel):
+    """The first thing to read: `status` (see `Status`), a sentence, and what to do, which may be empty.
+
+    `tone` is good, warning, bad or neutral (running, queued, skipped).
+    """
+
+    status: Status
+    tone: Literal["good", "warning", "bad", "neutral"]
+    message: str
+    hint: str
+
+
+class Stage(BaseModel):
+    """One stage of the run. `unreadable`: its manifest is half-written or of a newer version.
+
+    `seconds`: by phase, without `total`; `total_seconds` may be a little more than their sum. `counts`: files or
+    photos by name.
+    """
+
+    name: Literal["ingest", "extract", "validate"]
+    state: Literal["done", "failed", "running", "missing", "unreadable"]
+    started_at: str | None
+    finished_at: str | None
+    total_seconds: float | None
+    seconds: dict[str, float]
+    counts: dict[str, int]
+
+
+class CheckRow(BaseModel):
+    """One check. `value` and `limit` are null where there was nothing to compare. `relation` says how they compare when
+    the check passes: `at_most` or `at_least`. `offenders`: names of the first files that break the rule, at most 10.
+    """
+
+    name: str
+    severity: Literal["error", "warning"]
+    passed: bool
+    value: float | None
+    limit: float | None
+    relation: Literal["at_most", "at_least"]
+    message: str
+    offenders: list[str]
+
+
+class Counts(BaseModel):
+    """Files of the source: listed = featured + quarantined. Photos: distinct = computed + reused + refused by extract.
+
+    `duplicates`: files that are copies of another one of the day. Null where no stage has said so yet.
+    """
+
+    listed: int | None
+    accepted: int | None
+    duplicates: int | None
+    computed: int | None
+    reused: int | None
+    featured: int | None
+    quarantined: int | None
+    bytes: int | None
+
+
+class Norms(BaseModel):
+    """Euclidean norms of the vectors. `edges` is one longer than `counts`; all are empty without vectors."""
+
+    edges: list[float]
+    counts: list[int]
+    quantiles: dict[str, float]
+
+
+class Day(BaseModel):
+    """A published partition of the same model, or this run, for the charts of norm and drift.
+
+    `norm_low`, `norm_median`, `norm_high`: 5 %, 50 % and 95 % quantiles of the norms. `drift`: of that day against the
+    days before it. `distance`: drift of this run against that day alone. `rows`: vectors.
+    """
+
+    partition: str
+    current: bool
+    rows: int | None
+    norm_low: float | None
+    norm_median: float | None
+    norm_high: float | None
+    drift: float | None
+    distance: float | None
+
+
+class Drift(BaseModel):
+    """Drift of this run, 0 to 1, and its limit; `value` is null without an earlier day of this model.
+
+    `days`: oldest first, this run last.
+    """
+
+    value: float | None
+    limit: float | None
+    days: list[Day]
+
+
+class QuarantineCode(BaseModel):
+    """How many files were set aside for one reason, and what a person can do about it."""
+
+    code: str
+    count: int
+    hint: str
+
+
+class ModelInfo(BaseModel):
+    """The model of the run. `key` is what its features are published under."""
+
+    key: str
+    fingerprint: str
+    backbone: str
+    weights: str
+    weights_sha256: str
+    precision: str
+    engine: str
+    device: str | None
+    dim: int
+    has_labels: bool
+
+
+class Progress(BaseModel):
+    """How far a running extract is. `eta_s`: seconds left, null when not known yet. `at`: when this was written."""
+
+    stage: str
+    total: int
+    done: int
+    failed: int
+    images_per_second: float
+    eta_s: float | None
+    at: str
+
+
+class RunReport(BaseModel):
+    """Everything about one run. Ask again every few seconds while `live` is true.
+
+    `partition` and `run_id` are null when the run was refused before it had a partition. `source`: where the photos
+    came from. `published`: readers see this run's vectors now. `published_run_id`: whose they see.
+    """
+
+    store: StoreState
+    dag_run: DagRunInfo
+    partition: str | None
+    verdict: Verdict
+    live: bool
+    published: bool
+    published_run_id: str | None
+    source: str | None
+    stages: list[Stage]
+    checks: list[CheckRow]
+    counts: Counts
+    quarantine: list[QuarantineCode]
+    norms: Norms
+    drift: Drift
+    model: ModelInfo | None
+    versions: dict[str, str]
+    table_versions: dict[str, int]
+    progress: Progress | None
+    error: JobErrorInfo | None
+
+
+class QuarantinedFile(BaseModel):
+    """One file that was set aside. `name`: relative to the source. `image_id`: sha256 of its bytes, null when it could
+    not be read. `thumbnail`: its bytes are in the store, so a thumbnail may be asked for; that can still be a 404.
+    """
+
+    name: str
+    image_id: str | None
+    stage: str
+    code: str
+    message: str
+    hint: str
+    size_bytes: int | None
+    thumbnail: bool
+
+
+class QuarantinePage(BaseModel):
+    """A page of the files that were set aside, by code and name; `total` counts them all."""
+
+    partition: str
+    page: int
+    pages: int
+    total: int
+    files: list[QuarantinedFile]
+
+
+# --- photos -----------------------------------------------------------------------------------------------------------
+
+
+class Photo(BaseModel):
+    """One distinct photo. `name`: of its first file, relative to the source. `copies`: files with the same bytes.
+
+    `label` and `score` (0 to 1): the model's first guess, null for a model without labels.
+    """
+
+    image_id: str
+    name: str
+    copies: int
+    label: str | None
+    score: float | None
+
+
+class Sample(BaseModel):
+    """A few photos of a run, drawn at random; empty when the run is not the one that is published."""
+
+    partition: str
+    model: str | None
+    photos: list[Photo]
+
+
+class PhotoPage(BaseModel):
+    """A page of the distinct photos of a partition. `total` counts those that can be paged through; a partition may
+    hold more (`truncated`), which neighbours are still found among.
+
+    `partitions`: the published keys of this model, newest first, to pick another.
+    """
+
+    partition: str
+    model: str
+    models: list[str]
+    partitions: list[str]
+    page: int
+    pages: int
+    total: int
+    truncated: bool
+    photos: list[Photo]
+
+
+class Neighbour(Photo):
+    """`cosine`: similarity, -1 to 1. `distance`: 1 - cosine."""
+
+    cosine: float
+    distance: float
+
+
+class Neighbours(BaseModel):
+    """The nearest photos, nearest first, each photo once. The photo asked about is not among its own neighbours; the
+    copy of an uploaded one is, with a cosine of 1.
+
+    `query`: the photo asked about; name and image_id are empty for an upload. `searched` of `total` vectors were
+    compared, fewer only when time ran out; `note` says then, or when the partition is too large to be kept, what that
+    means, and is empty else. `seconds`: of the search.
+    """
+
+    partition: str
+    model: str
+    query: Photo
+    neighbours: list[Neighbour]
+    searched: int
+    total: int
+    seconds: float
+    note: str
