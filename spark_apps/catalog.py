@@ -5,14 +5,18 @@ Nothing here writes. Every function raises `contract.Unreachable` when the store
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
 from operator import and_
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pyarrow import fs
@@ -35,6 +39,8 @@ class Partition:
     rows: int
     run_id: str
     size_bytes: int
+    modified_ms: int = 0
+    """When the newest of its files was committed, in milliseconds since 1970: changes with every publication."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,18 @@ def table(store: str, name: str, version: int | None = None) -> DeltaTable | Non
             return None
 
 
+def exists(store: str) -> bool:
+    """Whether there is anything at the place of the store."""
+    with storage.reaching("store", store):
+        filesystem, path = storage.filesystem(store)
+        return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
+
+
+def columns(delta: DeltaTable) -> pa.Schema:
+    """The columns of a table, the partition columns included."""
+    return pa.schema(delta.schema().to_arrow())
+
+
 def partitions(store: str, model: str | None = None) -> list[Partition]:
     """The published partitions, newest key first; read from the table's log alone."""
     delta = table(store, "features")
@@ -78,7 +96,7 @@ def partitions(store: str, model: str | None = None) -> list[Partition]:
     actions = pa.table(delta.get_add_actions(flatten=True))
     if not actions.num_rows:
         return []
-    sums = [("num_records", "sum"), ("size_bytes", "sum"), ("min.run_id", "min")]
+    sums = [("num_records", "sum"), ("size_bytes", "sum"), ("min.run_id", "min"), ("modification_time", "max")]
     groups = actions.group_by(["partition.partition", "partition.model"]).aggregate(sums).to_pylist()
     found = [
         Partition(
@@ -87,6 +105,7 @@ def partitions(store: str, model: str | None = None) -> list[Partition]:
             rows=group["num_records_sum"],
             run_id=group["min.run_id_min"] or "",
             size_bytes=group["size_bytes_sum"],
+            modified_ms=group["modification_time_max"],
         )
         for group in groups
         if model in (None, group["partition.model"])
@@ -157,6 +176,91 @@ def images(store: str, partition: str, columns: list[str] | None = None) -> pa.T
 def quarantine(store: str, partition: str) -> pa.Table:
     """The files of one partition that were set aside, with code and message."""
     return _rows(store, "quarantine", {"partition": partition}, None)
+
+
+def staged_rows(store: str, name: str, paths: Iterable[str]) -> pa.Table | None:
+    """The rows of files that a run staged for the table `name`; None when one of the files is no longer there."""
+    uri = contract.join(store, name)
+    parts = []
+    with storage.reaching("store", store):
+        filesystem, root = storage.filesystem(uri)
+        for path in paths:
+            if ".." in path.split("/"):
+                raise ValueError(f"{path} leads out of the table")
+            try:
+                parts.append(pq.read_table(f"{root}/{path}", filesystem=filesystem, partitioning=None))
+            except FileNotFoundError:
+                return None
+    return pa.concat_tables(parts) if parts else None
+
+
+def stream(
+    store: str, name: str, keys: dict[str, str], columns: list[str], rows: int = 4096
+) -> Iterator[pa.RecordBatch]:
+    """The published rows of `keys` (partition, model), at most `rows` at a time and few of them in memory."""
+    delta = table(store, name)
+    if delta is None:
+        return
+    with storage.reaching("store", store):
+        dataset = delta.to_pyarrow_dataset(file_pruning_predicate=[(key, "=", value) for key, value in keys.items()])
+        yield from dataset.to_batches(
+            columns=columns, filter=_matches(keys), batch_size=rows, batch_readahead=2, fragment_readahead=1
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a photo's bytes are: a row of a row group of a file of the table images."""
+
+    path: str
+    row_group: int
+    row: int
+
+
+def places(store: str, partition: str) -> dict[str, Place]:
+    """image_id → place, for every distinct published photo of the partition. Reads no photo."""
+    delta = table(store, "images")
+    if delta is None:
+        return {}
+    found: dict[str, Place] = {}
+    with storage.reaching("store", store):
+        filesystem, root = storage.filesystem(contract.join(store, "images"))
+        actions = pa.table(delta.get_add_actions(flatten=True))
+        mine = actions.filter(pc.equal(actions["partition.partition"], partition))
+        for path in mine["path"].to_pylist():
+            parquet = pq.ParquetFile(f"{root}/{path}", filesystem=filesystem)
+            for group in range(parquet.num_row_groups):
+                ids = parquet.read_row_group(group, columns=["image_id"])["image_id"].to_pylist()
+                for row, image_id in enumerate(ids):
+                    found.setdefault(image_id, Place(path, group, row))
+    return found
+
+
+def contents(store: str, place: Place) -> pa.Array:
+    """The bytes of all photos in the row group of `place`; `place.row` is one of them."""
+    with storage.reaching("store", store):
+        filesystem, root = storage.filesystem(contract.join(store, "images"))
+        parquet = pq.ParquetFile(f"{root}/{place.path}", filesystem=filesystem)
+        return parquet.read_row_group(place.row_group, columns=["content"])["content"].combine_chunks()
+
+
+def model_folder(store: str, fingerprint: str, keep: Path) -> Path | None:
+    """A folder of this machine with the kept model and its `model.json`; None when it was not kept.
+
+    `keep`: where its files are copied to when the store is on another machine.
+    """
+    if not re.fullmatch(r"[0-9a-f]{16}", fingerprint):
+        return None
+    uri = contract.join(store, "models", fingerprint)
+    with storage.reaching("store", store):
+        info = storage.read_json(contract.join(uri, "model.json"))
+        if info is None:
+            return None
+        if storage.is_local(uri):
+            return Path(storage.filesystem(uri)[1])
+        for name in [*info["files"], "model.json"]:
+            (keep / Path(name).name).write_bytes(storage.read_bytes(contract.join(uri, name)))
+    return keep
 
 
 def runs(store: str, partition: str) -> list[str]:

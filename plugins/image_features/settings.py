@@ -36,6 +36,25 @@ def schedule() -> str:
     return _text("schedule", "0 0 * * *")
 
 
+def dag_ids() -> list[str]:
+    """The Dags whose runs fill the store: those that the pages show."""
+    return [dag_id for dag_id in (part.strip() for part in _text("dag_ids", "image_features").split(",")) if dag_id]
+
+
+def history_server() -> str:
+    """Address of Spark's history server, for links; empty when there is none."""
+    return _text("history_server").rstrip("/")
+
+
+def web_cache_mb() -> int:
+    """Megabytes of temporary disk that the pages may fill with vectors, for the search of neighbours.
+
+    Raises:
+        BadSetting: the configured text is no number.
+    """
+    return int(default("web_cache_mb", int, 2048))
+
+
 def default(name: str, kind: type, fallback: Any) -> Any:
     """What the trigger form proposes for the setting `name`: configured text turned into `kind`, else `fallback`.
 

@@ -1,0 +1,277 @@
+"""The app of the pages: every route, each behind Airflow's own sign-in; `schemas` describes the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from image_features.web import assets, photos, report, security
+from image_features.web import overview as overview_page
+from image_features.web.errors import Refused, by_status, checked_partition, unexpected
+from image_features.web.schemas import (
+    Dags,
+    Neighbours,
+    Overview,
+    PhotoPage,
+    QuarantinePage,
+    RunReport,
+    Sample,
+)
+
+log = logging.getLogger(__name__)
+
+UPLOAD_BYTES = 20 * 2**20
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "font-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+PAGES = {"/": "overview.html", "/runs": "run.html", "/explore": "explore.html"}
+
+Result = TypeVar("Result")
+
+
+class Pool:
+    """Threads of the pages' own: a store that hangs must not use up those that the rest of Airflow answers with."""
+
+    def __init__(self, name: str, threads: int, seconds: float) -> None:
+        self._threads, self._seconds = ThreadPoolExecutor(threads, thread_name_prefix=f"image-features-{name}"), seconds
+
+    async def run(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """`work(*arguments)` in one of the threads. Raises Refused when that takes too long."""
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        try:
+            return await asyncio.wait_for(future, self._seconds)
+        except TimeoutError:
+            raise Refused(
+                503, "busy", "The store takes too long to answer.", "Try again; if it stays, check the store."
+            ) from None
+
+
+READING = Pool("read", 6, 30)
+DRAWING = Pool("draw", 4, 30)
+SEARCHING = Pool("search", 2, 180)
+
+
+def create_app() -> FastAPI:
+    """The app with all its routes. Nothing but them: no generated documentation, no mounted folder."""
+    app = FastAPI(
+        title="Image features",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        dependencies=[Depends(security.signed_in)],
+    )
+    app.include_router(pages)
+    app.include_router(api)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(StarletteHTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_middleware(Shield)
+    return app
+
+
+# --- pages and their files --------------------------------------------------------------------------------------------
+
+pages = APIRouter()
+
+
+def _page(name: str) -> Callable[[Request], Awaitable[Response]]:
+    """The route of a page without data: what it shows it asks the API for."""
+
+    async def page(request: Request) -> Response:
+        return _file(request, assets.files("pages").get(name))
+
+    return page
+
+
+for _path, _name in PAGES.items():
+    pages.add_api_route(_path, _page(_name), name=_name)
+
+
+@pages.get("/static/{name:path}")
+async def static(request: Request, name: str) -> Response:
+    """A file that the pages are made of."""
+    return _file(request, assets.files("static").get(name))
+
+
+def _file(request: Request, asset: assets.Asset | None) -> Response:
+    if asset is None:
+        raise by_status(404)
+    headers = {"Cache-Control": "private, no-cache", "ETag": asset.etag}
+    if request.headers.get("if-none-match") == asset.etag:
+        return Response(status_code=304, headers=headers)
+    return Response(asset.content, media_type=asset.type, headers=headers)
+
+
+# --- the API ----------------------------------------------------------------------------------------------------------
+
+api = APIRouter(prefix="/api")
+dag = APIRouter(
+    prefix="/{dag_id}",
+    dependencies=[Depends(security.may_read_dag), Depends(security.our_dag)],
+)
+
+PageNumber = Annotated[int, Query(ge=1, le=1_000_000)]
+HowMany = Annotated[int, Query(ge=1, le=100)]
+Model = Annotated[str | None, Query(max_length=200)]
+
+
+@api.get("/dags")
+def dags(dag_ids: Annotated[list[str], Depends(security.readable_dags)]) -> Dags:
+    """The pipeline's Dags that the caller may read."""
+    return Dags(dag_ids=dag_ids)
+
+
+@dag.get("/overview")
+async def overview(dag_id: str, model: Model = None) -> Overview:
+    """The partitions over time."""
+    return await READING.run(overview_page.overview, dag_id, model or None)
+
+
+@dag.get("/runs/{dag_run_id}")
+async def run_report(dag_id: str, dag_run_id: str) -> RunReport:
+    """Everything about one run."""
+    return await READING.run(report.report, dag_id, dag_run_id)
+
+
+@dag.get("/runs/{dag_run_id}/quarantine")
+async def run_quarantine(dag_id: str, dag_run_id: str, page: PageNumber = 1) -> QuarantinePage:
+    """The files that one run set aside."""
+    return await READING.run(report.quarantine, dag_id, dag_run_id, page)
+
+
+@dag.get("/runs/{dag_run_id}/photos")
+async def run_photos(dag_id: str, dag_run_id: str, count: HowMany = 12) -> Sample:
+    """A few photos of one run, with what the model takes them for."""
+    return await READING.run(report.sample, dag_id, dag_run_id, count)
+
+
+@dag.get("/partitions/{partition}/photos")
+async def partition_photos(partition: str, model: Model = None, page: PageNumber = 1) -> PhotoPage:
+    """The photos of a partition, to pick one."""
+    return await READING.run(photos.page, checked_partition(partition), model or None, page)
+
+
+@dag.get("/partitions/{partition}/neighbours")
+async def neighbours(partition: str, image: str, model: Model = None, k: HowMany = 12) -> Neighbours:
+    """The photos nearest to one of the partition."""
+    return await SEARCHING.run(photos.neighbours, checked_partition(partition), model or None, checked_image(image), k)
+
+
+@dag.post("/partitions/{partition}/neighbours", dependencies=[Depends(security.same_origin)])
+async def neighbours_of_upload(request: Request, partition: str, model: Model = None, k: HowMany = 12) -> Neighbours:
+    """The photos nearest to the one in the body, which is kept nowhere."""
+    key = checked_partition(partition)
+    content = await _body(request)
+    return await SEARCHING.run(photos.neighbours_of_upload, key, model or None, content, k)
+
+
+@dag.get("/thumbnails/{partition}/{image_id}")
+async def thumbnail(partition: str, image_id: str) -> Response:
+    """A small picture of one photo, drawn anew: never the file's own bytes."""
+    content = await DRAWING.run(photos.thumbnail, checked_partition(partition), checked_image(image_id))
+    return Response(content, media_type="image/webp", headers={"Cache-Control": "private, max-age=3600"})
+
+
+api.include_router(dag)
+
+
+def checked_image(image_id: str) -> str:
+    """`image_id` when it may be one. Raises Refused."""
+    if not re.fullmatch(r"[0-9a-f]{64}", image_id):
+        raise Refused(400, "bad_image_id", "This is no image id.", "Image ids are 64 hexadecimal digits.")
+    return image_id
+
+
+async def _body(request: Request) -> bytes:
+    """The body of the request, never more of it than may be. Raises Refused."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if not re.fullmatch(r"image/[a-z0-9.+-]+|application/octet-stream", kind):
+        raise Refused(
+            415, "bad_request", "The photo itself must be the body.", "Send it as image/… or application/octet-stream."
+        )
+    too_large = Refused(
+        413, "upload_too_large", f"The photo has more than {UPLOAD_BYTES // 2**20} MB.", "Upload a smaller copy of it."
+    )
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > UPLOAD_BYTES:
+        raise too_large
+    content = bytearray()
+    async for piece in request.stream():
+        content += piece
+        if len(content) > UPLOAD_BYTES:
+            raise too_large
+    return bytes(content)
+
+
+# --- what every answer goes through -----------------------------------------------------------------------------------
+
+
+class Shield:
+    """Puts the security headers on every answer, and words in the place of an error that nobody expected."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def shielded(message: Any) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                present = {name.lower() for name, _ in message["headers"]}
+                own = {name.lower().encode(): value.encode() for name, value in HEADERS.items()}
+                own[b"cache-control"] = b"no-store"
+                extra = [(name, value) for name, value in own.items() if name not in present]
+                message = {**message, "headers": [*message["headers"], *extra]}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, shielded)
+        except Exception:
+            log.exception("Image features: a page failed.")
+            if not started:
+                await _problem(unexpected())(scope, receive, shielded)
+
+
+def _problem(refused: Refused) -> Response:
+    headers = {"Retry-After": "5"} if refused.code == "busy" else None
+    return JSONResponse(refused.to_json(), status_code=refused.status, headers=headers)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return _problem(error)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StarletteHTTPException)
+    return _problem(by_status(error.status_code))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    names = ", ".join(sorted({str(item["loc"][-1]) for item in error.errors()}))
+    return _problem(Refused(400, "bad_request", f"Not a value that can be used: {json.dumps(names)[1:-1]}.", ""))

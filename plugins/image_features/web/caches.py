@@ -1,0 +1,81 @@
+"""Small caches for many threads: each value is made once, whoever asks meanwhile waits for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class Sized(Generic[Key, Value]):
+    """Keeps the values used last, as many as fit into `limit` by `size`. A larger one is made and not kept."""
+
+    def __init__(self, limit: int, size: Callable[[Value], int] = lambda value: 1) -> None:
+        self._limit, self._size = limit, size
+        self._values: OrderedDict[Key, Value] = OrderedDict()
+        self._making: dict[Key, threading.Lock] = {}
+        self._total = 0
+        self._lock = threading.Lock()
+
+    def __contains__(self, key: Key) -> bool:
+        with self._lock:
+            return key in self._values
+
+    def get(self, key: Key, make: Callable[[], Value]) -> Value:
+        """The value of `key`, made by `make` if it is not kept. What `make` raises goes to the caller."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            with self._lock:
+                if key in self._values:
+                    self._values.move_to_end(key)
+                    return self._values[key]
+            try:
+                value = make()
+                self._keep(key, value)
+            finally:
+                with self._lock:
+                    self._making.pop(key, None)
+        return value
+
+    def _keep(self, key: Key, value: Value) -> None:
+        size = self._size(value)
+        if size > self._limit:
+            return
+        with self._lock:
+            self._values[key] = value
+            self._total += size
+            while self._total > self._limit:
+                _, oldest = self._values.popitem(last=False)
+                self._total -= self._size(oldest)
+
+
+class Fresh(Generic[Key, Value]):
+    """Keeps one value, for `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._kept: tuple[Key, Value, float] | None = None
+
+    def get(self, key: Key, make: Callable[[Key], Value]) -> Value:
+        """The value of `key`, made anew by `make(key)` when it is too old or of another key."""
+        with self._lock:
+            if self._kept is not None and self._kept[0] == key and time.monotonic() - self._kept[2] < self._seconds:
+                return self._kept[1]
+            value = make(key)
+            self._kept = key, value, time.monotonic()
+            return value
+
+    def forget(self) -> None:
+        """Asks again next time."""
+        with self._lock:
+            self._kept = None

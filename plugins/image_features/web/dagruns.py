@@ -1,0 +1,102 @@
+"""What Airflow knows of the pipeline's runs: the one place that reads its database, from within the api-server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+from image_features.partition import resolve
+from image_features.web.errors import Refused
+from image_features.web.schemas import DagRunInfo
+from spark_apps.contract import BadSetting
+
+NEWEST = 1000
+"""Runs of a Dag that the overview looks through."""
+ACTIVE = ("queued", "running")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One Dag run. `partition`: the key it works on, None when it has none. `began`: when it was last started."""
+
+    dag_run_id: str
+    state: str
+    partition: str | None
+    began: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def active(self) -> bool:
+        return self.state in ACTIVE
+
+    def info(self) -> DagRunInfo:
+        return DagRunInfo(
+            dag_run_id=self.dag_run_id,
+            state=self.state,
+            started_at=iso(self.started_at),
+            ended_at=iso(self.ended_at),
+        )
+
+
+_COLUMNS = (
+    DagRun.run_id,
+    DagRun.state,
+    DagRun.conf,
+    DagRun.data_interval_start,
+    DagRun.queued_at,
+    DagRun.start_date,
+    DagRun.end_date,
+)
+
+
+def find(dag_id: str, dag_run_id: str) -> Attempt:
+    """The Dag run. Raises Refused when there is none."""
+    with create_session(scoped=False) as session:
+        row = session.execute(
+            select(*_COLUMNS).where(DagRun.dag_id == dag_id, DagRun.run_id == dag_run_id)
+        ).one_or_none()
+    if row is None:
+        raise Refused(404, "no_such_run", "Airflow knows no such run of this Dag.", "It may have been deleted.")
+    return _attempt(row)
+
+
+def newest(dag_id: str) -> list[Attempt]:
+    """The Dag's runs, the newest first, at most `NEWEST`."""
+    with create_session(scoped=False) as session:
+        rows = session.execute(
+            select(*_COLUMNS).where(DagRun.dag_id == dag_id).order_by(DagRun.id.desc()).limit(NEWEST)
+        ).all()
+    return [_attempt(row) for row in rows]
+
+
+def partition_of(conf: Mapping[str, Any] | None, interval_start: datetime | None) -> str | None:
+    """The partition that the run's tasks resolve; None where they refuse the run."""
+    explicit = (conf or {}).get("partition")
+    try:
+        return resolve(explicit if isinstance(explicit, str) else None, interval_start)
+    except BadSetting:
+        return None
+
+
+def iso(moment: datetime | None) -> str | None:
+    """ISO 8601 in UTC with seconds."""
+    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _attempt(row: Any) -> Attempt:
+    run_id, state, conf, interval_start, queued_at, started_at, ended_at = row
+    return Attempt(
+        dag_run_id=run_id,
+        state=str(getattr(state, "value", state)),
+        partition=partition_of(conf, interval_start),
+        began=started_at or queued_at,
+        started_at=started_at,
+        ended_at=ended_at,
+    )

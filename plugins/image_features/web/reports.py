@@ -1,0 +1,228 @@
+"""The documents of a run's folder, read so that a missing, half-written or newer one is a state and no failure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+from image_features.web.caches import Sized
+from image_features.web.schemas import JobErrorInfo
+from image_features.web.stores import log
+from spark_apps import catalog, contract
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+VERSION = 1
+"""The `report_version` that is understood here."""
+REQUESTS = 16
+"""Requests to an object store at a time."""
+KEPT = 20_000
+
+AT_LEAST = {"some_features", "recomputation", "row_count"}
+"""Checks whose value must not fall below their limit; that of the others must not rise above it."""
+
+
+class Unreadable(Exception):
+    """A document that is half-written or of a newer version."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the overview and the charts need of one report; see `schemas.PartitionRow` for the units."""
+
+    verdict: str
+    at: str
+    run_id: str
+    model: str | None
+    counts: dict[str, int]
+    bytes: int | None
+    images_per_second: float | None
+    seconds: float | None
+    drift: float | None
+    max_drift: float | None
+    passed: list[str]
+    warned: list[str]
+    failed: list[str]
+    norms: dict[str, float] = field(default_factory=dict)
+
+
+def summarise(report: Any) -> Summary:
+    """Raises Unreadable for what is no report of this version."""
+    try:
+        if report["report_version"] > VERSION:
+            raise Unreadable("newer report")
+        extract, computed = report["seconds"].get("extract", {}), report["counts"].get("computed")
+        computing = extract.get("compute")
+        checks = report["checks"]
+        return Summary(
+            verdict=report["verdict"],
+            at=report["at"],
+            run_id=report["run_id"],
+            model=report["model"]["key"],
+            counts=dict(report["counts"]),
+            bytes=report.get("bytes"),
+            images_per_second=computed / computing if computed and computing else None,
+            seconds=round(sum(total(phases) for phases in report["seconds"].values()), 3),
+            drift=report["drift"]["value"],
+            max_drift=report["drift"]["limit"],
+            passed=[check["name"] for check in checks if check["passed"]],
+            warned=[check["name"] for check in checks if not check["passed"] and check["severity"] == "warning"],
+            failed=[check["name"] for check in checks if not check["passed"] and check["severity"] == "error"],
+            norms=dict(report["norms"]["quantiles"]),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Unreadable(f"{type(error).__name__}: {error}") from None
+
+
+def total(phases: Mapping[str, float]) -> float:
+    """Seconds of a stage: what it says itself, else the sum of its phases."""
+    return phases["total"] if "total" in phases else sum(phases.values())
+
+
+_summaries: Sized[tuple[str, str, str, int], Summary | None] = Sized(KEPT)
+
+
+def summaries(store: str, wanted: Iterable[tuple[str, str, int]]) -> dict[tuple[str, str], Summary | None]:
+    """(partition, run id) → summary of the report of each of `wanted`: (partition, run id, when it was published).
+
+    None where there is no readable report. Reads side by side what is not known yet. Raises Unreachable.
+    """
+
+    def read(item: tuple[str, str, int]) -> Summary | None:
+        partition, run_id, _ = item
+        return _summaries.get((store, *item), lambda: summary(store, partition, run_id))
+
+    wanted = list(wanted)
+    side_by_side(read, [item for item in wanted if (store, *item) not in _summaries])
+    return {item[:2]: read(item) for item in wanted}
+
+
+def side_by_side(read: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """`read` of each of `items`, several at a time."""
+    if len(items) < 2:
+        return [read(item) for item in items]
+    with ThreadPoolExecutor(min(REQUESTS, len(items))) as pool:
+        return list(pool.map(read, items))
+
+
+def summary(store: str, partition: str, run_id: str) -> Summary | None:
+    """The summary of one report, read now; None when there is none that can be read. Raises Unreachable."""
+    found = document(store, partition, run_id, "report.json")
+    try:
+        return None if found is None else summarise(found)
+    except Unreadable as problem:
+        log.warning("Image features: the report of partition %s, run %s: %s", partition, run_id, problem)
+        return None
+
+
+def document(store: str, partition: str, run_id: str, name: str) -> Any | None:
+    """A JSON file of the run's folder; None when it is missing. Raises Unreachable; half-written: `HALF_WRITTEN`."""
+    try:
+        return catalog.document(store, partition, run_id, name)
+    except ValueError:
+        return HALF_WRITTEN
+
+
+HALF_WRITTEN: dict[str, Any] = {}
+"""Stands for a document that is no JSON."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """All documents of one run; None where there is none, `HALF_WRITTEN` where one is damaged."""
+
+    ingest: Any | None
+    extract: Any | None
+    validate: Any | None
+    report: Any | None
+    error: Any | None
+    progress: Any | None
+
+    def job_error(self) -> JobErrorInfo | None:
+        """`error.json`, when there is a readable one."""
+        return job_error(self.error)
+
+    def model_key(self) -> str | None:
+        """What the run publishes under, as far as a stage has said so."""
+        for found in (self.report, self.extract):
+            if isinstance(found, dict) and isinstance(found.get("model"), dict) and found["model"].get("key"):
+                return str(found["model"]["key"])
+        return None
+
+
+def folder(store: str, partition: str, run_id: str) -> Folder:
+    """The documents of a run, read side by side. Raises Unreachable."""
+    names = ["ingest", "extract", "validate", "report", "error", "progress"]
+    found = side_by_side(lambda name: document(store, partition, run_id, f"{name}.json"), names)
+    return Folder(**dict(zip(names, found, strict=True)))
+
+
+def job_error(record: Any) -> JobErrorInfo | None:
+    """What `error.json` says; its words are shown, but for credentials in addresses."""
+    if not isinstance(record, dict) or "code" not in record:
+        return None
+    return JobErrorInfo(
+        stage=str(record.get("stage", "")),
+        code=str(record["code"]),
+        message=redacted(str(record.get("message", ""))),
+        hint=redacted(str(record.get("hint", ""))),
+        at=record.get("at"),
+    )
+
+
+def redacted(text: str) -> str:
+    """`text` without the user part and the query of addresses, where passwords and signatures are."""
+    text = re.sub(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]+@", r"\1…@", text)
+    return re.sub(r"(\b[a-z][a-z0-9+.-]*://[^\s?]+)\?[^\s'\"]+", r"\1?…", text)
+
+
+def name_of(uri: str, source: str | None) -> str:
+    """The name of a file relative to the folder of the photos; its last part when it lies elsewhere."""
+    path, root = plain(uri), plain(source or "").rstrip("/")
+    return path[len(root) + 1 :] if root and path.startswith(root + "/") else path.rsplit("/", 1)[-1]
+
+
+def plain(uri: str) -> str:
+    return unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri
+
+
+def moment(text: Any) -> datetime | None:
+    """A time as the documents have it; None for anything else."""
+    try:
+        found = datetime.fromisoformat(text)
+        return found if found.tzinfo else None
+    except (TypeError, ValueError):
+        return None
+
+
+def stages(found: Folder) -> dict[str, contract.Manifest | None]:
+    """The manifests that belong together: those of a stage that began after the one before it had ended.
+
+    A cleared run leaves the manifests of later stages until these begin again. None: missing, stale or unreadable.
+    """
+    kept: dict[str, contract.Manifest | None] = {}
+    before: datetime | None = None
+    for name in contract.STAGES:
+        manifest = manifest_of(getattr(found, name))
+        began = moment(manifest.started_at) if manifest else None
+        if manifest and (began is None or (before is not None and began < before)):
+            manifest = None
+        kept[name] = manifest
+        if manifest is None:
+            break
+        before = moment(manifest.finished_at)
+    return {name: kept.get(name) for name in contract.STAGES}
+
+
+def manifest_of(record: Any) -> contract.Manifest | None:
+    """The manifest in a document; None when it is missing, half-written or of another version."""
+    try:
+        return contract.Manifest(**record) if record else None
+    except TypeError:
+        return None

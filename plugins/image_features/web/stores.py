@@ -1,0 +1,194 @@
+"""The store as the pages see it: where it is, what is published, and in plain words why it cannot be read."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+from image_features import settings
+from image_features.web.caches import Fresh
+from image_features.web.errors import Refused
+from image_features.web.schemas import StoreState
+from spark_apps import catalog, contract
+from spark_apps.contract import JobError, Unreachable
+
+log = logging.getLogger(__name__)
+
+FRESH_SECONDS = 5.0
+"""How long what the store said is believed; a page that is looked at asks every few seconds."""
+
+_WORDS: dict[str, tuple[str, str]] = {
+    "not_configured": (
+        "No store is configured.",
+        "Set [image_features] store, or AIRFLOW__IMAGE_FEATURES__STORE, to a folder or URI and restart the api-server.",
+    ),
+    "missing": (
+        "The store is not there.",
+        "The first run creates it. If there have been runs, check that its disk is mounted where the api-server runs.",
+    ),
+    "empty": (
+        "Nothing has been published yet.",
+        "Trigger the Dag image_features for a partition; what it publishes appears here.",
+    ),
+    "denied": (
+        "Access to the store is denied.",
+        "Check the permissions and credentials of the api-server; storage_conn_id names the connection it uses.",
+    ),
+    "unreachable": (
+        "The store cannot be reached.",
+        "Check that it is mounted or reachable from the api-server; its log has the details.",
+    ),
+    "damaged": (
+        "A table of the store cannot be read: it is damaged or half-written.",
+        "The api-server's log has the details. What was published before can be put back with spark_apps.undo.",
+    ),
+    "newer_schema": (
+        "A table of the store was written by a newer version.",
+        "Update this plugin and deltalake where the api-server runs.",
+    ),
+    "unexpected": ("The store could not be read.", "The api-server's log has the details."),
+}
+OK = StoreState(code="ok")
+
+COLUMNS = {
+    "uri": "string",
+    "image_id": "string",
+    "features": "list",
+    "model_fingerprint": "string",
+    "top1_label": "string",
+    "top1_score": "float",
+    "run_id": "string",
+}
+"""Columns of the table features that the pages read, and how Arrow calls their types."""
+
+
+class StoreProblem(Refused):
+    """The store cannot be read; `code` is one of `schemas.StoreState`."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(503, code, *_WORDS[code])
+
+    @property
+    def state(self) -> StoreState:
+        return StoreState(code=self.code, message=self.message, hint=self.hint)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What readers see: the partitions of all models, newest key first."""
+
+    store: str
+    partitions: list[catalog.Partition]
+
+    @property
+    def models(self) -> list[str]:
+        """The published models, the most recently published first."""
+        latest: dict[str, int] = {}
+        for item in self.partitions:
+            latest[item.model] = max(latest.get(item.model, 0), item.modified_ms)
+        return sorted(latest, key=lambda model: (-latest[model], model))
+
+    def find(self, partition: str, model: str | None) -> catalog.Partition:
+        """The published (partition, model); without a model the most recently published one. Raises Refused."""
+        found = [item for item in self.partitions if item.partition == partition and model in (None, item.model)]
+        if not found:
+            raise Refused(
+                404,
+                "no_such_partition",
+                "Nothing is published for this partition and model.",
+                "Pick another partition; a run that failed publishes nothing.",
+            )
+        return max(found, key=lambda item: item.modified_ms)
+
+
+def location() -> str:
+    """The configured store. Raises StoreProblem."""
+    configured = settings.store()
+    if not configured:
+        raise StoreProblem("not_configured")
+    try:
+        store = contract.check_location("store", configured)
+        _storage_environment()
+    except JobError as error:
+        log.error("Image features: %s", error)
+        raise StoreProblem("not_configured") from None
+    return store
+
+
+@cache
+def _storage_environment() -> None:
+    """Storage credentials from the Airflow connection `storage_conn_id`, as the tasks take them.
+
+    Variables that the api-server has already stay as they are.
+    """
+    conn_id = settings.storage_conn_id()
+    if conn_id:
+        from image_features import connections
+
+        for name, value in connections.storage_environment(conn_id).items():
+            os.environ.setdefault(name, value)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Turns whatever goes wrong while the store is read into a StoreProblem; the details go to the log."""
+    try:
+        yield
+    except Refused:
+        raise
+    except Unreachable as error:
+        problem = StoreProblem(_code(error))
+        log.warning("Image features: %s", error)
+        raise problem from None
+    except ValueError as error:  # a document that is half-written
+        log.warning("Image features: a file of the store is damaged: %s", error)
+        raise StoreProblem("damaged") from None
+
+
+def published() -> Published:
+    """What is published now, or was at most `FRESH_SECONDS` ago. Raises StoreProblem, `empty` included."""
+    outcome = _published.get(location(), _look)
+    if isinstance(outcome, str):
+        raise StoreProblem(outcome)
+    return outcome
+
+
+def _look(store: str) -> Published | str:
+    """What is published, or the code of a problem; kept too, so that not every request asks a store that hangs."""
+    try:
+        with reading():
+            table = catalog.table(store, "features")
+            if table is None:
+                raise StoreProblem("empty" if catalog.exists(store) else "missing")
+            types = {field.name: str(field.type).lower() for field in catalog.columns(table)}
+            if any(kind not in types.get(name, "") for name, kind in COLUMNS.items()):
+                raise StoreProblem("newer_schema")
+            partitions = catalog.partitions(store)
+            if not partitions:
+                raise StoreProblem("empty")
+            return Published(store, partitions)
+    except StoreProblem as problem:
+        return problem.code
+    except Exception:
+        log.exception("Image features: the store could not be read.")
+        return "unexpected"
+
+
+_published: Fresh[str, Published | str] = Fresh(FRESH_SECONDS)
+
+
+def _code(error: Unreachable) -> str:
+    text = str(error.__cause__)
+    if error.code == "store_empty":
+        return "empty"
+    if error.code == "store_denied":
+        return "denied"
+    if "nsupported" in text or "No match for FieldRef" in text:
+        return "newer_schema"
+    if error.code == "store_missing" or any(sign in text for sign in ("Json error", "Parquet", "Invalid", "Corrupt")):
+        return "damaged"
+    return "unreachable"

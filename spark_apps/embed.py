@@ -1,0 +1,142 @@
+"""One photo at a time, in a process of its own with limits: a thumbnail, or its vector by a kept model.
+
+Serves the pages, whose own process must neither decode strangers' bytes nor load a model. Reads photos from standard
+input and answers on standard output until the input ends or nobody asks for a while; writes no file. Of credentials
+and settings it needs none. Every message is a frame: its length as 8 bytes, little-endian, then so many bytes. A
+question is one frame, the file's bytes. An answer is two: JSON, and the thumbnail or the float32 vector. The JSON is
+{} or says what the model takes the photo for (`label`, `score`), or why there is no answer (`code`, `message`).
+
+    python spark_apps/embed.py thumbnail <side in pixels> <max pixels>
+    python spark_apps/embed.py model <folder with model.json> <max pixels>
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import faulthandler
+import io
+import json
+import os
+import resource
+import select
+import struct
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from PIL import Image, ImageFile, ImageOps
+
+from spark_apps import imaging
+from spark_apps.contract import JobError
+from spark_apps.imaging import BadImage, Preprocessing
+
+IDLE_SECONDS = 120
+SECONDS_PER_IMAGE = 30
+THUMBNAIL_MEMORY_BYTES = 2 * 2**30
+MODEL_MEMORY_BYTES = 8 * 2**30
+"""Address space, of which a torch model with its libraries uses most and touches little."""
+THREADS = 2
+"""For the model: the pages' machine has other things to do."""
+
+Answer = tuple[dict[str, Any], bytes]
+_LENGTH = struct.Struct("<Q")
+
+
+def thumbnail(content: bytes, side: int, max_pixels: int) -> bytes:
+    """The photo, upright and at most `side` pixels long, as WebP. Raises BadImage.
+
+    A photo that ends too early is drawn as far as it goes.
+    """
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    photo = _scaled_jpeg(content, side, max_pixels) or imaging.upright_rgb(content, max_pixels)
+    photo.thumbnail((side, side), Image.Resampling.BILINEAR)
+    target = io.BytesIO()
+    photo.save(target, "WEBP", quality=75)
+    return target.getvalue()
+
+
+def _scaled_jpeg(content: bytes, side: int, max_pixels: int) -> Image.Image | None:
+    """A JPEG decoded at the smallest scale that is large enough; None for everything else."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=["JPEG"])
+        if image.width * image.height > max_pixels:
+            return None  # imaging has the words
+        image.draft("RGB", (side, side))
+        return ImageOps.exif_transpose(image.convert("RGB"))
+    except Exception:  # decoders raise almost anything; imaging tells what
+        return None
+
+
+def embedder(folder: Path, max_pixels: int) -> Callable[[bytes], Answer]:
+    """A function from a file's bytes to its label and vector, by the pipeline's own code. Raises JobError."""
+    from spark_apps import model
+
+    info = json.loads((folder / "model.json").read_text())
+    engine = model.load(info, folder, THREADS, device="cpu")
+    preprocessing = Preprocessing(info["preprocessing"]["resize"], info["preprocessing"]["crop"])
+
+    def embed(content: bytes) -> Answer:
+        outputs = engine.run(imaging.decode(content, preprocessing, max_pixels)[None])
+        assert outputs.logits is not None
+        ((label, score),) = model.labels(info, outputs.logits)
+        return {"label": label, "score": score}, outputs.features[0].astype("<f4").tobytes()
+
+    return embed
+
+
+def serve(argv: list[str], source: BinaryIO, target: BinaryIO) -> None:
+    """Answers until nobody asks any more."""
+    try:
+        answer = _prepared(*argv)
+    except (JobError, OSError, ValueError, KeyError, ImportError) as error:
+        code = error.code if isinstance(error, JobError) else type(error).__name__
+        _send(target, json.dumps({"code": code, "message": str(error)}).encode(), b"")
+        return
+    _send(target, b"{}", b"")
+    while (content := _read(source)) is not None:
+        said: dict[str, Any]
+        faulthandler.dump_traceback_later(SECONDS_PER_IMAGE, exit=True)  # should nobody be there to end a hanging one
+        try:
+            said, payload = answer(content)
+        except BadImage as bad:
+            said, payload = {"code": bad.code, "message": bad.message}, b""
+        except MemoryError:
+            said, payload = {"code": "out_of_memory", "message": "Decoding needed more memory than the limit."}, b""
+        faulthandler.cancel_dump_traceback_later()
+        _send(target, json.dumps(said).encode(), payload)
+
+
+def _prepared(kind: str, what: str, max_pixels: str) -> Callable[[bytes], Answer]:
+    memory = THUMBNAIL_MEMORY_BYTES if kind == "thumbnail" else MODEL_MEMORY_BYTES
+    for limit, value in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
+        resource.setrlimit(limit, (value, value))
+    if kind == "thumbnail":
+        return lambda content: ({}, thumbnail(content, int(what), int(max_pixels)))
+    return embedder(Path(what), int(max_pixels))
+
+
+def _send(target: BinaryIO, *frames: bytes) -> None:
+    for frame in frames:
+        target.write(_LENGTH.pack(len(frame)))
+        target.write(frame)
+    target.flush()
+
+
+def _read(source: BinaryIO) -> bytes | None:
+    """The next question; None when there is none any more."""
+    if not select.select([source], [], [], IDLE_SECONDS)[0]:
+        return None
+    head = source.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    return source.read(_LENGTH.unpack(head)[0])
+
+
+if __name__ == "__main__":
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a decoder that prints must not disturb the answers
+    serve(sys.argv[1:], sys.stdin.buffer, answers)
