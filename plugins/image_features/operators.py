@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from image_features import ROOT, assets, connections, errors, form, processes, settings
+from image_features import ROOT, assets, connections, errors, form, links, processes, settings
 from spark_apps import contract
 from spark_apps.contract import JobError
 
 if TYPE_CHECKING:
     from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperatorLink, Context
 
 LOG4J = Path(__file__).with_name("log4j2.properties")
 
@@ -32,6 +32,7 @@ class StageOperator(SparkSubmitOperator):
     """
 
     stage: ClassVar[str]
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (links.ReportLink(), links.SparkLink())
 
     def __init__(self, *, conn_id: str | None = None, conf: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(
@@ -42,6 +43,11 @@ class StageOperator(SparkSubmitOperator):
             durable=False,  # the default takes a cleared, once successful task for done and runs nothing
             **kwargs,
         )
+
+    def pre_execute(self, context: Context) -> None:
+        """Show the links while the job runs."""
+        super().pre_execute(context)
+        links.show(self, context)
 
     def execute(self, context: Context) -> dict[str, int]:  # type: ignore[override]  # the base returns nothing
         """Submit the job, wait for it, and return what it counted.
@@ -140,6 +146,7 @@ class MaintainOperator(StageOperator):
     """Maintains the tables of the store: merges small files, removes what nobody needs any more."""
 
     stage = "maintain"
+    operator_extra_links = (links.SparkLink(),)
 
     def check(self, context: Context) -> None:
         """Refuse unknown settings."""

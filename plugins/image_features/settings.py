@@ -41,6 +41,11 @@ def dag_ids() -> list[str]:
     return [dag_id for dag_id in (part.strip() for part in _text("dag_ids", "image_features").split(",")) if dag_id]
 
 
+def base_url() -> str:
+    """Where Airflow's pages are, with the sub-path they may have."""
+    return str(conf.get("api", "base_url", fallback="") or "")
+
+
 def history_server() -> str:
     """Address of Spark's history server, for links; empty when there is none."""
     return _text("history_server").rstrip("/")

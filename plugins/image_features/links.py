@@ -1,0 +1,50 @@
+"""Links on the tasks: the run's report in Airflow's own pages, and Spark's history server where there is one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import attrs
+from airflow.sdk import BaseOperatorLink
+
+from image_features import settings
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import TaskInstanceKey
+
+
+@attrs.define()
+class ReportLink(BaseOperatorLink):
+    """To the tab of the Dag run with its report."""
+
+    name: str = "Report"
+
+    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
+        """Relative to the host, so that it leads to wherever the reader came from."""
+        root = urlsplit(settings.base_url()).path.rstrip("/")
+        run_id = quote(str(ti_key.run_id), safe="")
+        return f"{root}/dags/{quote(ti_key.dag_id, safe='')}/runs/{run_id}/plugin/image-features-run"
+
+
+@attrs.define()
+class SparkLink(BaseOperatorLink):
+    """To the job in Spark's history server; no link where none is configured."""
+
+    name: str = "Spark"
+
+    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
+        """To the job itself where spark-submit has told its id (YARN, Kubernetes), else to the list of jobs."""
+        server = settings.history_server()
+        hook = getattr(operator, "_hook", None)
+        for name in ("_yarn_application_id", "_kubernetes_application_id"):
+            if server and (application := getattr(hook, name, None)):
+                return f"{server}/history/{quote(application, safe='')}/"
+        return server
+
+
+def show(operator: Any, context: Any) -> None:
+    """Makes the links appear now; by itself Airflow does so when the task has ended."""
+    task_instance = context["ti"]
+    for link in operator.operator_extra_links:
+        task_instance.xcom_push(key=link.xcom_key, value=link.get_link(operator, ti_key=task_instance))
