@@ -6,8 +6,9 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -17,7 +18,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from image_features.web import assets, photos, report, security
 from image_features.web import overview as overview_page
-from image_features.web.errors import Refused, by_status, checked_partition, unexpected
+from image_features.web.errors import Refused, busy, by_status, checked_partition, unexpected
 from image_features.web.schemas import (
     Dags,
     Neighbours,
@@ -31,6 +32,8 @@ from image_features.web.schemas import (
 log = logging.getLogger(__name__)
 
 UPLOAD_BYTES = 20 * 2**20
+UPLOADS = 4
+"""That may be on their way or wait for their turn: the model looks at one after the other."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "font-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
@@ -180,8 +183,9 @@ async def neighbours(partition: str, image: str, model: Model = None, k: HowMany
 async def neighbours_of_upload(request: Request, partition: str, model: Model = None, k: HowMany = 12) -> Neighbours:
     """The photos nearest to the one in the body, which is kept nowhere."""
     key = checked_partition(partition)
-    content = await _body(request)
-    return await SEARCHING.run(photos.neighbours_of_upload, key, model or None, content, k)
+    with _uploading():
+        content = await _body(request)
+        return await SEARCHING.run(photos.neighbours_of_upload, key, model or None, content, k)
 
 
 @dag.get("/thumbnails/{partition}/{image_id}")
@@ -199,6 +203,22 @@ def checked_image(image_id: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", image_id):
         raise Refused(400, "bad_image_id", "This is no image id.", "Image ids are 64 hexadecimal digits.")
     return image_id
+
+
+_underway = 0
+
+
+@contextmanager
+def _uploading() -> Iterator[None]:
+    """Refuses an upload, before its body is read, while there are `UPLOADS` others. Raises Refused."""
+    global _underway
+    if _underway >= UPLOADS:
+        raise busy()
+    _underway += 1
+    try:
+        yield
+    finally:
+        _underway -= 1
 
 
 async def _body(request: Request) -> bytes:

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from image_features.web.errors import Refused
+from image_features.web.errors import Refused, busy
 from spark_apps import contract
 
 EMBED = Path(contract.__file__).with_name("embed.py")
@@ -56,7 +56,7 @@ class Child:
                 then the code is one of `contract.QUARANTINE_CODES`.
         """
         if not self._lock.acquire(timeout=patience):
-            raise Refused(503, "busy", "Too many photos are being looked at.", "Try again in a few seconds.")
+            raise busy()
         try:
             said, payload = self._ask(content)
         except Died as died:

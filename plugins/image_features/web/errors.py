@@ -33,6 +33,11 @@ def by_status(status: int) -> Refused:
     return Refused(status, code, message, hint)
 
 
+def busy() -> Refused:
+    """The refusal while others' photos are being looked at."""
+    return Refused(503, "busy", "Too many photos are being looked at.", "Try again in a few seconds.")
+
+
 def unexpected() -> Refused:
     """The refusal for what nobody thought of."""
     return Refused(500, "unexpected", "This page failed.", "The log of Airflow's api-server says why.")

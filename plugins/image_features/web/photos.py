@@ -7,6 +7,8 @@ import logging
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +21,7 @@ from image_features import settings
 from image_features.web import reports, search, stores
 from image_features.web.caches import Sized
 from image_features.web.children import Child, refusal
-from image_features.web.errors import Refused
+from image_features.web.errors import Refused, busy
 from image_features.web.schemas import Neighbour, Neighbours, Photo, PhotoPage
 from spark_apps import catalog
 
@@ -247,7 +249,8 @@ def neighbours_of_upload(partition: str, model: str | None, content: bytes, coun
     store = stores.location()
     if not content:
         raise refusal("empty")
-    said, payload = _embedder(store, index.fingerprint).ask(content, PATIENCE_SECONDS)
+    with _one_at_a_time():
+        said, payload = _embedder(store, index.fingerprint).ask(content, PATIENCE_SECONDS)
     vector = np.frombuffer(payload, "<f4") if len(payload) == 4 * index.dim else None
     if vector is None:
         raise refusal("decode_error")
@@ -321,16 +324,25 @@ class Embedder:
 
 
 _current: tuple[tuple[str, str], Embedder] | None = None
-_current_lock = threading.Lock()
+_uploads = threading.Lock()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    if not _uploads.acquire(timeout=PATIENCE_SECONDS):
+        raise busy()
+    try:
+        yield
+    finally:
+        _uploads.release()
 
 
 def _embedder(store: str, fingerprint: str) -> Child:
     """The one child with a model; another model takes the place of the one before. Raises Refused."""
     global _current
-    with _current_lock:
-        if _current is None or _current[0] != (store, fingerprint):
-            fresh = Embedder(store, fingerprint)
-            if _current is not None:
-                _current[1].close()
-            _current = (store, fingerprint), fresh
-        return _current[1].child
+    if _current is None or _current[0] != (store, fingerprint):
+        fresh = Embedder(store, fingerprint)
+        if _current is not None:
+            _current[1].close()
+        _current = (store, fingerprint), fresh
+    return _current[1].child
