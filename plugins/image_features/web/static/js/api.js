@@ -1,0 +1,67 @@
+// Asks the server. Addresses are relative, so that the pages work below any path.
+
+/** A request that was refused, in the server's words. */
+export class Refusal extends Error {
+  constructor({ code, message, hint = "" }, status = 0) {
+    super(message);
+    Object.assign(this, { code, hint, status });
+  }
+}
+
+async function ask(address, options = {}) {
+  let response;
+  try {
+    response = await fetch(address, { credentials: "same-origin", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    const hint = "This page tries again by itself while a run is going on; otherwise load it again.";
+    throw new Refusal({ code: "no_answer", message: "Airflow's api-server does not answer.", hint });
+  }
+  let answer;
+  try {
+    answer = await response.json();
+  } catch {
+    answer = null;
+  }
+  if (response.ok && answer !== null) return answer;
+  const unreadable = {
+    code: "unexpected",
+    message: `The api-server answered with status ${response.status}.`,
+    hint: "The log of Airflow's api-server says why.",
+  };
+  throw new Refusal(answer?.message ? answer : unreadable, response.status);
+}
+
+/** `a/b c` → `api/a/b%20c?…`; parameters that are null or empty are left out. */
+function address(parts, parameters = {}) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const query = new URLSearchParams(given).toString();
+  return `api/${parts.map(encodeURIComponent).join("/")}${query ? `?${query}` : ""}`;
+}
+
+export const dags = () => ask(address(["dags"]));
+export const overview = (dag, model) => ask(address([dag, "overview"], { model }));
+export const runReport = (dag, run, signal) => ask(address([dag, "runs", run]), { signal });
+export const quarantine = (dag, run, page) => ask(address([dag, "runs", run, "quarantine"], { page }));
+export const sample = (dag, run, count) => ask(address([dag, "runs", run, "photos"], { count }));
+export const photos = (dag, partition, model, page) =>
+  ask(address([dag, "partitions", partition, "photos"], { model, page }));
+export const neighbours = (dag, partition, { model, image, k }, signal) =>
+  ask(address([dag, "partitions", partition, "neighbours"], { model, image, k }), { signal });
+
+/** The neighbours of a photo of the viewer's own; the server does not keep it. */
+export const neighboursOf = (file, dag, partition, { model, k }, signal) =>
+  ask(address([dag, "partitions", partition, "neighbours"], { model, k }), {
+    method: "POST",
+    headers: { "Content-Type": "application/octet-stream", "X-Image-Features": "1" },
+    body: file,
+    signal,
+  });
+
+/** The address of a thumbnail. */
+export const thumbnail = (dag, partition, image) => address([dag, "thumbnails", partition, image]);
+
+/** The Dag that the address names, else the first one that the viewer may read; null without any. */
+export async function chosenDag() {
+  return new URLSearchParams(location.search).get("dag_id") ?? (await dags()).dag_ids[0] ?? null;
+}

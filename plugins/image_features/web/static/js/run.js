@@ -1,0 +1,99 @@
+// The page of one run, a tab of Airflow's Dag run and task instance. The verdict comes first.
+
+import { about } from "./about.js";
+import { airflowLink, exploreAddress, inRunTab } from "./airflow.js";
+import * as api from "./api.js";
+import { checkTable } from "./checks.js";
+import { countsPanel } from "./counts.js";
+import { daysCharts } from "./days.js";
+import { element, fill } from "./dom.js";
+import { clock, zone } from "./format.js";
+import { refusal, storeNotice } from "./notice.js";
+import { poll } from "./polling.js";
+import { progressPanel } from "./progress.js";
+import { quarantinePanel } from "./quarantine.js";
+import { samplePanel } from "./sample.js";
+import { timesPanel } from "./times.js";
+import { verdictNotice } from "./verdict.js";
+
+const address = new URLSearchParams(location.search);
+const dag = address.get("dag_id");
+const run = address.get("run_id");
+const page = document.getElementById("page");
+const announcer = document.getElementById("announcer");
+
+/** The parts of the page, top to bottom: what of the report they show, and how; null shows nothing. */
+const PARTS = [
+  [(report) => report.store, storeNotice],
+  [({ verdict, published, published_run_id }) => ({ verdict, published, published_run_id }), verdictNotice],
+  [({ live, progress, stages }) => (live ? { progress, stages } : null), progressPanel()],
+  [({ checks }) => checks, checkTable],
+  [({ counts, live }) => ({ counts, live }), countsPanel],
+  [({ stages }) => stages, timesPanel],
+  [({ norms, drift, partition }) => ({ norms, drift, partition }), daysCharts],
+  [({ quarantine, live }) => ({ quarantine, live }), ({ quarantine }) => quarantinePanel(quarantine, dag, run)],
+  [({ published, partition, model }) => published && { partition, model }, (shown) => samplePanel(shown, dag, run)],
+  [({ model, versions, source, table_versions, dag_run }) => ({ model, versions, source, table_versions, dag_run }), about],
+];
+const hosts = PARTS.map(() => element("div"));
+const shown = PARTS.map(() => undefined);
+let announced = "";
+let seen = "";
+
+async function look(signal) {
+  const report = await api.runReport(dag, run, signal);
+  const text = JSON.stringify(report);
+  const news = text !== seen;
+  seen = text;
+  if (!page.contains(hosts[0])) fill(page, element("div", { class: "stack" }, hosts));
+  draw(report);
+  page.setAttribute("aria-busy", "false");
+  return { again: report.live, news };
+}
+
+function draw(report) {
+  drawTitle(report);
+  PARTS.forEach(([select, render], place) => {
+    const part = select(report);
+    const text = JSON.stringify(part ?? null);
+    if (text === shown[place]) return;
+    shown[place] = text;
+    const content = part ? render(part) : null;
+    hosts[place].hidden = !content;
+    if (hosts[place].firstChild !== content) fill(hosts[place], content);
+  });
+  const words = `${report.verdict.status}. ${report.verdict.message}`;
+  if (announced && words !== announced) announcer.textContent = words;
+  announced = words;
+}
+
+function drawTitle(report) {
+  const { partition, model, dag_run } = report;
+  const name = partition ?? dag_run.dag_run_id;
+  document.title = `${name} – Image features`;
+  const ended = dag_run.ended_at ? `, ended ${clock(dag_run.ended_at)} (${zone})` : "";
+  fill(
+    document.getElementById("title"),
+    element("span", {}, name),
+    element(
+      "span",
+      { class: "subtitle" },
+      model && element("span", {}, model.key),
+      element("span", {}, inRunTab ? dag_run.dag_run_id : airflowLink(runPath(dag_run), dag_run.dag_run_id), ended),
+    ),
+  );
+  document.getElementById("explore").href = exploreAddress({ partition: report.published && partition, model: model?.key });
+}
+
+function runPath(dag_run) {
+  return `dags/${encodeURIComponent(dag)}/runs/${encodeURIComponent(dag_run.dag_run_id)}`;
+}
+
+function failed(error) {
+  if (page.contains(hosts[0]) && !error.status) return; // what is shown stays while the server is away
+  fill(page, element("div", { class: "stack" }, refusal(error)));
+  page.setAttribute("aria-busy", "false");
+}
+
+if (dag && run) poll(look, failed);
+else failed(new api.Refusal({ code: "bad_request", message: "The address names no run.", hint: "Pick one of the partitions." }, 400));

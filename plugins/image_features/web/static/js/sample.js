@@ -1,0 +1,37 @@
+// A few photos of the run, drawn at random: the quickest way to see what the model saw.
+
+import { exploreAddress } from "./airflow.js";
+import * as api from "./api.js";
+import { element, fill } from "./dom.js";
+import { refusal } from "./notice.js";
+import { photoCard } from "./photo.js";
+
+const PHOTOS = 12;
+
+/** The panel; its photos lead to their neighbours. */
+export function samplePanel({ partition, model }, dag, run) {
+  const grid = element("ul", { class: "photos sample", "aria-label": "A sample of photos" });
+  load(grid, { partition, model: model?.key, dag }, run);
+  return element(
+    "section",
+    { "aria-labelledby": "sample" },
+    element(
+      "div",
+      { class: "section-head" },
+      element("h2", { id: "sample" }, "A sample of photos"),
+      element("p", { class: "muted" }, "with the model's first guess; pick one to see its neighbours"),
+    ),
+    grid,
+  );
+}
+
+async function load(grid, { partition, model, dag }, run) {
+  try {
+    const { photos } = await api.sample(dag, run, PHOTOS);
+    const link = ({ image_id }) => ({ href: exploreAddress({ partition, model, image: image_id }) });
+    fill(grid, photos.map((photo) => photoCard(photo, { dag, partition }, { link: link(photo) })));
+    if (photos.length === 0) fill(grid, element("li", { class: "muted" }, "No photos to show."));
+  } catch (error) {
+    fill(grid, element("li", { class: "whole-row" }, refusal(error)));
+  }
+}
