@@ -27,12 +27,14 @@ const known = (value) => value !== null && value !== undefined;
  * - `text(value)`: a value with its unit. `axis(value)`: the same where there is little room.
  * - `limit`: {value, name}, drawn as a line. `flagged`: places where something failed.
  * - `ceiling`: where the y axis ends at least. `fromZero: false`: the y axis follows the values.
+ * - `nothing`: what is said when there are no values.
  * - `together`: charts of one name show their values at the same place. `reading`: the place that is shown at first.
  */
 export function chart(options) {
   const { title, summary, keys, series, text, limit, together, tall } = options;
   const reading = element("span", { class: "reading" });
   const plotHost = element("div", { class: "plot", role: "img", "aria-label": `${title}. ${summary}` });
+  const empty = series.every(({ values }) => !values.some(known));
   const figure = element(
     "figure",
     { class: tall ? "chart tall" : "chart" },
@@ -50,6 +52,11 @@ export function chart(options) {
     });
     reading.textContent = keys.length ? `${label(keys[at], at)}: ${values.join(", ")}` : "";
   };
+  if (empty) {
+    plotHost.classList.add("empty");
+    plotHost.textContent = options.nothing ?? "No values";
+    return figure;
+  }
   read(null);
 
   let plot = null;

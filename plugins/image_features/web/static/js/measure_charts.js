@@ -13,7 +13,7 @@ const MEASURES = [
   { title: "Featured", of: (row) => row.featured, text: files, whole: true },
   { title: "Quarantined", of: (row) => row.quarantined, text: files, whole: true, colour: "warning-line" },
   { title: "Reused", of: (row) => row.reused, text: (value) => counted(value, "photo"), whole: true },
-  { title: "Speed", of: (row) => row.images_per_second, text: rate, kind: "line" },
+  { title: "Speed", of: (row) => row.images_per_second, text: rate, kind: "line", nothing: "Every vector was reused" },
   { title: "Drift", of: (row) => row.drift, text: fraction, kind: "line", axis: significant, limited: true },
 ];
 
@@ -33,12 +33,12 @@ export function measureCharts(rows) {
   );
 }
 
-function measureChart({ title, of, text, kind = "bars", colour = "accent", axis, whole, limited }, rows, shared) {
+function measureChart({ title, of, text, kind = "bars", colour = "accent", axis, whole, limited, nothing }, rows, shared) {
   const values = rows.map(of);
   const limit = limited ? rows.findLast((row) => row.max_drift !== null)?.max_drift : undefined;
   return chart({
     ...shared,
-    ...{ title, text, whole, axis: axis ?? compact.format },
+    ...{ title, text, whole, nothing, axis: axis ?? compact.format },
     series: [{ name: title, values, colour, kind }],
     summary: inWords(values, rows, text),
     limit: limit === undefined ? null : { value: limit, name: `limit ${significant(limit)}` },
