@@ -7,7 +7,9 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,3 +31,34 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORE", str(tmp_path / "store"))
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__SOURCE", "/photos/{partition}")
     monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", '{"conn_type": "spark", "host": "local[2]"}')
+
+
+@pytest.fixture(scope="session")
+def airflow_app() -> Any:
+    """Airflow's api-server with this repository's plugins and an empty database, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "somebody:viewer")
+        from airflow.api_fastapi.app import create_app
+        from airflow.utils.db import initdb
+
+        initdb()
+        return create_app(apps="core")
+
+
+@pytest.fixture
+def clients(airflow_app: Any) -> Callable[[str], Any]:
+    """A function from a kind of caller to a client: anonymous, bad cookie, without rights, viewer."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from fastapi.testclient import TestClient
+
+    def client(caller: str) -> TestClient:
+        found = TestClient(airflow_app, raise_server_exceptions=False)
+        if caller == "bad cookie":
+            found.cookies.set("_token", "rubbish")
+        elif caller != "anonymous":
+            user = SimpleAuthManagerUser(username=caller, role=None if caller == "without rights" else caller)
+            found.cookies.set("_token", get_auth_manager().generate_jwt(user))
+        return found
+
+    return client

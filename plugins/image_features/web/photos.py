@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from image_features import settings
 from image_features.web import reports, search, stores
@@ -292,10 +293,11 @@ def _search(
 
 def _stored_vector(store: str, index: Index, image_id: str) -> search.Vector | None:
     """The vector of a photo that is not kept, from the store."""
-    keys = {"partition": index.item.partition, "model": index.item.model, "image_id": image_id}
-    for batch in catalog.stream(store, "features", keys, ["features"]):
-        if batch.num_rows:
-            return np.asarray(batch["features"][0].as_py(), np.float32)
+    keys = {"partition": index.item.partition, "model": index.item.model}
+    for batch in catalog.stream(store, "features", keys, ["image_id", "features"]):
+        row = pc.index(batch["image_id"], image_id).as_py()
+        if row >= 0:
+            return np.asarray(batch["features"][row].as_py(), np.float32)
     return None
 
 

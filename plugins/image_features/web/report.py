@@ -115,14 +115,13 @@ def _open(attempt: Attempt) -> _Run:
 
 
 def _report(run: _Run) -> RunReport:
+    readable, summary = True, None
     found: Mapping[str, Any] = run.report or {}
-    readable = True
     try:
-        summary = reports.summarise(found) if found else None
+        told = None if run.folder.report is None else reports.summarise(run.folder.report)
+        summary = told if found else None
     except reports.Unreadable:
-        found, summary, readable = {}, None, False
-    if run.folder.report is reports.HALF_WRITTEN:
-        readable = False
+        found, readable = {}, False
     error = _error(run)
     live = run.attempt.active
     progress = _progress(run.folder.progress) if live else None

@@ -122,15 +122,16 @@ def summary(store: str, partition: str, run_id: str) -> Summary | None:
 
 
 def document(store: str, partition: str, run_id: str, name: str) -> Any | None:
-    """A JSON file of the run's folder; None when it is missing. Raises Unreachable; half-written: `HALF_WRITTEN`."""
+    """A JSON object of the run's folder; None without a file, `HALF_WRITTEN` when it is none. Raises Unreachable."""
     try:
-        return catalog.document(store, partition, run_id, name)
+        found = catalog.document(store, partition, run_id, name)
     except ValueError:
         return HALF_WRITTEN
+    return found if found is None or (isinstance(found, dict) and found) else HALF_WRITTEN
 
 
 HALF_WRITTEN: dict[str, Any] = {}
-"""Stands for a document that is no JSON."""
+"""Stands for a document that is no JSON object with something in it."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,409 @@
+"""What the pages say of the store and of a run: whole, half-written, missing, broken, or of a newer version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from fastapi.testclient import TestClient
+
+from spark_apps import contract
+from tests.airflow.web import API, Run, published
+from tests.shelf import MODEL, Shelf, image_id
+
+DAY = "2026-11-20"
+LATER = datetime.now(UTC) + timedelta(hours=1)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    """The store that is configured."""
+    return Shelf(str(tmp_path / "store"))
+
+
+@pytest.fixture(autouse=True)
+def no_runs(airflow_app: Any) -> None:
+    """Airflow's database without the runs of other tests."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session() as session:
+        session.execute(delete(DagRun))
+
+
+@pytest.fixture
+def get(clients: Callable[[str], TestClient]) -> Callable[[str], Any]:
+    """The decoded answer to a viewer; nothing that was kept from before counts."""
+    viewer = clients("viewer")
+
+    def ask(path: str) -> Any:
+        from image_features.web import stores
+
+        stores._published.forget()
+        answer = viewer.get(f"{API}/{path}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    return ask
+
+
+def run_path(run: Run, rest: str = "") -> str:
+    return f"runs/{quote(run.run_id)}{rest}"
+
+
+# --- the overview -----------------------------------------------------------------------------------------------------
+
+
+def test_published_partitions_come_newest_first_with_the_numbers_of_their_report(get: Any, shelf: Shelf) -> None:
+    runs = [published(shelf, day) for day in ("2026-11-19", DAY)]
+    overview = get("overview")
+    assert overview["store"] == {"code": "ok", "message": "", "hint": ""}
+    assert overview["models"] == [MODEL]
+    assert [row["partition"] for row in overview["partitions"]] == [DAY, "2026-11-19"]
+    newest = overview["partitions"][0]
+    assert newest["run_id"] == newest["dag_run_id"] == newest["published_run_id"] == runs[1].run_id
+    expected = {
+        **{"status": "published", "model": MODEL, "rows": 3, "listed": 3, "featured": 2, "quarantined": 1},
+        **{"computed": 2, "reused": 0, "images_per_second": 4.0, "seconds": 8.0, "drift": 0.1, "max_drift": 0.5},
+        **{"checks_passed": ["drift", "row_count"], "checks_warned": [], "checks_failed": [], "error": None},
+    }
+    assert {name: newest[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("state", ["failed", "running", "queued"])
+def test_a_newer_run_that_did_not_publish_is_shown_over_what_stands(state: str, get: Any, shelf: Shelf) -> None:
+    standing = published(shelf)
+    newer = Run(shelf.store, DAY, state=state, began=LATER).enter()
+    newer.fails("ingest", contract.Unreachable("source_unreachable", "s3://user:secret@bucket does not answer."))
+    (row,) = get("overview")["partitions"]
+    assert (row["status"], row["run_id"], row["published_run_id"]) == (state, newer.run_id, standing.run_id)
+    if state == "failed":
+        assert row["error"]["message"] == "s3://…@bucket does not answer."
+        assert row["rows"] == 3
+
+
+def test_a_failed_run_that_was_repeated_since_is_history(get: Any, shelf: Shelf) -> None:
+    Run(shelf.store, DAY, state="failed").enter().fails("extract", contract.JobError("unexpected", "Out of memory."))
+    published(shelf)
+    assert [row["status"] for row in get("overview")["partitions"]] == ["published"]
+
+
+def test_a_rejected_run_says_which_check(get: Any, shelf: Shelf) -> None:
+    rejected = Run(shelf.store, DAY, state="failed").enter().reports("rejected")
+    rejected.fails("validate", contract.QualityFailed("quality_failed", "Check drift failed."), minute=5)
+    overview = get("overview")
+    (row,) = overview["partitions"]
+    assert (row["status"], row["checks_failed"], row["published_run_id"]) == ("rejected", ["drift"], None)
+    assert overview["store"]["code"] == "missing" or overview["store"]["code"] == "empty"
+
+
+def test_failures_stay_in_sight_whatever_model_is_asked_for(get: Any, shelf: Shelf) -> None:
+    published(shelf, "2026-11-18")
+    Run(shelf.store, DAY, state="failed").enter()
+    Run(shelf.store, "2026-11-19", state="failed").enter().reports("rejected")
+    rows = get(f"overview?model={MODEL}")["partitions"]
+    assert [(row["partition"], row["status"]) for row in rows] == [
+        (DAY, "failed"),
+        ("2026-11-19", "rejected"),
+        ("2026-11-18", "published"),
+    ]
+    assert [row["partition"] for row in get("overview?model=another")["partitions"]] == [DAY]
+
+
+def test_a_model_that_failed_does_not_hide_another_that_is_published(get: Any, shelf: Shelf) -> None:
+    published(shelf)
+    other = {"key": "other-model"}
+    failed = Run(shelf.store, DAY, state="failed", began=LATER).enter().finishes("ingest", "extract", model=other)
+    rows = {row["model"]: row["status"] for row in get("overview")["partitions"]}
+    assert rows == {MODEL: "published", "other-model": "failed"}
+    assert failed.run_id
+
+
+def test_a_run_that_is_tried_again_does_not_show_what_it_failed_of_before(get: Any, shelf: Shelf) -> None:
+    again = Run(shelf.store, DAY, state="failed", began=LATER).enter()
+    again.fails("ingest", contract.JobError("unexpected", "The first try."), minute=-600)
+    (row,) = get("overview")["partitions"]
+    assert (row["status"], row["error"]) == ("failed", None)
+
+
+@pytest.mark.parametrize("content", ['{"report_version": 1, "run', "[]", '{"report_version": 2}', "{}", '"text"'])
+def test_a_report_that_cannot_be_read_is_a_state(content: str, get: Any, shelf: Shelf) -> None:
+    run = published(shelf).leaves("report.json", content)
+    (row,) = get("overview")["partitions"]
+    assert (row["status"], row["rows"], row["listed"]) == ("unknown", 3, None)
+    assert get(run_path(run))["verdict"]["status"] == "unknown"
+
+
+# --- the store --------------------------------------------------------------------------------------------------------
+
+
+def _log(store: str, table: str = "features") -> Path:
+    return Path(store, table, "_delta_log")
+
+
+def _next_commit(store: str, content: str) -> None:
+    number = max(int(path.stem) for path in _log(store).glob("*.json")) + 1
+    (_log(store) / f"{number:020}.json").write_text(content)
+
+
+def _break(store: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    future = {"readerFeatures": ["fromTheFuture"], "writerFeatures": ["fromTheFuture"]}
+    match how:
+        case "not_configured":
+            monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORE", "")
+        case "relative":
+            monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORE", "features")
+        case "missing":
+            Path(store).rename(store + " elsewhere")
+        case "newer protocol":
+            _next_commit(store, json.dumps({"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **future}}))
+        case "newer columns":
+            for path in _log(store).glob("*.json"):
+                path.write_text(path.read_text().replace('\\"uri\\"', '\\"address\\"'))
+        case "half-written commit":
+            _next_commit(store, '{"add": {"path": "da')
+        case "unreachable":
+            monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORE", "s3://bucket-of-nobody/features")
+            monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+            monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", "planted-key")
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+            monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ("not_configured", "not_configured"),
+        ("relative", "not_configured"),
+        ("missing", "missing"),
+        ("newer protocol", "newer_schema"),
+        ("newer columns", "newer_schema"),
+        ("half-written commit", "damaged"),
+        ("unreachable", "unreachable"),
+    ],
+)
+def test_a_broken_store_is_a_sentence_on_every_page(
+    how: str, code: str, get: Any, clients: Any, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = published(shelf)
+    _break(shelf.store, how, monkeypatch)
+    overview, report = get("overview"), get(run_path(run))
+    assert overview["store"]["code"] == code
+    assert overview["store"]["message"] and overview["store"]["hint"]
+    if how != "missing":
+        assert report["store"]["code"] == code
+    refusal = clients("viewer").get(f"{API}/partitions/{DAY}/photos")
+    assert (refusal.status_code, refusal.json()["code"]) == (503, code)
+    for text in (json.dumps(overview), json.dumps(report), refusal.text):
+        assert str(tmp_path) not in text.replace("/photos", "") and "planted" not in text and "127.0.0.1" not in text
+
+
+def test_failures_are_seen_while_the_store_is_not(get: Any, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    Run(shelf.store, DAY, state="failed").enter()
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORE", "")
+    overview = get("overview")
+    assert overview["store"]["code"] == "not_configured"
+    assert [(row["partition"], row["status"]) for row in overview["partitions"]] == [(DAY, "failed")]
+
+
+def test_an_empty_store_says_how_to_start(get: Any, shelf: Shelf) -> None:
+    shelf.publish(DAY, "r", {})
+    overview = get("overview")
+    assert (overview["store"]["code"], overview["partitions"]) == ("empty", [])
+    assert "Trigger" in overview["store"]["hint"]
+
+
+# --- one run ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_published_run_s_report(get: Any, shelf: Shelf) -> None:
+    before, run = published(shelf, "2026-11-19"), published(shelf)
+    report = get(run_path(run))
+    assert report["partition"] == DAY
+    assert report["verdict"] == {
+        "status": "published",
+        "tone": "good",
+        "message": "2 vectors are published, and every check has passed.",
+        "hint": "",
+    }
+    assert (report["published"], report["published_run_id"], report["live"]) == (True, run.run_id, False)
+    assert [stage["state"] for stage in report["stages"]] == ["done"] * 3
+    assert report["stages"][0]["total_seconds"] == 2.5
+    assert {name: report["counts"][name] for name in ("listed", "featured", "quarantined")} == {
+        "listed": 3,
+        "featured": 2,
+        "quarantined": 1,
+    }
+    assert report["checks"][0] | {"message": ""} == {
+        **{"name": "drift", "severity": "error", "passed": True, "value": 0.1, "limit": 0.5, "message": ""},
+        **{"relation": "at_most", "offenders": []},
+    }
+    assert report["checks"][1]["relation"] == "at_least"
+    assert [(day["partition"], day["current"]) for day in report["drift"]["days"]] == [
+        ("2026-11-19", False),
+        (DAY, True),
+    ]
+    assert report["drift"]["days"][0]["norm_median"] == 2.0
+    assert report["quarantine"][0]["code"] == "empty" and "Send it again" in report["quarantine"][0]["hint"]
+    assert report["model"]["key"] == MODEL and report["model"]["has_labels"] is True
+    assert before.run_id
+
+
+def test_a_warning_is_published_and_worth_a_look(get: Any, shelf: Shelf) -> None:
+    run = published(shelf)
+    warned = json.loads((run.folder / "report.json").read_text())
+    warned["checks"][1]["passed"] = False
+    run.leaves("report.json", warned)
+    verdict = get(run_path(run))["verdict"]
+    assert (verdict["tone"], verdict["status"]) == ("warning", "published")
+    assert "row count" in verdict["message"]
+
+
+def test_a_rejected_run_s_report_names_the_files(get: Any, shelf: Shelf) -> None:
+    published(shelf)
+    run = Run(shelf.store, DAY, state="failed", began=LATER).enter().reports("rejected")
+    report = get(run_path(run))
+    assert report["verdict"]["status"] == "rejected" and report["verdict"]["tone"] == "bad"
+    assert "drift" in report["verdict"]["message"] and "still stands" in report["verdict"]["message"]
+    assert report["checks"][0]["offenders"] == ["a b.jpg"]
+    assert report["published"] is False
+
+
+def test_a_failed_run_speaks_with_the_words_of_its_job(get: Any, shelf: Shelf) -> None:
+    run = Run(shelf.store, DAY, state="failed").enter().finishes("ingest")
+    run.fails("extract", contract.BadSetting("bad_weights", "No such weights.", "Use DEFAULT."))
+    report = get(run_path(run))
+    assert report["verdict"] == {
+        **{"status": "failed", "tone": "bad"},
+        **{"message": "extract failed: No such weights.", "hint": "Use DEFAULT."},
+    }
+    assert [stage["state"] for stage in report["stages"]] == ["done", "failed", "missing"]
+    assert report["counts"]["quarantined"] == 1
+    assert report["error"]["code"] == "bad_weights"
+
+
+def test_a_running_run_shows_how_far_it_is(get: Any, shelf: Shelf) -> None:
+    run = Run(shelf.store, DAY, state="running").enter().finishes("ingest")
+    progress = {
+        **{"stage": "extract", "total": 100, "done": 40, "failed": 2},
+        **{"images_per_second": 8.5, "eta_s": 7, "at": run.at(2)},
+    }
+    run.leaves("progress.json", progress)
+    report = get(run_path(run))
+    assert (report["live"], report["verdict"]["status"]) == (True, "running")
+    assert [stage["state"] for stage in report["stages"]] == ["done", "running", "missing"]
+    assert report["progress"] == progress
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"stage": "extract"}', '{"total": "many"}'])
+def test_a_half_written_progress_note_is_left_out(content: str, get: Any, shelf: Shelf) -> None:
+    run = Run(shelf.store, DAY, state="running").enter().finishes("ingest").leaves("progress.json", content)
+    assert get(run_path(run))["progress"] is None
+
+
+@pytest.mark.parametrize("name", ["ingest.json", "extract.json", "validate.json", "error.json"])
+@pytest.mark.parametrize("content", ["{", "[]", '{"stage": 1}', "null", '{"stage": "x", "new": {}}'])
+def test_half_written_documents_are_states(name: str, content: str, get: Any, shelf: Shelf) -> None:
+    run = published(shelf).leaves(name, content)
+    report = get(run_path(run))
+    stage = name.removesuffix(".json")
+    if stage in contract.STAGES:
+        states = {found["name"]: found["state"] for found in report["stages"]}
+        assert states[stage] == ("missing" if content == "null" else "unreadable")
+    assert get("overview")["partitions"][0]["rows"] == 3
+
+
+def test_manifests_of_an_earlier_attempt_do_not_count(get: Any, shelf: Shelf) -> None:
+    run = Run(shelf.store, DAY, state="running").enter().reports()
+    again = Run(shelf.store, DAY, run_id=run.run_id, began=run.began + timedelta(hours=1))
+    again.finishes("ingest")
+    report = get(run_path(run))
+    assert [stage["state"] for stage in report["stages"]] == ["done", "running", "missing"]
+    assert report["checks"] == []
+
+
+def test_a_run_without_a_partition_says_so(get: Any, shelf: Shelf) -> None:
+    run = Run(shelf.store, "none", state="failed").enter(conf={"partition": "../x"})
+    report = get(run_path(run))
+    assert report["partition"] is None
+    assert "no partition" in report["verdict"]["message"]
+
+
+def test_the_days_of_a_backfill_each_have_their_own_run(get: Any, shelf: Shelf) -> None:
+    from image_features.web.dagruns import partition_of
+
+    assert partition_of({}, datetime(2026, 11, 19, tzinfo=UTC)) == "2026-11-19"
+    assert partition_of({"partition": "batch-7"}, datetime(2026, 11, 19, tzinfo=UTC)) == "batch-7"
+    assert partition_of(None, None) is None
+    assert partition_of({"partition": 7}, None) is None
+
+
+# --- quarantine and sample --------------------------------------------------------------------------------------------
+
+
+def test_quarantined_files_come_in_pages_with_advice(get: Any, shelf: Shelf) -> None:
+    run = published(shelf)
+    staged = shelf.quarantine(DAY, run.run_id, [f"file:///photos/day/deep/x{number:02}.jpg" for number in range(30)])
+    run.finishes("ingest", staged={"quarantine": staged}).finishes("extract", staged={}, outcome={})
+    first, second = get(run_path(run, "/quarantine")), get(run_path(run, "/quarantine?page=2"))
+    assert (first["total"], first["pages"], len(first["files"]), len(second["files"])) == (30, 2, 25, 5)
+    assert first["files"][0]["name"] == "deep/x00.jpg"
+    assert first["files"][0]["code"] == "empty" and first["files"][0]["thumbnail"] is False
+    assert get(run_path(run, "/quarantine?page=9"))["page"] == 2
+
+
+def test_a_sample_is_the_same_each_time_and_only_of_what_is_published(get: Any, shelf: Shelf) -> None:
+    old = published(shelf)
+    sample = get(run_path(old, "/photos?count=1"))
+    assert sample == get(run_path(old, "/photos?count=1"))
+    assert sample["photos"][0]["image_id"] in (image_id("A"), image_id("B"))
+    published(shelf)
+    assert get(run_path(old, "/photos"))["photos"] == []
+
+
+# --- photos -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_photo_with_copies_is_shown_once(get: Any, shelf: Shelf) -> None:
+    published(shelf)
+    page = get(f"partitions/{DAY}/photos")
+    assert [(photo["name"], photo["copies"]) for photo in page["photos"]] == [("a.jpg", 2), ("b.jpg", 1)]
+    assert (page["total"], page["pages"], page["model"], page["partitions"]) == (2, 1, MODEL, [DAY])
+
+
+def test_neighbours_leave_out_the_photo_itself_and_its_copies(get: Any, shelf: Shelf) -> None:
+    published(shelf)
+    found = get(f"partitions/{DAY}/neighbours?image={image_id('A')}")
+    assert found["query"]["image_id"] == image_id("A")
+    assert [neighbour["image_id"] for neighbour in found["neighbours"]] == [image_id("B")]
+    assert found["neighbours"][0]["cosine"] + found["neighbours"][0]["distance"] == pytest.approx(1)
+    assert (found["searched"], found["total"], found["note"]) == (2, 2, "")
+
+
+def test_vectors_that_may_not_be_kept_are_read_for_every_search(
+    get: Any, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from image_features.web import photos
+
+    published(shelf)
+    kept = get(f"partitions/{DAY}/neighbours?image={image_id('A')}")
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__WEB_CACHE_MB", "0")
+    monkeypatch.setattr(photos, "_kept", photos.Kept())
+    read = get(f"partitions/{DAY}/neighbours?image={image_id('A')}")
+    assert [one["image_id"] for one in read["neighbours"]] == [one["image_id"] for one in kept["neighbours"]]
+    assert read["neighbours"][0]["cosine"] == pytest.approx(kept["neighbours"][0]["cosine"], abs=1e-6)
+    assert "web_cache_mb" in read["note"] and read["searched"] == 3
+
+
+def test_a_partition_that_is_published_again_is_read_again(get: Any, shelf: Shelf) -> None:
+    published(shelf)
+    assert get(f"partitions/{DAY}/photos")["total"] == 2
+    published(shelf, files={"file:///photos/day/new.jpg": "N"})
+    assert [photo["name"] for photo in get(f"partitions/{DAY}/photos")["photos"]] == ["new.jpg"]

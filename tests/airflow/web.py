@@ -1,0 +1,128 @@
+"""The pages inside a real Airflow api-server, called without a network; and runs whose documents tests write."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from spark_apps import contract
+from tests.shelf import MODEL, Shelf
+
+PREFIX = "/image-features"
+API = f"{PREFIX}/api/image_features"
+BEGAN = datetime(2026, 11, 22, 8, tzinfo=UTC)
+"""When the runs of a test began; what they publish is later."""
+
+_numbers = itertools.count()
+
+
+@dataclass
+class Run:
+    """A Dag run in Airflow's database, and the documents it left in the store."""
+
+    store: str
+    partition: str
+    run_id: str = field(default_factory=lambda: f"manual__{next(_numbers)}:+x")
+    state: str = "success"
+    began: datetime = BEGAN
+
+    @property
+    def folder(self) -> Path:
+        return Path(contract.run_folder(self.store, self.partition, self.run_id))
+
+    def enter(self, conf: dict[str, Any] | None = None) -> Run:
+        """Adds the Dag run to Airflow's database."""
+        from airflow.models.dagrun import DagRun
+        from airflow.utils.session import create_session
+        from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+        with create_session() as session:
+            session.add(
+                DagRun(
+                    dag_id="image_features",
+                    run_id=self.run_id,
+                    run_type=DagRunType.MANUAL,
+                    run_after=self.began,
+                    start_date=self.began,
+                    state=self.state,  # type: ignore[arg-type]
+                    conf={"partition": self.partition} if conf is None else conf,
+                    triggered_by=DagRunTriggeredByType.TEST,
+                )
+            )
+        return self
+
+    def leaves(self, name: str, content: Any) -> Run:
+        """Writes a document; text as it is, everything else as JSON."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+        return self
+
+    def finishes(self, *stages: str, **facts: Any) -> Run:
+        """Leaves the manifests of `stages`, each a minute after the other."""
+        for stage in stages:
+            minute = contract.STAGES.index(stage)
+            self.leaves(
+                f"{stage}.json",
+                {
+                    **{"stage": stage, "run_id": self.run_id, "partition": self.partition, "code_hash": "c"},
+                    "started_at": self.at(minute),
+                    "finished_at": self.at(minute + 0.5),
+                    "counts": {"listed": 3, "accepted": 2, "quarantined": 1 if stage == "ingest" else 0},
+                    **{"seconds": {"startup": 1.0, "total": 2.5}, "versions": {"python": "3.11"}},
+                    "settings": {"source": "/photos/day"},
+                    "model": None if stage == "ingest" else {**INFO, "categories": ["tabby"]},
+                    "quarantined": {"empty": 1} if stage == "ingest" else {},
+                    **facts,
+                },
+            )
+        return self
+
+    def reports(self, verdict: str = "published", **facts: Any) -> Run:
+        """Leaves all manifests and a report."""
+        self.finishes("ingest", "extract", "validate")
+        return self.leaves("report.json", {**report(self, verdict), **facts})
+
+    def fails(self, stage: str, error: contract.JobError, minute: float = 1) -> Run:
+        """Leaves the record of a failed stage."""
+        return self.leaves("error.json", {**contract.error_record(stage, error), "at": self.at(minute)})
+
+    def at(self, minute: float) -> str:
+        return (self.began + timedelta(minutes=minute)).isoformat(timespec="seconds")
+
+
+INFO = {
+    **{"key": MODEL, "fingerprint": "fingerprint-1", "backbone": "resnet18", "weights": "random:0", "device": "cpu"},
+    **{"weights_sha256": "ab", "precision": "fp32", "engine": "openvino", "dim": 4},
+}
+
+
+def report(run: Run, verdict: str) -> dict[str, Any]:
+    """A report of three files, two photos with vectors and one without."""
+    good = {"severity": "error", "passed": True, "value": 0.1, "limit": 0.5, "message": "Fine.", "offenders": []}
+    bad = {**good, "passed": False, "value": 0.9, "offenders": ["file:///photos/day/a%20b.jpg"]}
+    return {
+        **{"report_version": 1, "run_id": run.run_id, "partition": run.partition, "verdict": verdict},
+        **{"at": run.at(5), "table_versions": {"features": 3}, "bytes": 99, "model": INFO, "recomputed": []},
+        "counts": {**{"listed": 3, "accepted": 2, "featured": 2, "quarantined": 1}, "computed": 2, "reused": 0},
+        "quarantined": {"empty": 1},
+        "checks": [
+            {"name": "drift", **(bad if verdict == "rejected" else good)},
+            {"name": "row_count", **good, "severity": "warning"},
+        ],
+        "norms": {"quantiles": {"0.05": 1.0, "0.5": 2.0, "0.95": 3.0}, "histogram": {"edges": [0, 1], "counts": [2]}},
+        "drift": {"value": 0.1, "limit": 0.5, "sketch": None, "by_partition": {}},
+        "rows_before": {},
+        "seconds": {"ingest": {"total": 3.0}, "extract": {"compute": 0.5, "total": 4.0}, "validate": {"read": 1.0}},
+    }
+
+
+def published(shelf: Shelf, partition: str = "2026-11-20", *, files: dict[str, str] | None = None) -> Run:
+    """A run that published two photos and a copy of one of them, with all its documents."""
+    run = Run(shelf.store, partition, began=datetime.now(UTC) - timedelta(minutes=10))
+    names = files or {f"file:///photos/day/{name}.jpg": image for name, image in (("a", "A"), ("b", "B"), ("c", "A"))}
+    shelf.publish(partition, run.run_id, names)
+    return run.reports().enter()
