@@ -137,9 +137,10 @@ def run_folder(store: str, partition: str, run_id: str) -> str:
     return join(store, "runs", check_partition(partition), path_safe(run_id))
 
 
-def model_key(backbone: str, weights: str, precision: str) -> str:
+def model_key(backbone: str, weights: str, precision: str, decode: str = "exact") -> str:
     """The readable name that features are published under, for example `resnet50-imagenet1k_v2-fp32`."""
-    return "-".join(re.sub(r"[^a-z0-9_.]+", "_", part.lower()) for part in (backbone, weights, precision))
+    parts = (backbone, weights, precision, *([] if decode == "exact" else [decode]))
+    return "-".join(re.sub(r"[^a-z0-9_.]+", "_", part.lower()) for part in parts)
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -254,9 +255,25 @@ class ExtractSettings(Settings):
         "auto",
         choices=("auto", "torch", "openvino"),
     )
-    precision: str = setting("Number format of the computation.", "fp32", choices=("fp32", "bf16", "int8"))
+    precision: str = setting(
+        "Number format of the computation; int8 is calibrated once, on photos of the store's first such partition.",
+        "fp32",
+        choices=("fp32", "bf16", "int8"),
+    )
     device: str = setting(
         "Where the model runs; auto takes a GPU when there is one.", "auto", choices=("auto", "cpu", "cuda")
+    )
+    decode: str = setting(
+        "exact equals torchvision; scaled decodes a JPEG at 1/2, 1/4 or 1/8 while that keeps twice the pixels needed: "
+        "several times faster for photos of many megapixels, vectors of their own.",
+        "exact",
+        choices=("exact", "scaled"),
+    )
+    resources: str = setting(
+        "What one Spark task gets: narrow, one core; wide, all cores of its executor; gpu, one GPU and its share of "
+        "the cores. auto is gpu where the model runs on one, else narrow.",
+        "auto",
+        choices=("auto", "narrow", "wide", "gpu"),
     )
     batch_size: int = setting("Photos per model call.", 16, minimum=1, maximum=1024)
     lookback: int = setting(
@@ -273,6 +290,16 @@ class ExtractSettings(Settings):
         if self.engine == "openvino" and self.device == "cuda":
             raise BadSetting(
                 "contradiction", "engine openvino does not run on device cuda.", "Use engine torch or auto."
+            )
+        if self.precision == "int8" and (self.engine == "torch" or self.device == "cuda"):
+            raise BadSetting(
+                "contradiction",
+                "precision int8 runs on engine openvino, on a CPU.",
+                "Use engine auto and device auto, or precision bf16.",
+            )
+        if self.resources == "gpu" and "cpu" in (self.device, "cpu" if self.engine == "openvino" else ""):
+            raise BadSetting(
+                "contradiction", "resources gpu needs the model to run on one.", "Use device cuda, or resources wide."
             )
         if self.weights.lower() == "keras-v1" and self.model != "resnet50":
             raise BadSetting(

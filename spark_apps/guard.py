@@ -14,6 +14,7 @@ import select
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -33,15 +34,29 @@ Decode = Callable[[bytes], np.ndarray]
 
 
 def watched(preprocessing: Preprocessing, max_pixels: int, seconds: float = SECONDS_PER_IMAGE) -> Decode:
-    """Decodes in this process, and ends this process when one image takes longer than `seconds`."""
+    """Decodes in this process, in any number of threads, and ends it when one image takes longer than `seconds`."""
+    deadlines: dict[int, float] = {}
+    changing = threading.Lock()
+
+    def wind() -> None:
+        # Its C thread needs no interpreter lock, so it fires even while a decoder holds that lock. There is only one.
+        if deadlines:
+            left = min(deadlines.values()) - time.monotonic()
+            faulthandler.dump_traceback_later(max(left, 0.001), exit=True)
+        else:
+            faulthandler.cancel_dump_traceback_later()
 
     def decode(content: bytes) -> np.ndarray:
-        # Its C thread needs no interpreter lock, so it fires even while a decoder holds that lock.
-        faulthandler.dump_traceback_later(seconds, exit=True)
+        me = threading.get_ident()
+        with changing:
+            deadlines[me] = time.monotonic() + seconds
+            wind()
         try:
             return imaging.decode(content, preprocessing, max_pixels)
         finally:
-            faulthandler.cancel_dump_traceback_later()
+            with changing:
+                del deadlines[me]
+                wind()
 
     return decode
 

@@ -25,6 +25,10 @@ FORMATS = (
 ORIENTATION_TAG = 0x0112
 WIDEST_EXACT_SIDE = 8192
 """Pixels. A photo whose resized long side is longer is resampled within the crop alone (see `fit`)."""
+SCALED_GAP = 2
+"""How many times the needed short side a scaled decode keeps at least, as Pillow's `thumbnail` does. Measured on photos
+of 2.5 and 12 megapixels with a resnet50: cosine to the exact vector at least 0.998, median 0.9999; with a gap of 1 they
+are 0.996 and 0.999."""
 
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")
 _OTHER_MAGIC = (b"%!PS", b"\xff\x0a", b"\0\0\0\x0cJXL", b"<svg", b"<?xml", b"%PDF", b"\xd7\xcd\xc6\x9a")
@@ -56,10 +60,25 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Sides in pixels: the photo's short side is scaled to `resize`, then a square of `crop` is cut from its centre."""
+    """Sides in pixels: the photo's short side is scaled to `resize`, then a square of `crop` is cut from its centre.
+
+    `scaled`: large JPEGs are decoded at a fraction of their size, and only the square is resampled. Faster, not equal.
+    """
 
     resize: int = 256
     crop: int = 224
+    scaled: bool = False
+
+    @classmethod
+    def of(cls, info: dict[str, Any]) -> Preprocessing:
+        """That of a model, from the `info` of its artefact."""
+        values = info["preprocessing"]
+        return cls(values["resize"], values["crop"], values.get("decode") == "scaled")
+
+    @property
+    def least(self) -> int:
+        """Pixels that a decoded photo's short side must have at least; 0: all there are."""
+        return SCALED_GAP * self.resize if self.scaled else 0
 
 
 def inspect(content: bytes, max_pixels: int) -> ImageInfo:
@@ -72,8 +91,11 @@ def inspect(content: bytes, max_pixels: int) -> ImageInfo:
         return ImageInfo(image.format or "", image.mode, image.width, image.height, _orientation(image))
 
 
-def upright_rgb(content: bytes, max_pixels: int) -> Image.Image:
+def upright_rgb(content: bytes, max_pixels: int, least: int = 0) -> Image.Image:
     """The photo as a person sees it: turned by its EXIF tag, in RGB, transparency on white, first frame.
+
+    `least`: a JPEG is decoded at the smallest of 1/2, 1/4 and 1/8 of its size that leaves so many pixels on its short
+    side (the decoder then computes fewer frequencies); 0: at its full size.
 
     Raises:
         BadImage: see `contract.QUARANTINE_CODES`.
@@ -82,6 +104,8 @@ def upright_rgb(content: bytes, max_pixels: int) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if least:
+                image.draft(None, (least, least))
             image.load()
             if image.width * image.height > max_pixels:  # an icon's inner image may be larger than its header says
                 raise BadImage("too_many_pixels", _too_many(image.width, image.height, max_pixels))
@@ -98,15 +122,15 @@ def fit(photo: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Resize (bilinear, antialiased) and centre crop, equal to torchvision's `Resize` and `CenterCrop`.
 
     Source of both formulas: torchvision/transforms/functional.py, `_compute_resized_output_size` and `center_crop`.
-    Only for photos more than about 30 times as long as wide, whose resized form would fill the memory, just the part
-    below the crop is resampled; that may differ from torchvision by 1/255.
+    Just the part below the crop is resampled, which may differ from torchvision by 1/255, when `scaled` is asked for,
+    and for photos more than about 30 times as long as wide, whose resized form would fill the memory.
     """
     size, crop = preprocessing.resize, preprocessing.crop
     short, long = sorted(photo.size)
     scaled = int(size * long / short)
     width, height = (size, scaled) if photo.width <= photo.height else (scaled, size)
     left, top = round((width - crop) / 2.0), round((height - crop) / 2.0)
-    if scaled > WIDEST_EXACT_SIDE:
+    if preprocessing.scaled or scaled > WIDEST_EXACT_SIDE:
         x, y = photo.width / width, photo.height / height
         box = (left * x, top * y, (left + crop) * x, (top + crop) * y)
         return photo.resize((crop, crop), Image.Resampling.BILINEAR, box=box)
@@ -119,7 +143,7 @@ def decode(content: bytes, preprocessing: Preprocessing, max_pixels: int) -> np.
     Raises:
         BadImage: see `contract.QUARANTINE_CODES`.
     """
-    photo = upright_rgb(content, max_pixels)
+    photo = upright_rgb(content, max_pixels, preprocessing.least)
     try:
         return np.asarray(fit(photo, preprocessing))
     except Exception as error:
@@ -185,7 +209,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _scaled(values: np.ndarray, ceilings: tuple[float, ...]) -> np.ndarray:

@@ -19,6 +19,8 @@ OFFENDERS = 10
 """Offending uris that a check names."""
 MIN_COSINE = {"fp32": 0.9999, "bf16": 0.999, "int8": 0.99}
 """Smallest cosine between a stored vector and its fp32 recomputation."""
+MIN_COSINE_SCALED = 0.99
+"""The same where photos were decoded at a fraction of their size: the recomputation decodes them in full."""
 MAX_IDENTICAL_FRACTION = 0.5
 ROW_COUNT_RATIO = 0.5
 """A day with less than this share of the recent median, or more than its inverse, is worth a look."""
@@ -243,6 +245,8 @@ def drifted(evidence: Evidence) -> Check:
 def recomputed(evidence: Evidence) -> Check:
     """A random sample, computed again by plain torchvision in fp32, gives the same vectors."""
     limit = MIN_COSINE[evidence.model["precision"]]
+    if evidence.model["preprocessing"].get("decode") == "scaled":
+        limit = min(limit, MIN_COSINE_SCALED)
     if not evidence.cosines:
         return Check("recomputation", ERROR, True, None, limit, "No photo was computed again.")
     worst = min(cosine for _, cosine in evidence.cosines)

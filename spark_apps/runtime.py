@@ -185,17 +185,21 @@ def code_archive() -> tuple[Path, str]:
     return archive, digest
 
 
-def session(name: str) -> SparkSession:
+def session(name: str, task: Callable[[Callable[[str], str | None]], dict[str, str]] | None = None) -> SparkSession:
     """The Spark session of a job, with this package shipped to the executors.
 
     Only settings that spark-submit did not set are filled in. A local master gets what a cluster has by itself: a task
-    may fail three times before the job does. It needs no user interface and listens on loopback only.
+    may fail three times before the job does. It needs no user interface and listens on loopback only. `task` gives
+    further settings from those that are set.
     """
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit
     SparkContext._ensure_initialized()  # until the JVM is there, SparkConf does not know what spark-submit was given
     conf = SparkConf()
+    if not submitted:
+        conf.set("spark.ui.showConsoleProgress", "false")  # which Spark turns on for what it takes for a shell
     defaults = {
         "spark.master": "local[*]",
         "spark.ui.showConsoleProgress": "false",
@@ -217,6 +221,8 @@ def session(name: str) -> SparkSession:
             "spark.driver.bindAddress": "127.0.0.1",
         }.items():
             conf.setIfMissing(key, value)
+    for key, value in (task(conf.get) if task else {}).items():
+        conf.setIfMissing(key, value)
     spark = SparkSession.builder.config(conf=conf).appName(name).getOrCreate()
     archive = code_archive()[0]
     if _is_new(spark.sparkContext, archive):

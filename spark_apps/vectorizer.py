@@ -7,8 +7,9 @@ vectorizer.process_images(spark.read.format("binaryFile").load("/photos"))   # a
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import numpy as np
 
 from spark_apps import imaging, runtime
 from spark_apps.imaging import BadImage, Preprocessing
-from spark_apps.model import Engine, ModelSpec, prepare, worker
+from spark_apps.model import Calibration, Engine, ModelSpec, prepare, worker
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +40,8 @@ class ImageVectorizer:
         weights: see `contract.WEIGHTS_HELP`; by default $IMAGE_FEATURES_WEIGHTS, else DEFAULT.
         batch_size: photos per model call where there is a whole column of them.
         max_pixels: larger photos are refused before they are decoded.
-        weights_sha256, engine, precision, device: as in `contract.ExtractSettings`.
+        weights_sha256, engine, precision, device, decode: as in `contract.ExtractSettings`.
+        calibration: photos as bytes, for precision int8; the same ones give the same model again.
 
     Raises:
         BadSetting, Unreachable: the model cannot be had as asked for.
@@ -54,11 +56,23 @@ class ImageVectorizer:
         engine: str = "auto",
         precision: str = "fp32",
         device: str = "auto",
+        decode: str = "exact",
+        calibration: Sequence[bytes] = (),
         batch_size: int = 16,
         max_pixels: int = 100_000_000,
     ) -> None:
         weights = weights or os.environ.get(WEIGHTS_VARIABLE) or "DEFAULT"
-        artifact = prepare(ModelSpec(model, weights, weights_sha256, engine, precision, device))
+        artifact = prepare(
+            ModelSpec(model, weights, weights_sha256, engine, precision, device, decode),
+            calibration=Calibration(
+                hashlib.sha256(b"".join(hashlib.sha256(photo).digest() for photo in calibration)).hexdigest(),
+                lambda preprocessing: np.stack(
+                    [imaging.decode(photo, preprocessing, max_pixels) for photo in calibration]
+                ),
+            )
+            if calibration
+            else None,
+        )
         self.info: dict[str, Any] = artifact.info
         self.batch_size, self.max_pixels = batch_size, max_pixels
         self._files = tuple(str(file) for file in artifact.files)
@@ -133,7 +147,7 @@ class ImageVectorizer:
 
     @property
     def _preprocessing(self) -> Preprocessing:
-        return Preprocessing(self.info["preprocessing"]["resize"], self.info["preprocessing"]["crop"])
+        return Preprocessing.of(self.info)
 
     def _engine(self) -> Engine:
         threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)  # Spark sets it to spark.task.cpus

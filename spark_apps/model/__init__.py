@@ -4,7 +4,19 @@ On the driver `prepare(ModelSpec(...))` resolves and verifies the weights and wr
 `worker.engine(info, folder, threads)` opens it once and `Engine.run(pixels)` turns pixels into features.
 """
 
-from spark_apps.model.engines import Engine, Outputs, labels, load, prepare
-from spark_apps.model.spec import ModelArtifact, ModelSpec, Preset
+from spark_apps.model.engines import Engine, Outputs, adopt, labels, load, prepare, uncalibrated
+from spark_apps.model.spec import Calibration, ModelArtifact, ModelSpec, Preset
 
-__all__ = ["Engine", "ModelArtifact", "ModelSpec", "Outputs", "Preset", "labels", "load", "prepare"]
+__all__ = [
+    "Calibration",
+    "Engine",
+    "ModelArtifact",
+    "ModelSpec",
+    "Outputs",
+    "Preset",
+    "adopt",
+    "labels",
+    "load",
+    "prepare",
+    "uncalibrated",
+]

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from spark_apps.model.backbones import Backbone
     from spark_apps.model.spec import Preset
 
-_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""What runs in floating point; of an int8 model, the little that is not quantised."""
 
 
 def export(backbone: Backbone, model: nn.Module, preset: Preset, precision: str, stem: Path) -> tuple[int, int]:

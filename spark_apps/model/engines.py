@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_apps.contract import BadSetting, model_key
+from spark_apps.imaging import Preprocessing
 from spark_apps.model import backbones, cache, machine
-from spark_apps.model.spec import LAYER, ModelArtifact, ModelSpec, fingerprint
+from spark_apps.model.spec import LAYER, Calibration, ModelArtifact, ModelSpec, fingerprint
 from spark_apps.model.weights import ResolvedWeights, resolve
 
-FORMAT = 1
+FORMAT = 2
 """Version of the artefacts in the cache; raised when an engine writes them differently."""
+MIN_CALIBRATION_PHOTOS = 16
+"""Fewer say too little of the range of an activation."""
 _ENGINES = {"torch": "spark_apps.model.engine_torch", "openvino": "spark_apps.model.engine_openvino"}
 
 
@@ -46,53 +49,79 @@ class Engine(Protocol):
         ...
 
 
-def prepare(spec: ModelSpec, *, here: bool = True) -> ModelArtifact:
+def prepare(spec: ModelSpec, *, here: bool = True, calibration: Calibration | None = None) -> ModelArtifact:
     """Resolves and verifies the weights and writes the engine's artefact into the cache, or finds it there, intact.
 
     `here`: the workers run on this machine too, so what it cannot run is refused now and not first by `load`.
+    `calibration`: the photos that int8 needs; other precisions ignore it.
 
     Raises:
-        BadSetting: no such weights, wrong sha256 or architecture, engine not installed, or not runnable here.
+        BadSetting: no such weights, wrong sha256 or architecture, engine not installed, not runnable here, or int8
+            without photos to calibrate it on.
         Unreachable: the weights cannot be fetched at the moment.
     """
-    if spec.precision == "int8":
-        raise BadSetting(
-            "no_int8",
-            "Precision int8 needs a model calibrated on your photos, which this version does not make.",
-            "Use bf16 where the processor has it, else fp32.",
-        )
-    engine, device = machine.choose(spec.engine, spec.device)
-    if here:
-        machine.require(engine, device, spec.precision)
+    engine, device = _choose(spec, here)
     weights = resolve(spec)
-    identity = fingerprint(
-        weights_sha256=weights.sha256,
-        backbone=spec.backbone,
-        variant=weights.variant,
-        preset=weights.preset,
-        precision=spec.precision,
-        engine=engine,
-    )
+    identity = _identity(spec, weights, engine, calibration.photos if calibration else "")
     folder = cache.folder("engines", f"{engine}-{version(engine)}-{FORMAT}") / identity
-    made = _intact(folder) or _make(folder, weights, engine, spec.precision, identity)
+    made = _intact(folder)
+    if not made:
+        preprocessing = Preprocessing.of({"preprocessing": _preprocessing(spec, weights)})
+        int8 = calibration if spec.precision == "int8" else None
+        pixels = int8.pixels(preprocessing) if int8 else None
+        made = _make(folder, weights, engine, spec.precision, identity, pixels)
     info = {
         "backbone": spec.backbone,
         "variant": weights.variant,
         "weights": weights.name,
         "weights_sha256": weights.sha256,
-        "preprocessing": weights.preset.to_json(),
+        "preprocessing": _preprocessing(spec, weights),
         "layer": LAYER,
         "engine": engine,
         "precision": spec.precision,
+        "calibration": made["calibration"],
         "device": device,
         "dim": made["dim"],
         "classes": made["classes"],
         "categories": made["categories"],
         "fingerprint": identity,
-        "key": model_key(spec.backbone, weights.label, spec.precision),
-        "files": sorted(made["files"]),
+        "key": model_key(spec.backbone, weights.label, spec.precision, spec.decode),
+        "files": made["files"],
     }
     return ModelArtifact(info["key"], identity, tuple(folder / name for name in info["files"]), info)
+
+
+def uncalibrated(spec: ModelSpec) -> str:
+    """What the models of `spec` share whatever they were calibrated on: 16 hex digits.
+
+    Raises:
+        BadSetting, Unreachable: as `prepare`.
+    """
+    return _identity(spec, resolve(spec), _choose(spec, here=False)[0], "")
+
+
+def adopt(info: dict[str, Any], fetch: Callable[[str], bytes], *, here: bool = True) -> ModelArtifact:
+    """An artefact that was made elsewhere, from its `info` and from what `fetch` gives for the name of each file.
+
+    Raises:
+        BadSetting: a file is not the one that was made, or this machine cannot run the model.
+    """
+    if here:
+        machine.require(info["engine"], info["device"], info["precision"])
+    folder = cache.folder("engines", "adopted") / info["fingerprint"]
+    if not _intact(folder):
+        with cache.staged(folder) as staging:
+            staging.mkdir()
+            for name in info["files"]:
+                (staging / Path(name).name).write_bytes(fetch(name))
+            (staging / "made.json").write_text(json.dumps({"files": info["files"]}))
+    if not _intact(folder):
+        raise BadSetting(
+            "model_damaged",
+            f"The files of model {info['fingerprint']} in the store are not those that were made.",
+            "Restore them from a copy, or delete the model's folder in the store and recompute its partitions.",
+        )
+    return ModelArtifact(info["key"], info["fingerprint"], tuple(folder / name for name in info["files"]), info)
 
 
 def load(info: dict[str, Any], folder: Path, threads: int, device: str | None = None) -> Engine:
@@ -127,17 +156,62 @@ def check_pixels(pixels: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels)
 
 
-def _make(folder: Path, weights: ResolvedWeights, engine: str, precision: str, identity: str) -> dict[str, Any]:
+def _choose(spec: ModelSpec, here: bool) -> tuple[str, str]:
+    """Engine and device. int8 is OpenVINO's alone, whatever GPU there is."""
+    int8 = spec.precision == "int8"
+    engine, device = machine.choose("openvino" if int8 else spec.engine, "cpu" if int8 else spec.device)
+    if here:
+        machine.require(engine, device, spec.precision)
+    return engine, device
+
+
+def _preprocessing(spec: ModelSpec, weights: ResolvedWeights) -> dict[str, Any]:
+    return weights.preset.to_json() | ({} if spec.decode == "exact" else {"decode": spec.decode})
+
+
+def _identity(spec: ModelSpec, weights: ResolvedWeights, engine: str, calibration: str) -> str:
+    return fingerprint(
+        weights_sha256=weights.sha256,
+        backbone=spec.backbone,
+        variant=weights.variant,
+        preprocessing=_preprocessing(spec, weights),
+        precision=spec.precision,
+        engine=engine,
+        calibration=calibration,
+    )
+
+
+def _make(
+    folder: Path,
+    weights: ResolvedWeights,
+    engine: str,
+    precision: str,
+    identity: str,
+    pixels: NDArray[np.uint8] | None,
+) -> dict[str, Any]:
     """Exports the model into `folder`, whole or not at all, with a note of what was made."""
+    if precision == "int8" and (pixels is None or len(pixels) < MIN_CALIBRATION_PHOTOS):
+        raise BadSetting(
+            "no_calibration",
+            f"Precision int8 is calibrated on photos: at least {MIN_CALIBRATION_PHOTOS} are needed, "
+            f"there are {0 if pixels is None else len(pixels)}.",
+            "Begin with a partition that has more photos, or use precision fp32.",
+        )
     model = weights.model()
     with cache.staged(folder) as staging:
         staging.mkdir()
         dim, classes = importlib.import_module(_ENGINES[engine]).export(
             weights.backbone, model, weights.preset, precision, staging / identity
         )
+        noted = None
+        if pixels is not None:
+            from spark_apps.model import quantize
+
+            noted = quantize.quantize((staging / identity).with_suffix(".xml"), pixels)
         made = {
             "dim": dim,
             "classes": classes,
+            "calibration": noted,
             "categories": backbones.imagenet_categories() if weights.knows_imagenet and classes == 1000 else None,
             "files": {path.name: cache.sha256(path) for path in staging.iterdir()},
         }

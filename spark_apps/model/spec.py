@@ -1,14 +1,21 @@
-"""What a model is asked to be (`ModelSpec`) and what was made of it (`ModelArtifact`). Standard library only."""
+"""What a model is asked to be (`ModelSpec`) and what was made of it (`ModelArtifact`)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spark_apps.contract import ExtractSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from spark_apps.imaging import Preprocessing
 
 LAYER = "avgpool"
 """Where the features are taken: after global average pooling, before the classifier."""
@@ -28,6 +35,7 @@ class ModelSpec:
     engine: str = "auto"
     precision: str = "fp32"
     device: str = "auto"
+    decode: str = "exact"
 
     def __post_init__(self) -> None:
         # A value refused by the command is refused here, with the same words: build its settings and drop them.
@@ -41,6 +49,7 @@ class ModelSpec:
             engine=self.engine,
             precision=self.precision,
             device=self.device,
+            decode=self.decode,
         )
 
     @classmethod
@@ -53,6 +62,7 @@ class ModelSpec:
             engine=settings.engine,
             precision=settings.precision,
             device=settings.device,
+            decode=settings.decode,
         )
 
 
@@ -83,7 +93,8 @@ class ModelArtifact:
 
     `files` lie in a cache folder of the driver; their names hold the fingerprint, so that files of several models can
     share one flat folder. `info` is JSON-able and becomes `model.json`: backbone, variant, weights, weights_sha256,
-    preprocessing, layer, engine, precision, device, dim, classes, categories, fingerprint, key, files.
+    preprocessing, layer, engine, precision, calibration, device, dim, classes, categories, fingerprint, key, and the
+    sha256 of each file by its name.
     """
 
     key: str
@@ -92,20 +103,41 @@ class ModelArtifact:
     info: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """The photos that an int8 model is calibrated on.
+
+    `photos` names them for the fingerprint, in any form. `pixels` decodes them, uint8 [n, crop, crop, 3]; it is called
+    only when the model is not in the cache.
+    """
+
+    photos: str
+    pixels: Callable[[Preprocessing], NDArray[np.uint8]]
+
+
 def fingerprint(
-    *, weights_sha256: str, backbone: str, variant: str, preset: Preset, precision: str, engine: str
+    *,
+    weights_sha256: str,
+    backbone: str,
+    variant: str,
+    preprocessing: dict[str, Any],
+    precision: str,
+    engine: str,
+    calibration: str = "",
 ) -> str:
     """16 hex digits that differ whenever the vectors of one photo may differ.
 
-    Below fp32 engines round differently, so the engine counts; at fp32 they agree to 1e-4 and it does not.
+    Below fp32 engines round differently, so the engine counts; at fp32 they agree to 1e-4 and it does not. At int8 the
+    photos count that the model was calibrated on.
     """
     identity = {
         "weights_sha256": weights_sha256.lower(),
         "backbone": backbone,
         "variant": variant,
         "layer": LAYER,
-        "preprocessing": preset.to_json(),
+        "preprocessing": preprocessing,
         "precision": precision,
         "engine": "any" if precision == "fp32" else engine,
+        **({"calibration": calibration} if precision == "int8" else {}),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -248,6 +248,7 @@ def test_the_folder_of_a_run_lies_in_its_partition() -> None:
 def test_the_model_key_is_readable_and_safe() -> None:
     assert contract.model_key("resnet50", "IMAGENET1K_V2", "fp32") == "resnet50-imagenet1k_v2-fp32"
     assert contract.model_key("resnet18", "random:0", "int8") == "resnet18-random_0-int8"
+    assert contract.model_key("resnet18", "random:0", "fp32", "scaled") == "resnet18-random_0-fp32-scaled"
     assert "/" not in contract.model_key("resnet50", "s3://bucket/a b.pth", "fp32")
 
 

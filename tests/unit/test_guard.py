@@ -159,6 +159,26 @@ print('went on')
     assert done.stdout.decode().split("\n")[:3] == ["(224, 224, 3)", "empty", "went on"], done.stderr
 
 
+def test_a_hang_is_found_while_other_threads_decode_on() -> None:
+    code = """
+import io, threading
+from PIL import Image
+small = io.BytesIO()
+Image.new("RGB", (40, 40)).save(small, "PNG")
+decode = watched(Preprocessing(), 10**8, seconds=0.5)
+def others():
+    while True:
+        decode(small.getvalue())
+threading.Thread(target=others, daemon=True).start()
+decode(content)
+print('went on')
+"""
+    done = in_a_worker(code, SLOW)
+    assert done.returncode != 0
+    assert b"went on" not in done.stdout
+    assert b"Timeout" in done.stderr
+
+
 def test_a_watched_picture_has_the_same_pixels(photos: dict[str, Path]) -> None:
     content = photos["chelsea.png"].read_bytes()
     assert np.array_equal(watched(SIZE, MAX_PIXELS)(content), imaging.decode(content, SIZE, MAX_PIXELS))

@@ -458,3 +458,55 @@ def test_the_optional_images_come_out_as_their_manifest_says(optional_data: Path
             surprises.append((name, code, row["pillow13_open"], row["pillow13_convert_rgb"]))
     assert surprises == []
     assert readable == 263
+
+
+# --- scaled decoding --------------------------------------------------------------------------------------------------
+
+
+def mosaic(photos: dict[str, Path], width: int, height: int) -> Image.Image:
+    """A photo of many pixels and much detail, from smaller ones side by side."""
+    tiles = [Image.open(photos[name]).convert("RGB") for name in ("astronaut.png", "coffee.png", "rocket.jpg")]
+    whole = Image.new("RGB", (width, height))
+    for number, (x, y) in enumerate((x, y) for x in range(0, width, 400) for y in range(0, height, 400)):
+        whole.paste(tiles[number % len(tiles)].crop((0, 0, 400, 400)), (x, y))
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((4000, 3000), (1000, 750)),  # 1/4: 1/8 would leave 375, less than twice the 256 needed
+        ((3000, 4100), (750, 1025)),
+        ((1023, 1500), (1023, 1500)),
+        ((1024, 1500), (512, 750)),
+    ],
+)
+def test_a_scaled_decode_keeps_twice_the_pixels_that_are_needed(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    content = encoded(Image.new("RGB", size, "teal"), "JPEG")
+    assert imaging.upright_rgb(content, MAX_PIXELS, Preprocessing(scaled=True).least).size == expected
+    assert imaging.upright_rgb(content, MAX_PIXELS).size == size
+
+
+def test_a_scaled_decode_looks_the_same_and_is_turned_the_same(photos: dict[str, Path]) -> None:
+    exif = Image.Exif()
+    exif[imaging.ORIENTATION_TAG] = 6
+    content = encoded(mosaic(photos, 2400, 1600), "JPEG", quality=90, exif=exif.tobytes())
+    exact = imaging.decode(content, Preprocessing(), MAX_PIXELS).astype(int)
+    scaled = imaging.decode(content, Preprocessing(scaled=True), MAX_PIXELS).astype(int)
+    difference = abs(exact - scaled)
+    assert 0 < difference.mean() < 4
+    assert np.corrcoef(exact.ravel(), scaled.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_other_kinds_of_jpeg_are_scaled_too(mode: str) -> None:
+    content = encoded(Image.new("RGB", (2400, 1600), "white").convert(mode), "JPEG")
+    assert imaging.decode(content, Preprocessing(scaled=True), MAX_PIXELS).min() >= 250
+
+
+def test_what_is_no_jpeg_is_only_resampled_within_the_crop(photos: dict[str, Path]) -> None:
+    content = photos["coffee.png"].read_bytes()
+    difference = abs(decoded(content).astype(int) - imaging.decode(content, Preprocessing(scaled=True), MAX_PIXELS))
+    assert difference.max() <= 1

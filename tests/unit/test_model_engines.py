@@ -14,7 +14,18 @@ import skimage.data
 from PIL import Image
 
 from spark_apps.contract import BACKBONES, BadSetting
-from spark_apps.model import ModelSpec, backbones, labels, load, prepare, worker
+from spark_apps.imaging import Preprocessing
+from spark_apps.model import (
+    Calibration,
+    ModelSpec,
+    adopt,
+    backbones,
+    labels,
+    load,
+    prepare,
+    uncalibrated,
+    worker,
+)
 from spark_apps.model.network import Network
 from spark_apps.model.random_weights import random_state_dict
 from spark_apps.model.reference import reference
@@ -160,6 +171,53 @@ def test_forced_bf16_stays_close_to_fp32(engine: str, pixels: np.ndarray, monkey
     assert full.fingerprint != half.fingerprint
 
 
+@pytest.fixture(scope="module")
+def crops() -> np.ndarray:
+    """72 squares cut from real photos, uint8 [72, 224, 224, 3]."""
+    folder = Path(skimage.data.__file__).parent
+    found = []
+    for name in PHOTOS:
+        photo = Image.open(folder / name).convert("RGB").resize((448, 448))
+        cut = [photo.crop((x, y, x + 224, y + 224)) for x in (0, 112, 224) for y in (0, 112, 224)]
+        found += [*cut, *(piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for piece in cut[:3])]
+    return np.stack([np.asarray(piece) for piece in found])
+
+
+def test_int8_is_calibrated_once_and_stays_close_to_fp32(crops: np.ndarray, pixels: np.ndarray) -> None:
+    asked = []
+
+    def decode(preprocessing: Preprocessing) -> np.ndarray:
+        asked.append(preprocessing)
+        return crops
+
+    spec = ModelSpec("resnet18", "random:0", precision="int8")
+    full = prepare(ModelSpec("resnet18", "random:0", engine="openvino"))
+    small = prepare(spec, calibration=Calibration("those", decode))
+    assert prepare(spec, calibration=Calibration("those", decode)) == small
+    assert asked == [Preprocessing()]
+    a, b = (load(one.info, one.files[0].parent, threads=1).run(pixels).features for one in (full, small))
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert 0.99 <= cosine.min() < 1
+    assert small.info["calibration"]["photos"] + small.info["calibration"]["held_out"] == len(crops)
+    assert 0.99 <= small.info["calibration"]["cosine_min"] <= small.info["calibration"]["cosine_median"] < 1
+    assert sum(path.stat().st_size for path in small.files) < 0.3 * sum(path.stat().st_size for path in full.files)
+    assert small.key == "resnet18-random_0-int8"
+    assert small.fingerprint not in (full.fingerprint, uncalibrated(spec))
+
+    kept = {path.name: path.read_bytes() for path in small.files}
+    adopted = adopt(small.info, kept.__getitem__)
+    assert (adopted.info, adopted.fingerprint) == (small.info, small.fingerprint)
+    again = load(adopted.info, adopted.files[0].parent, threads=1).run(pixels).features
+    np.testing.assert_allclose(again, b, atol=1e-5)
+
+
+def test_a_model_that_was_damaged_in_the_store_is_refused() -> None:
+    made = prepare(ModelSpec("resnet18", "random:0", engine="openvino"))
+    with pytest.raises(BadSetting) as caught:
+        adopt(made.info, lambda name: b"other bytes")
+    assert caught.value.code == "model_damaged"
+
+
 def test_label_is_the_most_likely_category_with_its_probability() -> None:
     logits = np.array([[0.0, np.log(3.0), 0.0], [1000.0, 0.0, 0.0]], np.float32)
     names = labels({"categories": ["cat", "dog", "cup"]}, logits)
@@ -189,7 +247,7 @@ def test_artefact_says_all_about_itself_in_json(engine: str) -> None:
     assert (info["layer"], info["device"], info["dim"], info["categories"]) == ("avgpool", "cpu", 512, None)
     assert (info["key"], info["fingerprint"]) == (artifact.key, artifact.fingerprint)
     assert artifact.key == "resnet18-random_0-fp32"
-    assert [path.name for path in artifact.files] == info["files"]
+    assert [path.name for path in artifact.files] == list(info["files"])
     assert all(path.is_file() and artifact.fingerprint in path.name for path in artifact.files)
 
 
@@ -202,10 +260,10 @@ def test_artefact_is_made_once_and_again_when_damaged(engine: str) -> None:
     assert [path.stat().st_mtime_ns for path in first.files] == written
     content = first.files[0].read_bytes()
     first.files[0].write_bytes(content[:1000] + b"\0" * 100 + content[1100:])
-    assert prepare(spec) == first
+    assert prepare(spec).files == first.files
     assert [path.stat().st_mtime_ns for path in first.files] != written
     first.files[0].unlink()
-    assert prepare(spec) == first
+    assert prepare(spec).files == first.files
     assert all(path.is_file() for path in first.files)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from spark_apps.contract import BACKBONES, BadSetting, ExtractSettings
-from spark_apps.model import ModelSpec, Preset, backbones, load, machine, prepare
+from spark_apps.model import Calibration, ModelSpec, Preset, backbones, load, machine, prepare
 from spark_apps.model.spec import fingerprint
 from spark_apps.model.torchvision_import import torchvision
 
@@ -16,7 +17,7 @@ IDENTITY: dict[str, Any] = {
     "weights_sha256": "ab" * 32,
     "backbone": "resnet50",
     "variant": "",
-    "preset": Preset(),
+    "preprocessing": Preset().to_json(),
     "precision": "fp32",
     "engine": "torch",
 }
@@ -174,7 +175,22 @@ def test_bf16_is_read_from_the_processors_flags(tmp_path: Path, line: str, expec
     assert machine.has_bf16(tmp_path / "missing") is False
 
 
-def test_int8_says_what_to_use_instead() -> None:
-    error = refused(prepare, ModelSpec(weights="random:0", precision="int8"))
-    assert error.code == "no_int8"
+@pytest.mark.parametrize("photos", [None, 3])
+def test_int8_without_enough_photos_says_what_to_do(photos: int | None) -> None:
+    few = photos and Calibration("few", lambda preprocessing: np.zeros((photos, 224, 224, 3), np.uint8))
+    error = refused(prepare, ModelSpec("resnet18", "random:0", precision="int8"), calibration=few)
+    assert error.code == "no_calibration"
+    assert "at least 16" in error.message
     assert "fp32" in error.hint
+
+
+def test_a_scaled_decode_and_a_calibration_are_part_of_the_identity() -> None:
+    scaled = Preset().to_json() | {"decode": "scaled"}
+    identities = {
+        fingerprint(**IDENTITY),
+        fingerprint(**{**IDENTITY, "preprocessing": scaled}),
+        fingerprint(**{**IDENTITY, "precision": "int8"}),
+        fingerprint(**{**IDENTITY, "precision": "int8"}, calibration="some photos"),
+    }
+    assert len(identities) == 4
+    assert fingerprint(**IDENTITY, calibration="some photos") == fingerprint(**IDENTITY)  # fp32 needs none

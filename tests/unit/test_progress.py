@@ -43,8 +43,8 @@ def test_what_the_tasks_did_is_added_up_logged_and_cleared(
         for _ in range(3):
             first.add(100)
             second.add(0, 1)
-        first.flush()
         second.flush()
+        first.flush()
         state = wait_for_state(settings, 300)
         assert {key: state[key] for key in ("stage", "total", "done", "failed")} == {
             "stage": "extract",

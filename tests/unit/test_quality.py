@@ -19,7 +19,7 @@ from tests.shelf import FINGERPRINT, MODEL, Shelf
 
 DIM = 4
 SETTINGS = ValidateSettings(store="/s", partition="d9", run_id="r")
-INFO = {"dim": DIM, "fingerprint": FINGERPRINT, "key": MODEL, "precision": "fp32"}
+INFO = {"dim": DIM, "fingerprint": FINGERPRINT, "key": MODEL, "precision": "fp32", "preprocessing": {}}
 FILES = {f"u{index:02}": f"photo {index}" for index in range(20)}
 QUARANTINED = ("bad",)
 
@@ -207,6 +207,14 @@ def test_a_recomputed_vector_must_be_the_stored_one(
     found = evidence(model={**INFO, "precision": precision}, cosines=[("u01", 1.0), ("u02", worst)])
     check = named(quality.checks(found), "recomputation")
     assert (check.passed, check.offenders) == (passes, () if passes else ("u02",))
+
+
+def test_a_scaled_decode_may_differ_more_from_the_recomputation(evidence: Evidences) -> None:
+    model = {**INFO, "preprocessing": {"decode": "scaled"}}
+    assert [quality.recomputed(evidence(model=model, cosines=[("u01", worst)])).passed for worst in (0.991, 0.98)] == [
+        True,
+        False,
+    ]
 
 
 def test_without_a_sample_nothing_is_recomputed(evidence: Evidences) -> None:

@@ -1,0 +1,265 @@
+"""What an extract task does: reads staged photos, decodes them, runs the model, and writes staged features.
+
+Decoding, inference and the next read overlap where a task has more than one core.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spark_apps import guard, model, plan, progress, storage, store
+from spark_apps.contract import ExtractSettings
+from spark_apps.imaging import BadImage, Preprocessing
+from spark_apps.model import worker
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+DECODED_AHEAD = 8
+"""Photos for each decoding thread that are decoded before the model asks for them."""
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """What every task of a run needs to know. `folder`: where it stages, relative to a table."""
+
+    settings: ExtractSettings
+    info: dict[str, Any]
+    folder: str
+    notes: str
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a share of the work runs.
+
+    `folder`: of the model's files. `cores`: to run the model and to decode on. `careful`: decode in a guarded child
+    process. `device`: the GPU that Spark gave the task, where the model is for one.
+    """
+
+    folder: Path
+    cores: int
+    careful: bool
+    number: int
+    device: str | None = None
+
+
+def place_of_task() -> Place:
+    """The place of the Spark task that calls."""
+    from pyspark import SparkFiles, TaskContext
+
+    context = TaskContext.get()
+    assert context is not None
+    again = context.attemptNumber() > 0  # an earlier attempt died, perhaps of one of the photos
+    gpu = context.resources().get("gpu")
+    device = f"cuda:{gpu.addresses[0]}" if gpu else None
+    return Place(Path(SparkFiles.getRootDirectory()), context.cpus(), again, context.partitionId(), device)
+
+
+def compute_units(
+    units: Iterator[plan.ComputeUnit], shared: TaskPlan, place: Place | None = None
+) -> Iterator[dict[str, Any]]:
+    """The work of one task: reads, decodes and infers the photos of its units; yields what it staged."""
+    place = place or place_of_task()
+    info = shared.info
+    preprocessing = Preprocessing.of(info)
+    loads = worker.loads
+    engine = worker.engine(info, place.folder, place.cores, place.device if info["device"] == "cuda" else None)
+    ticker = progress.Ticker(shared.notes, place.number)
+    with Outbox(shared) as outbox, guard.Guard(preprocessing, shared.max_pixels) as child:
+        decode = child.decode if place.careful else guard.watched(preprocessing, shared.max_pixels)
+        batch = Batch(shared.settings.batch_size, preprocessing.crop)
+        found = photos(units, shared.settings.store)
+        decoded = one_by_one(decode, found) if place.careful or place.cores == 1 else pooled(decode, found, place.cores)
+        with closing(decoded):
+            for photo, pixels in decoded:
+                if isinstance(pixels, BadImage):
+                    outbox.refuse(photo, pixels)
+                    ticker.add(0, 1)
+                    continue
+                batch.add(photo, pixels)
+                if batch.full:
+                    ticker.add(outbox.compute(engine, batch))
+        ticker.add(outbox.compute(engine, batch))
+        ticker.flush()
+    yield {**outbox.record(), "loads": worker.loads - loads}
+
+
+def copy_units(units: Iterator[plan.CopyUnit], shared: TaskPlan) -> Iterator[dict[str, Any]]:
+    """The work of one task: writes known vectors again, as rows of this run; yields what it staged."""
+    settings = shared.settings
+    with (
+        storage.reaching("store", settings.store),
+        store.StagedWriter(settings.store, store.FEATURES, shared.folder) as features,
+    ):
+        for row in plan.copies(units, settings.store):
+            features.add({**row, "run_id": settings.run_id}, 4 * len(row["features"]))
+    yield {"features": features.files, "quarantine": [], "codes": {}, "computed": 0, "loads": 0}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One distinct photo of a work unit and all the files that hold it."""
+
+    image_id: str
+    content: bytes
+    uris: list[str]
+
+
+Decoded = Generator[tuple[Photo, "np.ndarray | BadImage"]]
+
+
+def photos(units: Iterator[plan.ComputeUnit], store_uri: str) -> Iterator[Photo]:
+    """The photos of `units` that are to be computed; the next row group is read meanwhile, so two are in memory."""
+    filesystem, root = storage.filesystem(store.IMAGES.uri(store_uri))
+
+    def read(unit: plan.ComputeUnit) -> pa.Table:
+        with storage.reaching("store", store_uri):
+            parquet = pq.ParquetFile(f"{root}/{unit.path}", filesystem=filesystem)
+            return parquet.read_row_group(unit.row_group, columns=["uri", "image_id", "content"])
+
+    with ThreadPoolExecutor(1) as pool:
+        for unit, rows in _ahead(pool, read, units, 1):
+            for index, (uri, image_id, content) in enumerate(zip(*rows.columns, strict=True)):
+                if index not in unit.skip:
+                    yield Photo(image_id.as_py(), content.as_py(), [uri.as_py(), *unit.twins.get(index, [])])
+
+
+def one_by_one(decode: guard.Decode, found: Iterator[Photo]) -> Decoded:
+    """Each photo and its pixels, or what is bad about it."""
+    for photo in found:
+        try:
+            yield photo, decode(photo.content)
+        except BadImage as bad:
+            yield photo, bad
+
+
+def pooled(decode: guard.Decode, found: Iterator[Photo], threads: int) -> Decoded:
+    """The same in `threads` threads, a few photos ahead, so that they decode while the caller runs the model."""
+
+    def attempt(photo: Photo) -> np.ndarray | BadImage:
+        try:
+            return decode(photo.content)
+        except BadImage as bad:
+            return bad
+
+    with ThreadPoolExecutor(threads, "decode") as pool:
+        yield from _ahead(pool, attempt, found, DECODED_AHEAD * threads)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], window: int
+) -> Iterator[tuple[Item, Result]]:
+    """Each item with what `work` gives for it, in order; up to `window` of the following are under way meanwhile."""
+    remaining = iter(items)
+    under_way: deque[tuple[Item, Future[Result]]] = deque()
+
+    def submit(count: int) -> None:
+        under_way.extend((item, pool.submit(work, item)) for item in islice(remaining, count))
+
+    submit(window)
+    try:
+        while under_way:
+            item, future = under_way.popleft()
+            result = future.result()
+            submit(1)
+            yield item, result
+    finally:
+        for _, future in under_way:
+            future.cancel()
+
+
+class Batch:
+    """Pixels of up to `size` photos in one array, uint8 [size, crop, crop, 3], filled again and again."""
+
+    def __init__(self, size: int, crop: int) -> None:
+        self._pixels = np.empty((size, crop, crop, 3), np.uint8)
+        self.photos: list[Photo] = []
+
+    @property
+    def full(self) -> bool:
+        return len(self.photos) == len(self._pixels)
+
+    @property
+    def pixels(self) -> np.ndarray:
+        return self._pixels[: len(self.photos)]
+
+    def add(self, photo: Photo, pixels: np.ndarray) -> None:
+        self._pixels[len(self.photos)] = pixels
+        self.photos.append(photo)
+
+    def clear(self) -> None:
+        self.photos = []
+
+
+class Outbox:
+    """What one task hands over: rows of features and of quarantine, in staged files."""
+
+    def __init__(self, shared: TaskPlan) -> None:
+        self._info, self._run_id, self._store = shared.info, shared.settings.run_id, shared.settings.store
+        self._features = store.StagedWriter(self._store, store.FEATURES, shared.folder)
+        self._quarantine = store.StagedWriter(self._store, store.QUARANTINE, shared.folder)
+        self._codes: Counter[str] = Counter()
+        self._computed = 0
+
+    def compute(self, engine: model.Engine, batch: Batch) -> int:
+        """Infers the batch, writes a row for every file of its photos, and empties it; returns the photos done."""
+        done = len(batch.photos)
+        if not done:
+            return 0
+        outputs = engine.run(batch.pixels)
+        assert outputs.logits is not None
+        tops = model.labels(self._info, outputs.logits)
+        with storage.reaching("store", self._store):
+            for photo, vector, (label, score) in zip(batch.photos, outputs.features, tops, strict=True):
+                for uri in photo.uris:
+                    row = {
+                        "uri": uri,
+                        "image_id": photo.image_id,
+                        "features": vector,
+                        "model_fingerprint": self._info["fingerprint"],
+                        "top1_label": label,
+                        "top1_score": score,
+                        "run_id": self._run_id,
+                    }
+                    self._features.add(row, vector.nbytes)
+        self._computed += done
+        batch.clear()
+        return done
+
+    def refuse(self, photo: Photo, bad: BadImage) -> None:
+        """Sets aside every file of a photo that gave no pixels."""
+        for uri in photo.uris:
+            common = {"uri": uri, "image_id": photo.image_id, "run_id": self._run_id}
+            self._codes[bad.code] += 1
+            with storage.reaching("store", self._store):
+                self._quarantine.add(store.quarantine_row(common, "extract", bad, len(photo.content)), 512)
+
+    def record(self) -> dict[str, Any]:
+        """The files this task staged and its counts; complete once the outbox is closed."""
+        return {
+            "features": self._features.files,
+            "quarantine": self._quarantine.files,
+            "codes": dict(self._codes),
+            "computed": self._computed,
+        }
+
+    def __enter__(self) -> Outbox:
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        with storage.reaching("store", self._store):
+            self._features.__exit__(*failure)
+            self._quarantine.__exit__(*failure)

@@ -1,0 +1,95 @@
+"""Decoding ahead of the model: order, limits, failures."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from spark_apps.compute import DECODED_AHEAD, Batch, Photo, _ahead, one_by_one, pooled
+from spark_apps.imaging import BadImage
+
+
+def numbered(count: int) -> Iterator[Photo]:
+    return (Photo(str(number), bytes([number]), []) for number in range(count))
+
+
+def slow_for_the_first(content: bytes) -> np.ndarray:
+    if content == b"\0":
+        time.sleep(0.2)
+    if content == b"\x03":
+        raise BadImage("corrupt", "three")
+    return np.full((2, 2, 3), content[0], np.uint8)
+
+
+def seen(decoded: Iterator[tuple[Photo, np.ndarray | BadImage]]) -> list[tuple[str, object]]:
+    return [(photo.image_id, got.code if isinstance(got, BadImage) else int(got[0, 0, 0])) for photo, got in decoded]
+
+
+def test_a_pool_gives_the_same_in_the_same_order_as_one_by_one() -> None:
+    expected = seen(one_by_one(slow_for_the_first, numbered(40)))
+    assert expected[3] == ("3", "corrupt")
+    assert len(expected) == 40
+    assert seen(pooled(slow_for_the_first, numbered(40), 3)) == expected
+    assert seen(pooled(slow_for_the_first, numbered(0), 3)) == []
+
+
+def test_photos_are_decoded_while_the_model_runs_and_not_without_limit() -> None:
+    started = []
+
+    def decode(content: bytes) -> np.ndarray:
+        started.append(content[0])
+        return np.zeros((1, 1, 3), np.uint8)
+
+    decoded = pooled(decode, numbered(200), 2)
+    next(decoded)
+    deadline = time.monotonic() + 10
+    while len(started) < 2 * DECODED_AHEAD + 1:  # the caller does not ask: this is its model's time
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert len(started) == 2 * DECODED_AHEAD + 1
+    decoded.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_what_a_decoder_should_never_raise_reaches_the_caller_and_ends_the_pool() -> None:
+    def decode(content: bytes) -> np.ndarray:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(pooled(decode, numbered(50), 2))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_reading_ahead_holds_one_item_more_than_the_caller() -> None:
+    read: list[int] = []
+
+    def work(item: int) -> int:
+        read.append(item)
+        return item
+
+    with ThreadPoolExecutor(1) as pool:
+        for count, (item, result) in enumerate(_ahead(pool, work, range(6), 1)):
+            assert item == result == count
+            time.sleep(0.05)
+            assert max(read) <= item + 1
+    assert read == list(range(6))
+
+
+def test_a_batch_is_one_array_filled_again_and_again() -> None:
+    batch = Batch(2, 2)
+    first, second, third = numbered(3)
+    batch.add(first, np.full((2, 2, 3), 1, np.uint8))
+    assert (len(batch.pixels), batch.full) == (1, False)
+    batch.add(second, np.full((2, 2, 3), 2, np.uint8))
+    memory = batch.pixels.__array_interface__["data"]
+    assert batch.full
+    batch.clear()
+    batch.add(third, np.full((2, 2, 3), 3, np.uint8))
+    assert batch.pixels.tolist() == np.full((1, 2, 2, 3), 3).tolist()
+    assert batch.pixels.__array_interface__["data"] == memory
