@@ -59,7 +59,7 @@ def matrix(batches: Iterable[pa.RecordBatch], photo_of: Mapping[str, int], dim: 
             first[np.unique(rows, return_index=True)[1]] = True
             new = first & (rows >= 0) & ~seen[rows]
             seen[rows[new]] = True
-            file.write(np.ascontiguousarray(units[new]).data)
+            file.write((units if new.all() else units[new]).data)
             photos.append(rows[new])
         file.flush()
         found = np.concatenate(photos) if photos else np.empty(0, np.int64)
@@ -69,20 +69,18 @@ def matrix(batches: Iterable[pa.RecordBatch], photo_of: Mapping[str, int], dim: 
 
 
 def unit_rows(features: pa.Array, dim: int) -> tuple[Vector, NDArray[np.int64]]:
-    """Unit vectors float32 [m, dim] and which rows they are; those of another length, zero or not finite are left out.
-
-    No copy is made where all vectors have the length `dim`.
-    """
+    """Unit vectors float32 [m, dim] and which rows they are; without those of another length, zero or not finite."""
     lengths = np.diff(features.offsets.to_numpy())
     kept = np.nonzero(lengths == dim)[0]
     if len(kept) == len(features):
         values = features.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
     else:
         values = np.array([features[int(row)].as_py() for row in kept], np.float32).reshape(-1, dim)
-    norms = np.sqrt(np.einsum("ij,ij->i", values, values, dtype=np.float64))
+    norms = np.sqrt(np.einsum("ij,ij->i", values, values))
     good = np.isfinite(norms) & (norms > 0)
-    units = (values[good] / norms[good, None]).astype(np.float32)
-    return units, kept[good]
+    if not good.all():
+        values, norms, kept = values[good], norms[good], kept[good]
+    return values / norms[:, None], kept
 
 
 def unit(vector: Vector) -> Vector:

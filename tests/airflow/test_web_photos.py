@@ -1,0 +1,201 @@
+"""Thumbnails and uploads through a real api-server, with real photos, a real model and a store on S3."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+from skimage import data
+
+from spark_apps import contract, imaging, model, storage, store
+from spark_apps.imaging import Preprocessing
+from spark_apps.model import ModelArtifact, ModelSpec
+from tests.airflow.web import API, Run
+from tests.s3 import s3_server
+from tests.shelf import Shelf
+
+Clients = Callable[[str], TestClient]
+DAY = "2026-11-20"
+UPLOAD = {"Content-Type": "image/jpeg", "X-Image-Features": "1"}
+
+
+@pytest.fixture(scope="module")
+def photos() -> dict[str, bytes]:
+    """Three photos, and one that ends too early, as JPEG."""
+    found = {}
+    for name in ("coffee", "chelsea", "rocket"):
+        target = io.BytesIO()
+        Image.fromarray(getattr(data, name)()).save(target, "JPEG")
+        found[name] = target.getvalue()
+    return {**found, "cut": found["coffee"][:9000]}
+
+
+@pytest.fixture(scope="module")
+def artifact() -> ModelArtifact:
+    return model.prepare(ModelSpec(backbone="resnet18", weights="random:0", engine="openvino"))
+
+
+@pytest.fixture(scope="module")
+def vectors(artifact: ModelArtifact, photos: dict[str, bytes]) -> dict[str, list[float]]:
+    engine = model.load(artifact.info, artifact.files[0].parent, threads=1)
+    pixels = {name: imaging.decode(photos[name], Preprocessing(), 10**7) for name in ("coffee", "chelsea", "rocket")}
+    return {name: engine.run(found[None]).features[0].tolist() for name, found in pixels.items()}
+
+
+def fill(location: str, photos: dict[str, bytes], vectors: dict[str, list[float]], artifact: ModelArtifact) -> None:
+    """Publishes the photos with their vectors, and keeps the model, as extract does."""
+    run = Run(location, DAY)
+    images = [
+        {"uri": f"file:///photos/{name}.jpg", "image_id": image_id(content), "content": content}
+        for name, content in photos.items()
+    ]
+    features = [
+        {
+            **{"uri": f"file:///photos/{name}.jpg", "image_id": image_id(photos[name]), "features": vector},
+            **{"model_fingerprint": artifact.fingerprint, "top1_label": name, "top1_score": 0.5},
+        }
+        for name, vector in vectors.items()
+    ]
+    shelf = Shelf(location)
+    staged = {
+        "images": shelf._stage(store.IMAGES, DAY, run.run_id, images),
+        "features": shelf._stage(store.FEATURES, DAY, run.run_id, features),
+        "quarantine": [],
+    }
+    store.Publication(location, DAY, artifact.key, run.run_id, staged, {}).commit()
+    folder = contract.join(location, "models", artifact.fingerprint)
+    for file in artifact.files:
+        storage.write_bytes(contract.join(folder, file.name), file.read_bytes())
+    storage.write_json(contract.join(folder, "model.json"), artifact.info)
+
+
+def image_id(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def filled(tmp_path: Path, photos: dict[str, bytes], vectors: dict[str, list[float]], artifact: ModelArtifact) -> None:
+    fill(str(tmp_path / "store"), photos, vectors, artifact)
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """No child process outlives its test."""
+    yield
+    from image_features.web import photos as module
+
+    module._artist.close()
+    if module._current is not None:
+        module._current[1].close()
+        module._current = None
+
+
+def test_thumbnails_are_drawn_anew(clients: Clients, filled: None, photos: dict[str, bytes]) -> None:
+    for name, content in photos.items():  # the one that ends too early too, as far as it goes
+        answer = clients("viewer").get(f"{API}/thumbnails/{DAY}/{image_id(content)}")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp"), name
+        assert answer.headers["cache-control"] == "private, max-age=3600"
+        assert content[:64] not in answer.content
+        assert max(Image.open(io.BytesIO(answer.content)).size) == 256
+
+
+def test_there_is_no_thumbnail_of_what_the_partition_does_not_hold(clients: Clients, filled: None) -> None:
+    answer = clients("viewer").get(f"{API}/thumbnails/{DAY}/{'0' * 64}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "no_thumbnail")
+
+
+def post(clients: Clients, content: bytes, day: str = DAY) -> Any:
+    return clients("viewer").post(f"{API}/partitions/{day}/neighbours?k=2", content=content, headers=UPLOAD)
+
+
+def test_an_uploaded_photo_finds_itself(
+    clients: Clients, filled: None, photos: dict[str, bytes], tmp_path: Path
+) -> None:
+    before = sorted(path for path in tmp_path.rglob("*"))
+    found = post(clients, photos["chelsea"]).json()
+    assert found["neighbours"][0]["label"] == "chelsea"
+    assert found["neighbours"][0]["cosine"] == pytest.approx(1, abs=1e-4)
+    assert found["neighbours"][1]["cosine"] < 0.9999
+    assert found["query"]["image_id"] == ""
+    assert sorted(path for path in tmp_path.rglob("*")) == before  # it is kept nowhere
+
+
+def test_uploads_that_bite_are_refused_and_the_next_one_is_answered(
+    clients: Clients, filled: None, photos: dict[str, bytes]
+) -> None:
+    target = io.BytesIO()
+    Image.new("L", (1, 1)).save(target, "PNG")
+    bomb = bytearray(target.getvalue())
+    bomb[16:24] = (60_000).to_bytes(4, "big") * 2
+    for content, codes in (
+        (bytes(bomb), {"too_many_pixels", "corrupt"}),
+        (b"<html>forged.jpg</html>", {"not_an_image"}),
+        (b"", {"empty"}),
+        (photos["cut"], {"truncated"}),
+    ):
+        answer = post(clients, content)
+        assert (answer.status_code, answer.json()["code"] in codes) == (422, True), answer.json()
+    assert post(clients, photos["rocket"]).status_code == 200
+
+
+def test_the_api_server_itself_loads_no_model(clients: Clients, filled: None, photos: dict[str, bytes]) -> None:
+    """Its own modules: in this process the tests have loaded one."""
+    import image_features.web
+
+    folder = Path(image_features.web.__file__).parent
+    imported = [line for path in folder.glob("*.py") for line in path.read_text().splitlines() if "import" in line]
+    ours = [line for line in imported if "spark_apps" in line]
+    assert {line.strip() for line in ours} <= {
+        "from spark_apps import catalog",
+        "from spark_apps import contract",
+        "from spark_apps import catalog, contract",
+        "from spark_apps.contract import BadSetting",
+        "from spark_apps.contract import JobError, Unreachable",
+    }
+
+
+def test_a_store_on_s3_is_read_with_the_connection_of_the_tasks(
+    clients: Clients,
+    photos: dict[str, bytes],
+    vectors: dict[str, list[float]],
+    artifact: ModelArtifact,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from image_features.web import stores
+
+    location, credentials = "s3://photos/store", {"AWS_ACCESS_KEY_ID": "key-id", "AWS_SECRET_ACCESS_KEY": "planted"}
+    with s3_server() as endpoint:
+        boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **_lower(credentials)).create_bucket(
+            Bucket="photos"
+        )
+        environment = {**credentials, "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": endpoint}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        fill(location, photos, vectors, artifact)
+        for name in environment:
+            monkeypatch.delenv(name)
+        extra = {"region_name": "us-east-1", "endpoint_url": endpoint}
+        connection = {"conn_type": "aws", "login": "key-id", "password": "planted", "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_STORAGE", json.dumps(connection))
+        monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORAGE_CONN_ID", "storage")
+        monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORE", location)
+        stores._storage_environment.cache_clear()
+        overview = clients("viewer").get(f"{API}/overview").json()
+        assert overview["partitions"][0]["rows"] == 3, overview["store"]
+        page = clients("viewer").get(f"{API}/partitions/{DAY}/photos").json()
+        thumbnail = clients("viewer").get(f"{API}/thumbnails/{DAY}/{page['photos'][0]['image_id']}")
+        assert thumbnail.headers["content-type"] == "image/webp"
+        assert post(clients, photos["chelsea"]).json()["neighbours"][0]["label"] == "chelsea"
+    stores._storage_environment.cache_clear()
+
+
+def _lower(environment: dict[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in environment.items()}
