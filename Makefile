@@ -34,6 +34,16 @@ test: setup ## Run the tests
 test-faults: setup ## Kill, starve and cut off the jobs at random moments, and check that no reader and no row is harmed
 	$(PYTHON) -m pytest tests/faults -m "slow_faults or not slow_faults" $(ARGS)
 
+.PHONY: bench
+bench: setup ## Measure us beside the others: table, var/bench/report.json, charts (ARGS=--docs puts them into docs/)
+	@deploy/bench.sh
+	@.venv-bench/bin/python -m benchmarks $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: setup ## The same in some minutes: one round, fewer photos
+	@deploy/bench.sh
+	@.venv-bench/bin/python -m benchmarks --quick $(ARGS)
+
 .PHONY: lint
 lint: setup ## Check style, format and types
 	$(PYTHON) -m ruff check .

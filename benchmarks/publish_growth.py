@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import sys
 import tempfile
@@ -51,7 +52,12 @@ def main() -> int:
             print(_line(results[-1]), flush=True)
     first, last = results[0], results[-1]
     growth_of = {name: round(last[name] / first[name], 2) for name in first if name.endswith("_s")}
-    report = {"results": results, "growth": growth_of, "options": vars(options) | {"report": None}}
+    report = {
+        "results": results,
+        "growth": growth_of,
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, 1),  # Linux: in kilobytes
+        "options": vars(options) | {"report": None},
+    }
     print(json.dumps(report["growth"]))
     if options.report:
         options.report.write_text(json.dumps(report, indent=1))

@@ -1,0 +1,205 @@
+"""`make bench`: every system on the same photos, round by round, then the scenarios, then the report.
+
+Everything is kept below var/bench: report.json, charts/. An interrupted run leaves the report of what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks import charts, places, prepare, processes, report
+from benchmarks.photos import PhotoSet
+from benchmarks.prepare import Models
+from benchmarks.protocol import Result
+from benchmarks.scenarios import SCENARIOS, Setting
+from benchmarks.systems import ENTRIES, Entry
+
+BATCH_SIZE = 16
+
+
+def main() -> int:
+    options = _options()
+    if options.redraw:
+        _finish(json.loads(places.REPORT.read_text()), options.docs)
+        return 0
+    entries = tuple(entry for entry in ENTRIES if not options.only or entry.system in options.only)
+    facts: dict[str, Any] = {"machine": report.machine(options.cores), "quick": options.quick}
+    weights = _weights(options.weights)
+    main_set = PhotoSet("0.2", options.images)
+    facts |= {
+        "weights": weights,
+        "random_weights": weights.startswith("random:"),
+        "images": options.images,
+        "rounds": options.rounds,
+        "passes": options.passes,
+        "batch_size": BATCH_SIZE,
+        "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    begin = time.monotonic()
+    places.BENCH.mkdir(parents=True, exist_ok=True)
+    prepare.stage(main_set, say)
+    models = prepare.models(weights, main_set, entries, say)
+    setting = Setting(main_set, models, options.cores, BATCH_SIZE, options.quick, say)
+    measured = Measured(entries, models)
+    scenarios: dict[str, Any] = {}
+    try:
+        measured.rounds(setting, options.rounds, options.passes)
+        for name in options.scenarios:
+            scenarios[name] = _scenario(name, setting)
+    except KeyboardInterrupt:
+        say("interrupted: the report holds what was measured")
+    facts["seconds"] = round(time.monotonic() - begin)
+    scenarios = {name: found for name, found in scenarios.items() if found is not None}
+    _finish(report.build(measured.lines(), scenarios, facts), options.docs)
+    return 1 if measured.failures else 0
+
+
+@dataclass
+class Measured:
+    """The results so far, and what is still to come."""
+
+    entries: tuple[Entry, ...]
+    models: Models
+    results: dict[Entry, list[Result]] = field(default_factory=dict)
+    failures: dict[Entry, str] = field(default_factory=dict)
+    _seconds: dict[Entry, float] = field(default_factory=dict)
+
+    def rounds(self, setting: Setting, rounds: int, passes: int) -> None:
+        """All systems once, then all again: what slows the machine for a while slows all of them."""
+        todo = [entry for entry in self.entries if not self.models.reason(entry)]
+        left = [entry for _ in range(rounds) for entry in todo]
+        for number, entry in enumerate(list(left)):
+            left.pop(0)
+            if entry in self.failures:
+                continue
+            job = prepare.job(entry, setting.main, self.models, setting.cores, setting.batch_size, passes)
+            begin = time.monotonic()
+            try:
+                result = processes.run(entry.system, job)
+            except processes.Failed as failed:
+                self.failures[entry] = str(failed)
+                say(f"{entry}: failed, {failed}")
+                continue
+            self._seconds[entry] = time.monotonic() - begin
+            self.results.setdefault(entry, []).append(result)
+            rate = f"{max(result.rates):.1f} images/s" if result.rates else result.reason
+            where = f"round {number // len(todo) + 1} of {rounds}, {number % len(todo) + 1} of {len(todo)}"
+            say(f"{where}: {entry}: {rate} ({self._seconds[entry]:.0f} s); {self._left(left)} left")
+
+    def _left(self, left: list[Entry]) -> str:
+        """How long these will take, from what the same or the others took."""
+        usual = sum(self._seconds.values()) / max(len(self._seconds), 1)
+        return f"about {sum(self._seconds.get(entry, usual) for entry in left) / 60:.0f} min"
+
+    def lines(self) -> list[report.Line]:
+        """`results` of the report."""
+        return [
+            report.line(entry, self.results.get(entry, []), self.models.reason(entry) or self.failures.get(entry, ""))
+            | {"detail": self._detail(entry)}
+            for entry in self.entries
+        ]
+
+    def _detail(self, entry: Entry) -> dict[str, Any]:
+        """What the last round said beyond the common numbers."""
+        results = self.results.get(entry)
+        return results[-1].detail if results else {}
+
+
+def say(message: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {message}", file=sys.stderr, flush=True)
+
+
+def _scenario(name: str, setting: Setting) -> Any:
+    """A scenario that fails is left out, with its trace in the log; the others still count."""
+    try:
+        return SCENARIOS[name](setting)
+    except Exception:
+        traceback.print_exc()
+        say(f"{name}: failed, and left out")
+        return None
+
+
+def _weights(name: str) -> str:
+    """The weights asked for, or the best that can be had here."""
+    if name != "auto":
+        return name
+    from demo import weights
+
+    chosen, missing = weights.choose()
+    for sentence in missing:
+        say(sentence)
+    if chosen == weights.RANDOM:
+        say("WARNING: RANDOM WEIGHTS. Speed is much the same, cosines mean little.")
+    return chosen
+
+
+def _finish(found: dict[str, Any], docs: bool) -> None:
+    places.REPORT.write_text(json.dumps(found, indent=1))
+    charts.draw(found, places.CHARTS)
+    print("\n" + report.table(report.RESULT_HEAD, report.result_rows(found)))
+    print("\n" + report.table(report.MEASURE_HEAD, report.measure_rows(found)) + "\n")
+    for name, value in found["scenarios"].items():
+        print(f"{name}: {json.dumps(value)[:1500]}")
+    if docs:
+        charts.draw(found, places.DOCS_IMAGES)
+        _write_docs(found)
+    print(
+        f"\n{places.REPORT.relative_to(places.ROOT)}, {places.CHARTS.relative_to(places.ROOT)}/; {found['seconds']} s"
+    )
+
+
+def _write_docs(found: dict[str, Any]) -> None:
+    """Puts the tables between the two marks of docs/benchmarks.md."""
+    text = places.DOCS.read_text()
+    facts = found["machine"]
+    about = (
+        f"{facts['processor']}, {facts['cores_used']} of {facts['cores']} cores ({', '.join(facts['flags'])}), "
+        f"weights {found['weights']}, {found['images']} photos, {found['rounds']} rounds of {found['passes']} warm "
+        f"passes, {found['started_at'][:10]}; load of the machine before the start {facts['load_at_start']}.\n"
+        f"Versions: {', '.join(f'{name} {version}' for name, version in facts['versions'].items())}."
+    )
+    parts = [
+        about,
+        report.markdown(report.MEASURE_HEAD, report.measure_rows(found)),
+        report.markdown(report.RESULT_HEAD, report.result_rows(found)),
+    ]
+    made = re.sub(
+        r"(<!-- made by make bench -->\n).*(<!-- end -->)",
+        lambda match: match[1] + "\n" + "\n\n".join(parts) + "\n\n" + match[2],
+        text,
+        flags=re.DOTALL,
+    )
+    places.DOCS.write_text(made)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one round, fewer photos, smaller scenarios")
+    parser.add_argument("--only", nargs="+", choices=sorted({entry.system for entry in ENTRIES}), help="these systems")
+    parser.add_argument("--scenarios", nargs="*", choices=sorted(SCENARIOS), help="these; none after the bare word")
+    parser.add_argument("--images", type=int, help="photos of the main set")
+    parser.add_argument("--rounds", type=int, help="turns over all systems")
+    parser.add_argument("--passes", type=int, help="warm passes of each system in each round")
+    parser.add_argument("--cores", type=int, default=min(2, os.cpu_count() or 1), help="cores that each system may use")
+    parser.add_argument("--weights", default="auto", help="as in extract --weights; auto: the best that can be had")
+    parser.add_argument("--docs", action="store_true", help="put charts and tables into docs/, too")
+    parser.add_argument("--redraw", action="store_true", help="measure nothing: show and draw the last report again")
+    options = parser.parse_args()
+    for name, quick, full in (("images", 192, 640), ("rounds", 1, 3), ("passes", 1, 2)):
+        if getattr(options, name) is None:
+            setattr(options, name, quick if options.quick else full)
+    if options.scenarios is None:
+        options.scenarios = ["growth", "megapixels", "rerun"] if options.quick else list(SCENARIOS)
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,257 @@
+"""From the measurements to the report: medians with spread, the ratios against their limits, JSON and tables."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.limits import LIMITS
+from benchmarks.protocol import Result
+from benchmarks.systems import TITLES, Entry
+
+PEERS = ("ray_data", "daft_cls", "predict_batch_udf")
+INTERESTING_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+
+Line = dict[str, Any]
+"""One entry of `results`."""
+
+
+def line(entry: Entry, measured: list[Result], reason: str = "") -> Line:
+    """What the report says of one entry: medians over the rounds, and of the rates over all warm passes."""
+    rates = [rate for result in measured for rate in result.rates]
+    reason = reason or next((result.reason for result in measured if result.reason), "")
+    if not rates and not reason:
+        reason = "it was not measured"
+    return {
+        "system": entry.system,
+        "engine": entry.engine,
+        "precision": entry.precision,
+        "steady_images_per_second": _median(rates),
+        "steady_spread": [min(rates), max(rates)] if rates else None,
+        "first_row_seconds": _median(result.first_row_seconds for result in measured),
+        "first_run_seconds": _median(result.first_run_seconds for result in measured),
+        "worker_rss_mb": _median(result.worker_rss_mb for result in measured),
+        "tree_pss_mb": _median(result.tree_pss_mb for result in measured),
+        "cosine": min((result.cosine for result in measured if result.cosine is not None), default=None),
+        "rounds": len(measured),
+        "rates": rates,
+        "reason": reason,
+    }
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """`value` is None where it could not be measured; `how` says what was divided, or why it could not be."""
+
+    value: float | None
+    how: str
+
+
+class Ratios:
+    """The measures of `limits.LIMITS`, out of the lines and the scenarios."""
+
+    def __init__(self, lines: list[Line], scenarios: dict[str, Any]) -> None:
+        self._lines = {(item["system"], item["engine"], item["precision"]): item for item in lines}
+        self._scenarios = scenarios
+
+    def all(self) -> dict[str, Ratio]:
+        """By the names of `LIMITS`."""
+        found: dict[str, Ratio] = {}
+        for precision in ("fp32", "bf16", "int8"):
+            ours = ("ours", "openvino", precision)
+            found[f"{precision}_vs_seed"] = self._rate(ours, [("mission_udf", "eager", "fp32")])
+            found[f"{precision}_vs_best_peer"] = self._rate(ours, [(peer, "eager", "fp32") for peer in PEERS])
+        found["same_engine_vs_best_peer"] = self._weakest(("ray_data", "daft_cls"))
+        found["vs_no_spark"] = self._weakest(("no_spark",))
+        found["scaled_decode_12mp"] = self._scaled_decode()
+        found["cost_growth"] = self._growth("milliseconds_per_image")
+        found["memory_growth"] = self._growth("worker_rss_mb")
+        found["first_row_vs_predict_batch_udf"] = self._first_row()
+        assert found.keys() == {limit.name for limit in LIMITS}
+        return found
+
+    def _rate(self, ours: tuple[str, str, str], others: list[tuple[str, str, str]]) -> Ratio:
+        """Steady rate of ours over the best of the others."""
+        mine, why = self._number(ours, "steady_images_per_second")
+        theirs = [self._number(key, "steady_images_per_second") for key in others]
+        rates = [(rate, key) for (rate, _), key in zip(theirs, others, strict=True) if rate]
+        if mine is None or not rates:
+            return Ratio(None, why or theirs[0][1])
+        best, key = max(rates)
+        return Ratio(round(mine / best, 3), f"{mine:.1f} / {best:.1f} images/s ({' '.join(key)})")
+
+    def _weakest(self, systems: tuple[str, ...]) -> Ratio:
+        """The smallest ratio over the precisions that were measured: the fastest one shows what a framework costs."""
+        ratios = [
+            self._rate(("ours", "openvino", precision), [(system, "openvino", precision) for system in systems])
+            for precision in ("fp32", "bf16", "int8")
+        ]
+        measured = [ratio for ratio in ratios if ratio.value is not None]
+        if not measured:
+            return ratios[0]
+        return min(measured, key=lambda ratio: ratio.value or 0)
+
+    def _scaled_decode(self) -> Ratio:
+        """At the fastest precision, where decoding weighs most."""
+        scenario = self._scenarios.get("megapixels")
+        if not scenario:
+            return Ratio(None, "the scenario megapixels was not run")
+        rows = [row for row in scenario["results"] if row["megapixels"] == "12"]
+        rates = {row["decode"]: row["images_per_second"] for row in rows}  # the last precision is the fastest
+        if not rates.get("scaled") or not rates.get("exact"):
+            return Ratio(None, next((row["reason"] for row in rows if row["reason"]), "it was not measured"))
+        how = f"{rates['scaled']:.1f} / {rates['exact']:.1f} images/s ({rows[-1]['precision']})"
+        return Ratio(round(rates["scaled"] / rates["exact"], 3), how)
+
+    def _growth(self, what: str) -> Ratio:
+        scenario = self._scenarios.get("growth")
+        if not scenario:
+            return Ratio(None, "the scenario growth was not run")
+        first, last = scenario["results"][0], scenario["results"][-1]
+        if not first[what] or not last[what]:
+            return Ratio(None, "it was not measured: the run was too short")
+        how = f"{last[what]:.1f} at {last['images']:,} / {first[what]:.1f} at {first['images']:,} images"
+        return Ratio(round(last[what] / first[what], 3), f"{how} ({scenario['precision']})")
+
+    def _first_row(self) -> Ratio:
+        mine, why = self._number(("ours", "openvino", "fp32"), "first_row_seconds")
+        theirs, their_why = self._number(("predict_batch_udf", "eager", "fp32"), "first_row_seconds")
+        if mine is None or theirs is None:
+            return Ratio(None, why or their_why)
+        return Ratio(round(mine / theirs, 3), f"{mine:.1f} / {theirs:.1f} s")
+
+    def _number(self, key: tuple[str, str, str], what: str) -> tuple[float | None, str]:
+        """A number of a line, or the reason why there is none."""
+        found = self._lines.get(key)
+        if found is None:
+            return None, f"{' '.join(key)} was left out"
+        if found[what] is None:
+            return None, found["reason"] or "it was not measured"
+        return found[what], ""
+
+
+def build(lines: list[Line], scenarios: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """The content of `report.json`."""
+    ratios = Ratios(lines, scenarios).all()
+    return {
+        **facts,
+        "results": lines,
+        "ratios": {limit.name: ratios[limit.name].value for limit in LIMITS},
+        "measures": [
+            {
+                "name": limit.name,
+                "measure": limit.measure,
+                "value": ratios[limit.name].value,
+                "at_least": limit.at_least,
+                "aim": limit.aim,
+                "lower_is_better": limit.lower_is_better,
+                "verdict": limit.verdict(ratios[limit.name].value),
+                "how": ratios[limit.name].how,
+            }
+            for limit in LIMITS
+        ],
+        "scenarios": scenarios,
+    }
+
+
+def machine(cores: int) -> dict[str, Any]:
+    """What the numbers depend on."""
+    from importlib.metadata import version
+
+    import psutil
+
+    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    values = dict(part.split(":", 1) for part in cpuinfo.splitlines() if ":" in part)
+    values = {name.strip(): value.strip() for name, value in values.items()}
+    flags = set(values.get("flags", "").split())
+    packages = ("pyspark", "torch", "torchvision", "openvino", "ray", "daft", "numpy", "pillow", "pyarrow")
+    return {
+        "processor": values.get("model name", platform.processor()),
+        "flags": [flag for flag in INTERESTING_FLAGS if flag in flags],
+        "cores": os.cpu_count(),
+        "cores_used": cores,
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "load_at_start": round(os.getloadavg()[0], 2),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+    }
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+RESULT_HEAD = ("system", "engine", "precision", "images/s", "spread", "first row", "first run", "worker", "cosine")
+MEASURE_HEAD = ("measure", "value", "at least", "aim", "verdict", "how")
+
+
+def result_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The systems, as texts; what was not measured carries its reason."""
+    rows: list[tuple[str, ...]] = []
+    for item in report["results"]:
+        title = TITLES.get(item["system"], item["system"])
+        engine = "eager torch" if item["engine"] == "eager" else item["engine"]
+        if item["steady_images_per_second"] is None:
+            rows.append((title, engine, item["precision"], "-", item["reason"], "", "", "", ""))
+            continue
+        low, high = item["steady_spread"]
+        rows.append(
+            (
+                title,
+                engine,
+                item["precision"],
+                f"{item['steady_images_per_second']:.1f}",
+                f"{low:.1f} to {high:.1f}",
+                _shown(item["first_row_seconds"], " s"),
+                _shown(item["first_run_seconds"], " s"),
+                _shown(item["worker_rss_mb"], " MB", 0),
+                _shown(item["cosine"], "", 5),
+            )
+        )
+    return rows
+
+
+def measure_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The measures against their limits, as texts."""
+    return [
+        (
+            item["measure"],
+            _shown(item["value"], "", 2),
+            f"{'≤ ' if item['lower_is_better'] else ''}{item['at_least']:g}",
+            f"{item['aim']:g}",
+            item["verdict"],
+            item["how"],
+        )
+        for item in report["measures"]
+    ]
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Columns for a terminal; a long last or odd cell may run over."""
+    widths = [
+        max(len(head[column]), *(min(len(row[column]), 42) for row in rows)) if rows else len(head[column])
+        for column in range(len(head))
+    ]
+    lines = [head, tuple("-" * width for width in widths), *rows]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in lines
+    )
+
+
+def markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """The same as a Markdown table."""
+    lines = [head, tuple("---" for _ in head), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in lines)
+
+
+def _shown(value: float | None, unit: str, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:.{digits}f}{unit}"
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(statistics.median(known), 3) if known else None

@@ -1,0 +1,161 @@
+"""Beyond the systems side by side: how ours behaves as days grow, photos grow, cores are added, and days repeat.
+
+Each scenario returns what the report keeps of it. It runs the same module `systems/ours.py`, in fresh processes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from benchmarks import photos, places, prepare, processes
+from benchmarks.photos import PhotoSet
+from benchmarks.prepare import Models, Say
+from benchmarks.protocol import Result
+from benchmarks.systems import Entry
+from spark_apps import catalog
+from spark_apps.contract import STAGES
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all scenarios share. `main`: the set that the systems are measured on, staged and with its models."""
+
+    main: PhotoSet
+    models: Models
+    cores: int
+    batch_size: int
+    quick: bool
+    say: Say
+
+    def ours(self, chosen: PhotoSet, precision: str, passes: int, **options: Any) -> Result:
+        """One run of ours in a process of its own; a reason in the result where it is not possible."""
+        entry = Entry("ours", "openvino", precision)
+        job = prepare.job(entry, chosen, self.models, self.cores, self.batch_size, passes)
+        return processes.run("ours", replace(job, **options))
+
+
+Scenario = Callable[[Setting], Any]
+
+
+def growth(setting: Setting) -> dict[str, Any]:
+    """Cost per image and memory of a worker as a day grows, each size in a fresh session warmed up on the main set.
+
+    The photos of a day are copies that differ in trailing bytes, so that each is read, decoded and computed.
+    """
+    precision = setting.models.fastest()
+    results = []
+    for count in (200, 1000) if setting.quick else (1_000, 10_000, 50_000):
+        day = PhotoSet("0.2", count)
+        setting.say(f"growth: {count:,} images")
+        photos.make(day, parquet=False)
+        prepare.stage_made(day)
+        result = setting.ours(day, precision, 1, warm_up=setting.main.name)
+        results.append(
+            {
+                "images": count,
+                "milliseconds_per_image": 1000 / result.rates[0],
+                "worker_rss_mb": result.worker_rss_mb,
+                "tree_pss_mb": result.tree_pss_mb,
+            }
+        )
+        if count > 1_000:  # gigabytes
+            remove(day)
+    return {"precision": precision, "results": results}
+
+
+def megapixels(setting: Setting) -> dict[str, Any]:
+    """Photos of 0.2, 2 and 12 megapixels, decoded exactly and, where a JPEG can be, at a reduced scale."""
+    results = []
+    for size, count in (("12", 16),) if setting.quick else (("0.2", setting.main.count), ("2", 96), ("12", 48)):
+        chosen = PhotoSet(size, count)
+        prepare.stage(chosen, setting.say)
+        if chosen != setting.main:
+            prepare.reference_vectors(setting.models.weights, chosen)
+        for precision in dict.fromkeys(("fp32", setting.models.fastest())):
+            for decode in ("exact", "scaled"):
+                setting.say(f"megapixels: {size}, decode {decode}, {precision}")
+                result = setting.ours(chosen, precision, 2, decode=decode)
+                size_bytes = statistics.mean(path.stat().st_size for path in chosen.jpeg.iterdir())
+                results.append(
+                    {
+                        "megapixels": size,
+                        "decode": decode,
+                        "precision": precision,
+                        "images_per_second": statistics.median(result.rates) if result.rates else None,
+                        "cosine": result.cosine,
+                        "mean_bytes": round(size_bytes),
+                        "reason": result.reason,
+                    }
+                )
+    return {"results": results}
+
+
+def cores(setting: Setting) -> dict[str, Any]:
+    """From one core to all: a Spark task slot for each, one thread in each worker."""
+    precision = setting.models.fastest()
+    results = []
+    for count in range(1, setting.cores + 1):
+        setting.say(f"cores: {count}")
+        result = setting.ours(setting.main, precision, 2, cores=count)
+        results.append({"cores": count, "images_per_second": statistics.median(result.rates)})
+    return {"precision": precision, "results": results}
+
+
+def rerun(setting: Setting) -> dict[str, Any]:
+    """The three commands on a fresh store, and again on the unchanged day: seconds of each stage, by its manifest."""
+    store = places.WORK / "rerun"
+    shutil.rmtree(store, ignore_errors=True)
+    found: dict[str, dict[str, float]] = {}
+    for run_id in ("first", "second"):
+        setting.say(f"rerun: {run_id} run")
+        found[run_id] = {}
+        for stage in STAGES:
+            options = {
+                "ingest": ["--source", str(setting.main.jpeg)],
+                "extract": ["--weights", setting.models.weights],
+                "validate": ["--max-failed-fraction", "1"],
+            }
+            common = ["--store", str(store), "--partition", "day", "--run-id", run_id]
+            command = [sys.executable, "-m", f"spark_apps.{stage}", *common, *options[stage]]
+            subprocess.run(command, cwd=places.ROOT, check=True, capture_output=True)
+            manifest = catalog.manifest(str(store), "day", run_id, stage)
+            assert manifest is not None
+            found[run_id][stage] = manifest.seconds["total"]
+    shutil.rmtree(store)
+    return {"images": setting.main.count, "seconds": found}
+
+
+def publish(setting: Setting) -> dict[str, Any]:
+    """Time and memory of one more publication as the tables grow."""
+    setting.say("publish: growing tables")
+    report = places.WORK / "publish.json"
+    sizes = ["10", "50"] if setting.quick else ["10", "100", "1000"]
+    options = ["--tries", "5"] if setting.quick else []
+    command = [sys.executable, "-m", "benchmarks.publish_growth", "--report", str(report), "--partitions", *sizes]
+    subprocess.run([*command, *options], cwd=places.ROOT, check=True, capture_output=True)
+    found: dict[str, Any] = json.loads(report.read_text())
+    return found
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "growth": growth,
+    "megapixels": megapixels,
+    "cores": cores,
+    "rerun": rerun,
+    "publish": publish,
+}
+
+
+def remove(day: PhotoSet) -> None:
+    """The photos and the staged files of a day."""
+    shutil.rmtree(day.folder)
+    for table in ("images", "features", "quarantine"):
+        shutil.rmtree(places.STORE / table / "data" / day.name, ignore_errors=True)
+    shutil.rmtree(places.STORE / "runs" / day.name, ignore_errors=True)

@@ -1,0 +1,38 @@
+"""The systems that are measured, one module each; `ENTRIES` says with which engine and precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the report. `eager` is torch as its documentation shows; other engines are ours."""
+
+    system: str
+    engine: str = "eager"
+    precision: str = "fp32"
+
+    def __str__(self) -> str:
+        return f"{self.system} {self.engine} {self.precision}"
+
+
+TITLES = {
+    "mission_udf": "the mission's broadcast UDF",
+    "predict_batch_udf": "predict_batch_udf",
+    "pandas_iterator": "pandas UDF with iterator",
+    "ray_data": "Ray Data",
+    "daft_cls": "Daft",
+    "ours": "ours",
+    "no_spark": "ceiling: decode and engine, no Spark",
+    "bare_engine": "ceiling: engine on pixels",
+}
+PRECISIONS = ("fp32", "bf16", "int8")
+
+ENTRIES = (
+    *(Entry(system) for system in ("mission_udf", "predict_batch_udf", "pandas_iterator", "ray_data", "daft_cls")),
+    *(Entry(system, "openvino", precision) for system in ("ray_data", "daft_cls") for precision in PRECISIONS),
+    *(Entry("ours", "openvino", precision) for precision in PRECISIONS),
+    Entry("ours", "torch", "fp32"),
+    *(Entry(system, "openvino", precision) for system in ("no_spark", "bare_engine") for precision in PRECISIONS),
+)

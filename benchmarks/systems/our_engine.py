@@ -1,0 +1,28 @@
+"""Our engine and our decoding inside somebody else's framework, and without one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.protocol import Job
+from spark_apps import imaging, model
+from spark_apps.imaging import Preprocessing
+
+MAX_PIXELS = 100_000_000
+
+
+class Vectorizer:
+    """JPEGs to features, on one thread."""
+
+    def __init__(self, job: Job) -> None:
+        info = job.artifact()
+        self._engine = model.load(info, Path(job.model), 1)
+        self._preprocessing = Preprocessing(info["preprocessing"]["resize"], info["preprocessing"]["crop"])
+
+    def features(self, contents: Sequence[bytes]) -> np.ndarray:
+        """float32 [n, dim]."""
+        pixels = [imaging.decode(content, self._preprocessing, MAX_PIXELS) for content in contents]
+        return self._engine.run(np.stack(pixels)).features

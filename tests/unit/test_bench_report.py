@@ -1,0 +1,145 @@
+"""The report of the benchmarks: medians with spread, ratios against the right opponent, reasons for what is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks import report
+from benchmarks.limits import LIMITS, Limit
+from benchmarks.protocol import Result
+from benchmarks.systems import ENTRIES, TITLES, Entry
+
+RATES = {
+    "mission_udf eager fp32": 20.0,
+    "predict_batch_udf eager fp32": 19.0,
+    "ray_data eager fp32": 23.0,
+    "daft_cls eager fp32": 24.0,
+    "ray_data openvino fp32": 50.0,
+    "daft_cls openvino fp32": 40.0,
+    "ray_data openvino int8": 100.0,
+    "daft_cls openvino int8": 120.0,
+    "ours openvino fp32": 60.0,
+    "ours openvino int8": 132.0,
+    "no_spark openvino fp32": 62.0,
+    "no_spark openvino int8": 150.0,
+}
+NO_BF16 = "This machine's processor has no bf16 arithmetic."
+
+
+def result(entry: Entry, *rates: float, **more: Any) -> Result:
+    facts = {"first_row_seconds": 8.0, "first_run_seconds": 20.0, "worker_rss_mb": 400.0, "cosine": 1.0}
+    return Result(entry.system, entry.engine, entry.precision, 2, 100, rates=list(rates), **{**facts, **more})
+
+
+@pytest.fixture
+def lines() -> list[report.Line]:
+    """A report in which bf16 was refused, and pandas and torch were left unmeasured."""
+    found = []
+    for entry in ENTRIES:
+        rate = RATES.get(str(entry))
+        reason = NO_BF16 if entry.precision == "bf16" else ""
+        found.append(report.line(entry, [result(entry, rate)] if rate else [], reason))
+    return found
+
+
+SCENARIOS: dict[str, Any] = {
+    "growth": {
+        "precision": "int8",
+        "results": [
+            {"images": 1_000, "milliseconds_per_image": 8.0, "worker_rss_mb": 400.0},
+            {"images": 10_000, "milliseconds_per_image": 9.9, "worker_rss_mb": 404.0},
+            {"images": 50_000, "milliseconds_per_image": 8.4, "worker_rss_mb": 420.0},
+        ],
+    },
+    "megapixels": {
+        "results": [
+            {"megapixels": "2", "decode": "exact", "precision": "int8", "images_per_second": 50.0, "reason": ""},
+            {"megapixels": "12", "decode": "exact", "precision": "fp32", "images_per_second": 10.0, "reason": ""},
+            {"megapixels": "12", "decode": "scaled", "precision": "fp32", "images_per_second": 20.0, "reason": ""},
+            {"megapixels": "12", "decode": "exact", "precision": "int8", "images_per_second": 12.0, "reason": ""},
+            {"megapixels": "12", "decode": "scaled", "precision": "int8", "images_per_second": 48.0, "reason": ""},
+        ]
+    },
+}
+
+
+def test_a_line_is_the_median_of_all_rounds_with_the_slowest_and_fastest_pass() -> None:
+    entry = Entry("ours", "openvino", "fp32")
+    rounds = [result(entry, 50, 52, first_row_seconds=9), result(entry, 10, 54, first_row_seconds=7, cosine=0.999)]
+    line = report.line(entry, rounds)
+    assert (line["steady_images_per_second"], line["steady_spread"]) == (51, [10, 54])
+    assert (line["first_row_seconds"], line["cosine"], line["rounds"]) == (8, 0.999, 2)
+
+
+def test_a_line_that_was_not_measured_says_why() -> None:
+    entry = Entry("ours", "openvino", "bf16")
+    refused = report.line(entry, [], NO_BF16)
+    assert (refused["steady_images_per_second"], refused["steady_spread"], refused["reason"]) == (None, None, NO_BF16)
+    assert report.line(entry, [])["reason"]
+    assert report.line(entry, [result(entry, reason="no such setting", cosine=None)])["reason"] == "no such setting"
+
+
+def test_each_ratio_is_taken_against_its_own_opponent(lines: list[report.Line]) -> None:
+    ratios = {name: ratio.value for name, ratio in report.Ratios(lines, SCENARIOS).all().items()}
+    assert ratios == {
+        "fp32_vs_seed": 3.0,
+        "bf16_vs_seed": None,
+        "int8_vs_seed": 6.6,
+        "fp32_vs_best_peer": 2.5,  # Daft's 24, not predict_batch_udf's 19
+        "bf16_vs_best_peer": None,
+        "int8_vs_best_peer": 5.5,
+        "same_engine_vs_best_peer": 1.1,  # int8 against Daft; fp32 would give 60 / 50
+        "vs_no_spark": 0.88,
+        "scaled_decode_12mp": 4.0,
+        "cost_growth": 1.05,
+        "memory_growth": 1.05,
+        "first_row_vs_predict_batch_udf": 1.0,
+    }
+
+
+def test_what_cannot_be_measured_is_null_with_its_reason(lines: list[report.Line]) -> None:
+    ratios = report.Ratios(lines, {}).all()
+    assert ratios["bf16_vs_seed"].how == ratios["bf16_vs_best_peer"].how == NO_BF16
+    assert "growth" in ratios["cost_growth"].how and ratios["cost_growth"].value is None
+    assert "megapixels" in ratios["scaled_decode_12mp"].how
+    assert "left out" in report.Ratios([], {}).all()["vs_no_spark"].how
+
+
+def test_scaled_decoding_that_is_refused_gives_its_reason(lines: list[report.Line]) -> None:
+    rows = [dict(row) for row in SCENARIOS["megapixels"]["results"]]
+    for row in rows:
+        if row["decode"] == "scaled":
+            row |= {"images_per_second": None, "reason": "extract has no option decode"}
+    ratio = report.Ratios(lines, {"megapixels": {"results": rows}}).all()["scaled_decode_12mp"]
+    assert (ratio.value, ratio.how) == (None, "extract has no option decode")
+
+
+def test_the_report_has_the_shape_that_readers_rely_on(lines: list[report.Line]) -> None:
+    made = report.build(lines, SCENARIOS, {"weights": "keras-v1"})
+    assert made["weights"] == "keras-v1"
+    promised = {"system", "engine", "precision", "steady_images_per_second", "first_run_seconds"}
+    assert all(promised <= line.keys() for line in made["results"])
+    assert list(made["ratios"]) == [limit.name for limit in LIMITS]
+    verdicts = {measure["name"]: measure["verdict"] for measure in made["measures"]}
+    assert verdicts["fp32_vs_seed"] == "aim reached"
+    assert verdicts["int8_vs_seed"] == "enough"
+    assert verdicts["vs_no_spark"] == "too low"
+    assert verdicts["cost_growth"] == "enough"
+    assert verdicts["first_row_vs_predict_batch_udf"] == "too high"
+    assert verdicts["bf16_vs_seed"] == "not measured"
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(1.09, "enough"), (1.0, "aim reached"), (1.2, "too high")])
+def test_a_limit_from_above_reads_the_other_way_round(value: float, verdict: str) -> None:
+    assert Limit("cost", "cost", 1.1, 1.0, lower_is_better=True).verdict(value) == verdict
+
+
+def test_tables_show_every_line_and_reasons_where_there_are_no_numbers(lines: list[report.Line]) -> None:
+    made = report.build(lines, SCENARIOS, {})
+    shown = report.table(report.RESULT_HEAD, report.result_rows(made))
+    assert len(shown.splitlines()) == len(ENTRIES) + 2
+    assert NO_BF16 in shown and all(title in shown for title in TITLES.values())
+    marked = report.markdown(report.MEASURE_HEAD, report.measure_rows(made)).splitlines()
+    assert {line.count("|") for line in marked} == {len(report.MEASURE_HEAD) + 1}
