@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
@@ -226,12 +227,17 @@ def places(store: str, partition: str) -> dict[str, Place]:
     with storage.reaching("store", store):
         filesystem, root = storage.filesystem(contract.join(store, "images"))
         actions = pa.table(delta.get_add_actions(flatten=True))
-        mine = actions.filter(pc.equal(actions["partition.partition"], partition))
-        for path in mine["path"].to_pylist():
-            parquet = pq.ParquetFile(f"{root}/{path}", filesystem=filesystem)
-            for group in range(parquet.num_row_groups):
-                ids = parquet.read_row_group(group, columns=["image_id"])["image_id"].to_pylist()
-                for row, image_id in enumerate(ids):
+        paths = actions.filter(pc.equal(actions["partition.partition"], partition))["path"].to_pylist()
+
+        def read(path: str) -> tuple[list[int], list[str]]:
+            parquet = pq.ParquetFile(f"{root}/{path}", filesystem=filesystem, pre_buffer=True)
+            groups = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
+            return groups, parquet.read(columns=["image_id"])["image_id"].to_pylist()
+
+        with ThreadPoolExecutor(deltalog.REQUESTS) as pool:
+            for path, (groups, ids) in zip(paths, pool.map(read, paths), strict=True):
+                rows = ((group, row) for group, count in enumerate(groups) for row in range(count))
+                for image_id, (group, row) in zip(ids, rows, strict=True):
                     found.setdefault(image_id, Place(path, group, row))
     return found
 

@@ -28,7 +28,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
 from spark_apps import imaging
 from spark_apps.contract import JobError
@@ -52,23 +52,11 @@ def thumbnail(content: bytes, side: int, max_pixels: int) -> bytes:
     A photo that ends too early is drawn as far as it goes.
     """
     ImageFile.LOAD_TRUNCATED_IMAGES = True
-    photo = _scaled_jpeg(content, side, max_pixels) or imaging.upright_rgb(content, max_pixels)
+    photo = imaging.upright_rgb(content, max_pixels, least=side)
     photo.thumbnail((side, side), Image.Resampling.BILINEAR)
     target = io.BytesIO()
     photo.save(target, "WEBP", quality=75)
     return target.getvalue()
-
-
-def _scaled_jpeg(content: bytes, side: int, max_pixels: int) -> Image.Image | None:
-    """A JPEG decoded at the smallest scale that is large enough; None for everything else."""
-    try:
-        image = Image.open(io.BytesIO(content), formats=["JPEG"])
-        if image.width * image.height > max_pixels:
-            return None  # imaging has the words
-        image.draft("RGB", (side, side))
-        return ImageOps.exif_transpose(image.convert("RGB"))
-    except Exception:  # decoders raise almost anything; imaging tells what
-        return None
 
 
 def embedder(folder: Path, max_pixels: int) -> Callable[[bytes], Answer]:
@@ -77,7 +65,7 @@ def embedder(folder: Path, max_pixels: int) -> Callable[[bytes], Answer]:
 
     info = json.loads((folder / "model.json").read_text())
     engine = model.load(info, folder, THREADS, device="cpu")
-    preprocessing = Preprocessing(info["preprocessing"]["resize"], info["preprocessing"]["crop"])
+    preprocessing = Preprocessing.of(info)
 
     def embed(content: bytes) -> Answer:
         outputs = engine.run(imaging.decode(content, preprocessing, max_pixels)[None])
@@ -111,12 +99,22 @@ def serve(argv: list[str], source: BinaryIO, target: BinaryIO) -> None:
 
 
 def _prepared(kind: str, what: str, max_pixels: str) -> Callable[[bytes], Answer]:
-    memory = THUMBNAIL_MEMORY_BYTES if kind == "thumbnail" else MODEL_MEMORY_BYTES
-    for limit, value in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
-        resource.setrlimit(limit, (value, value))
+    _limit(resource.RLIMIT_AS, THUMBNAIL_MEMORY_BYTES if kind == "thumbnail" else MODEL_MEMORY_BYTES)
+    _limit(resource.RLIMIT_CORE, 0)
+    answer: Callable[[bytes], Answer]
     if kind == "thumbnail":
-        return lambda content: ({}, thumbnail(content, int(what), int(max_pixels)))
-    return embedder(Path(what), int(max_pixels))
+        side, pixels = int(what), int(max_pixels)
+
+        def answer(content: bytes) -> Answer:
+            return {}, thumbnail(content, side, pixels)
+    else:
+        answer = embedder(Path(what), int(max_pixels))
+    _limit(resource.RLIMIT_FSIZE, 0)  # before the first stranger's file, after torch has tried its temporary folder
+    return answer
+
+
+def _limit(limit: int, value: int) -> None:
+    resource.setrlimit(limit, (value, value))
 
 
 def _send(target: BinaryIO, *frames: bytes) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import select
 import struct
@@ -20,6 +21,8 @@ from typing import Any
 
 from image_features.web.errors import Refused, busy
 from spark_apps import contract
+
+log = logging.getLogger(__name__)
 
 EMBED = Path(contract.__file__).with_name("embed.py")
 START_SECONDS = 60.0
@@ -105,6 +108,7 @@ class Child:
             said = {"code": "died"}
         if "code" in said:
             self.close()
+            log.error("Image features: %s cannot start: %s", EMBED.name, said)
             raise Refused(
                 503,
                 "no_model_artifact" if self.arguments[0] == "model" else "no_thumbnail",

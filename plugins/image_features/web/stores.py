@@ -112,10 +112,14 @@ def location() -> str:
         raise StoreProblem("not_configured")
     try:
         store = contract.check_location("store", configured)
-        _storage_environment()
     except JobError as error:
         log.error("Image features: %s", error)
         raise StoreProblem("not_configured") from None
+    try:
+        _storage_environment()
+    except (JobError, ImportError) as error:
+        log.error("Image features: no storage credentials: %s", error)
+        raise StoreProblem("denied") from None
     return store
 
 
