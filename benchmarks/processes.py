@@ -52,7 +52,9 @@ def run(system: str, job: Job, timeout: float = TIMEOUT_S) -> Result:
         raise Failed(f"it took longer than {timeout:g} s") from None
     finally:
         memory.stop()
-        end([child.pid, *memory.seen])
+        child.kill()  # a no-op for one that has ended
+        child.wait()
+        end(memory.seen)
     kept = out / "result.json"
     if child.returncode or not kept.exists():
         raise Failed(f"exit status {child.returncode}: {last_words(out / 'log')}")

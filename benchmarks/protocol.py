@@ -31,8 +31,8 @@ class Job:
 
     `photos`: folder of a set. `engine`: eager (torch as its documentation shows), openvino or torch (ours).
     `model`: for eager the file of the pickled module, else the folder of an artefact with its `model.json`.
-    `passes`: warm passes after the first. `out`: folder for the features, and `result.json`. `store`, `warm_up`: ours
-    only; the store with the staged partition of the set's name, and another partition for the first pass.
+    `passes`: warm passes after the first. `out`: folder for the features, and `result.json`. The rest is for
+    ours: `store` holds the staged partition of the set's name, `warm_up` is another partition for the first pass.
     """
 
     photos: str
@@ -45,6 +45,7 @@ class Job:
     batch_size: int = 16
     passes: int = 2
     decode: str = "exact"
+    resources: str = "auto"
     store: str = ""
     warm_up: str = ""
 

@@ -98,13 +98,15 @@ def megapixels(setting: Setting) -> dict[str, Any]:
 
 
 def cores(setting: Setting) -> dict[str, Any]:
-    """From one core to all: a Spark task slot for each, one thread in each worker."""
+    """From one core to all: a worker with one thread for each. And all in one task, which decodes beside the model."""
     precision = setting.models.fastest()
     results = []
-    for count in range(1, setting.cores + 1):
-        setting.say(f"cores: {count}")
-        result = setting.ours(setting.main, precision, 2, cores=count)
-        results.append({"cores": count, "images_per_second": statistics.median(result.rates)})
+    shapes = [(count, "narrow") for count in range(1, setting.cores + 1)]
+    for count, resources in (*shapes, (setting.cores, "wide")):
+        setting.say(f"cores: {count}, {resources} tasks")
+        result = setting.ours(setting.main, precision, 2, cores=count, resources=resources)
+        rate = statistics.median(result.rates)
+        results.append({"cores": count, "resources": resources, "images_per_second": rate})
     return {"precision": precision, "results": results}
 
 

@@ -20,7 +20,7 @@ class Vectorizer:
     def __init__(self, job: Job) -> None:
         info = job.artifact()
         self._engine = model.load(info, Path(job.model), 1)
-        self._preprocessing = Preprocessing(info["preprocessing"]["resize"], info["preprocessing"]["crop"])
+        self._preprocessing = Preprocessing.of(info)
 
     def features(self, contents: Sequence[bytes]) -> np.ndarray:
         """float32 [n, dim]."""

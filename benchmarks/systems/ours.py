@@ -7,7 +7,6 @@ to its last record. That is what a warm pass is for the systems on plain Spark t
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ RUN_ID = "bench"
 
 
 def settings(job: Job, partition: str) -> ExtractSettings:
-    """The command's settings. Raises NotPossible where this version has no such setting."""
+    """The command's settings. Raises NotPossible where they are refused."""
     options: dict[str, Any] = {
         "store": job.store,
         "partition": partition,
@@ -33,13 +32,10 @@ def settings(job: Job, partition: str) -> ExtractSettings:
         "engine": job.engine,
         "precision": job.precision,
         "batch_size": job.batch_size,
+        "decode": job.decode,
+        "resources": job.resources,
         "recompute": True,
     }
-    known = {spec.name for spec in dataclasses.fields(ExtractSettings)}
-    if "decode" in known:
-        options["decode"] = job.decode
-    elif job.decode != "exact":
-        raise NotPossible("extract has no option decode")
     try:
         return ExtractSettings(**options)
     except BadSetting as refused:

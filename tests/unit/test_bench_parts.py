@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from benchmarks import photos, places, protocol, ticks
+from benchmarks import photos, places, processes, protocol, ticks
 from benchmarks.photos import PhotoSet
 
 
@@ -117,3 +118,29 @@ def test_a_photo_without_features_is_no_result(tmp_path: Path) -> None:
 def test_every_field_of_a_job_is_an_option() -> None:
     argv = ["--photos", "/p", "--model", "/m", "--out", "/o", "--precision", "int8", "--warm-up", "day", "--cores", "1"]
     assert protocol.parse("", argv) == protocol.Job("/p", "/m", "/o", precision="int8", warm_up="day", cores=1)
+
+
+def test_a_system_that_dies_leaves_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(processes.Failed, match=r"exit status 1: .*No module named benchmarks"):
+        processes.run("nobody", protocol.Job(photos="-", model="-", out=str(tmp_path / "out")))
+
+
+HANGS = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+open("{pid}", "w").write(str(child.pid))
+time.sleep(60)
+"""
+
+
+def test_a_system_that_hangs_is_ended_with_all_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hangs.py").write_text(HANGS.format(pid=tmp_path / "pid"))
+    monkeypatch.setattr(processes, "EVERY_S", 0.1)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path}/hangs.py"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(processes.Failed, match="longer than 6 s"):
+        processes.run("hangs", protocol.Job(photos="-", model="-", out=str(tmp_path / "out")), timeout=6)
+    pid = int((tmp_path / "pid").read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
