@@ -134,10 +134,40 @@ def test_a_run_that_is_tried_again_does_not_show_what_it_failed_of_before(get: A
 
 @pytest.mark.parametrize("content", ['{"report_version": 1, "run', "[]", '{"report_version": 2}', "{}", '"text"'])
 def test_a_report_that_cannot_be_read_is_a_state(content: str, get: Any, shelf: Shelf) -> None:
+    published(shelf, "2026-11-19")
     run = published(shelf).leaves("report.json", content)
-    (row,) = get("overview")["partitions"]
+    row, other = get("overview")["partitions"]
     assert (row["status"], row["rows"], row["listed"]) == ("unknown", 3, None)
+    assert other["status"] == "published"
     assert get(run_path(run))["verdict"]["status"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    "oddity",
+    [
+        {"counts": {"listed": "many"}},
+        {"counts": []},
+        {"checks": [{"name": "drift", "passed": True, "severity": "error"}]},
+        {"checks": None},
+        {"drift": {"value": "x", "limit": None}},
+        {"norms": {}},
+        {"seconds": []},
+        {"model": None},
+        {"at": 7},
+    ],
+)
+def test_a_report_with_something_else_in_it_spoils_only_its_own_row(
+    oddity: dict[str, Any], get: Any, shelf: Shelf
+) -> None:
+    published(shelf, "2026-11-19")
+    run = published(shelf)
+    run.leaves("report.json", {**json.loads((run.folder / "report.json").read_text()), **oddity})
+    overview = get("overview")
+    assert overview["store"]["code"] == "ok"
+    assert [row["partition"] for row in overview["partitions"]] == [DAY, "2026-11-19"]
+    assert overview["partitions"][1]["status"] == "published"
+    report = get(run_path(run))
+    assert report["verdict"]["status"] == "unknown" or report["verdict"]["tone"] == "good"
 
 
 # --- the store --------------------------------------------------------------------------------------------------------

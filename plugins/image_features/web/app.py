@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 
 from image_features.web import assets, photos, report, security
 from image_features.web import overview as overview_page
@@ -32,6 +33,8 @@ from image_features.web.schemas import (
 log = logging.getLogger(__name__)
 
 UPLOAD_BYTES = 20 * 2**20
+UPLOAD_SECONDS = 60
+"""For the body to arrive."""
 UPLOADS = 4
 """That may be on their way or wait for their turn: the model looks at one after the other."""
 CONTENT_SECURITY_POLICY = (
@@ -235,10 +238,14 @@ async def _body(request: Request) -> bytes:
     if announced.isdigit() and int(announced) > UPLOAD_BYTES:
         raise too_large
     content = bytearray()
-    async for piece in request.stream():
-        content += piece
-        if len(content) > UPLOAD_BYTES:
-            raise too_large
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            async for piece in request.stream():
+                content += piece
+                if len(content) > UPLOAD_BYTES:
+                    raise too_large
+    except (TimeoutError, ClientDisconnect):
+        raise Refused(408, "bad_request", "The photo did not arrive in time.", "Try again.") from None
     return bytes(content)
 
 

@@ -51,6 +51,8 @@ class Sized(Generic[Key, Value]):
         if size > self._limit:
             return
         with self._lock:
+            if key in self._values:
+                self._total -= self._size(self._values.pop(key))
             self._values[key] = value
             self._total += size
             while self._total > self._limit:

@@ -39,13 +39,13 @@ class Summary:
     verdict: str
     at: str
     run_id: str
-    model: str | None
+    model: str
     counts: dict[str, int]
-    bytes: int | None
+    bytes: int
     images_per_second: float | None
     seconds: float | None
     drift: float | None
-    max_drift: float | None
+    max_drift: float
     passed: list[str]
     warned: list[str]
     failed: list[str]
@@ -61,20 +61,20 @@ def summarise(report: Any) -> Summary:
         computing = extract.get("compute")
         checks = report["checks"]
         return Summary(
-            verdict=report["verdict"],
-            at=report["at"],
-            run_id=report["run_id"],
-            model=report["model"]["key"],
-            counts=dict(report["counts"]),
-            bytes=report.get("bytes"),
+            verdict=str(report["verdict"]),
+            at=str(report["at"]),
+            run_id=str(report["run_id"]),
+            model=str(report["model"]["key"]),
+            counts={str(name): int(count) for name, count in report["counts"].items()},
+            bytes=int(report["bytes"]),
             images_per_second=computed / computing if computed and computing else None,
             seconds=round(sum(total(phases) for phases in report["seconds"].values()), 3),
-            drift=report["drift"]["value"],
-            max_drift=report["drift"]["limit"],
-            passed=[check["name"] for check in checks if check["passed"]],
-            warned=[check["name"] for check in checks if not check["passed"] and check["severity"] == "warning"],
-            failed=[check["name"] for check in checks if not check["passed"] and check["severity"] == "error"],
-            norms=dict(report["norms"]["quantiles"]),
+            drift=None if report["drift"]["value"] is None else float(report["drift"]["value"]),
+            max_drift=float(report["drift"]["limit"]),
+            passed=[str(check["name"]) for check in checks if check["passed"]],
+            warned=[str(check["name"]) for check in checks if not check["passed"] and check["severity"] == "warning"],
+            failed=[str(check["name"]) for check in checks if not check["passed"] and check["severity"] == "error"],
+            norms={str(at): float(value) for at, value in report["norms"]["quantiles"].items()},
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Unreadable(f"{type(error).__name__}: {error}") from None
@@ -173,7 +173,7 @@ def job_error(record: Any) -> JobErrorInfo | None:
         code=str(record["code"]),
         message=redacted(str(record.get("message", ""))),
         hint=redacted(str(record.get("hint", ""))),
-        at=record.get("at"),
+        at=str(record["at"]) if record.get("at") else None,
     )
 
 
