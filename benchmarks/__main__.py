@@ -146,6 +146,8 @@ def _finish(found: dict[str, Any], docs: bool) -> None:
     charts.draw(found, places.CHARTS)
     print("\n" + report.table(report.RESULT_HEAD, report.result_rows(found)))
     print("\n" + report.table(report.MEASURE_HEAD, report.measure_rows(found)) + "\n")
+    if found["first_variant"]:
+        print(f"The mission's first variant: {found['first_variant']}")
     for name, value in found["scenarios"].items():
         print(f"{name}: {json.dumps(value)[:1500]}")
     if docs:
@@ -168,6 +170,7 @@ def _write_docs(found: dict[str, Any]) -> None:
     )
     parts = [
         about,
+        f"The mission's first variant, by Spark: *{found['first_variant'] or 'not tried'}*",
         report.markdown(report.MEASURE_HEAD, report.measure_rows(found)),
         report.markdown(report.RESULT_HEAD, report.result_rows(found)),
     ]

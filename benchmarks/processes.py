@@ -131,9 +131,12 @@ def is_worker(process: psutil.Process) -> bool:
 
 
 def end(pids: Iterable[int]) -> None:
-    """Ends what is left of these processes: some outlive a parent that was killed."""
+    """Ends what is left of these processes, and waits for it: some outlive a parent that was killed."""
+    ended = []
     for pid in pids:
         with suppress(psutil.Error):
             process = psutil.Process(pid)
             if str(places.HOOKS) in process.environ().get("PYTHONPATH", ""):  # a number may belong to another by now
                 process.kill()
+                ended.append(process)
+    psutil.wait_procs(ended, timeout=10)

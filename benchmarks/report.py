@@ -155,8 +155,15 @@ def build(lines: list[Line], scenarios: dict[str, Any], facts: dict[str, Any]) -
             }
             for limit in LIMITS
         ],
+        "first_variant": first_variant(lines),
         "scenarios": scenarios,
     }
+
+
+def first_variant(lines: list[Line]) -> str:
+    """What Spark says to the mission's first class, which holds the SparkSession; empty when it was not tried."""
+    passes = [turn for item in lines for turn in item.get("detail", {}).get("passes", [])]
+    return next((turn["first_variant"] for turn in passes if "first_variant" in turn), "")
 
 
 def machine(cores: int) -> dict[str, Any]:
