@@ -78,7 +78,8 @@ def megapixels(setting: Setting) -> dict[str, Any]:
         prepare.stage(chosen, setting.say)
         if chosen != setting.main:
             prepare.reference_vectors(setting.models.weights, chosen)
-        for precision in dict.fromkeys(("fp32", setting.models.fastest())):
+        fastest = setting.models.fastest()
+        for precision in dict.fromkeys([fastest] if setting.quick else ["fp32", fastest]):
             for decode in ("exact", "scaled"):
                 setting.say(f"megapixels: {size}, decode {decode}, {precision}")
                 result = setting.ours(chosen, precision, 2, decode=decode)
