@@ -94,6 +94,13 @@ def test_a_failed_run_that_was_repeated_since_is_history(get: Any, shelf: Shelf)
     assert [row["status"] for row in get("overview")["partitions"]] == ["published"]
 
 
+def test_a_run_in_progress_comes_before_one_that_failed_meanwhile(get: Any, shelf: Shelf) -> None:
+    running = Run(shelf.store, DAY, state="running").enter()
+    Run(shelf.store, DAY, state="failed", began=LATER).enter()
+    (row,) = get("overview")["partitions"]
+    assert (row["status"], row["run_id"]) == ("running", running.run_id)
+
+
 def test_a_rejected_run_says_which_check(get: Any, shelf: Shelf) -> None:
     rejected = Run(shelf.store, DAY, state="failed").enter().reports("rejected")
     rejected.fails("validate", contract.QualityFailed("quality_failed", "Check drift failed."), minute=5)

@@ -92,7 +92,7 @@ def _rows(store: str, published: stores.Published, attempts: list[Attempt]) -> l
         standing[item.partition].append(found)
         rows[item.partition, item.model] = found.row(known)
     news = [attempt for attempt in attempts if _is_news(attempt, standing)]
-    news.sort(key=_began, reverse=True)
+    news.sort(key=lambda attempt: (attempt.active, _began(attempt)), reverse=True)  # what runs has yet to be judged
     placed = set()
     for attempt, outcome in zip(news, reports.side_by_side(lambda one: _outcome(store, one), news), strict=True):
         assert attempt.partition is not None
