@@ -9,6 +9,8 @@ import { notice, refusal } from "./notice.js";
 import { photoCard } from "./photo.js";
 import { uploadField } from "./upload.js";
 
+const NEIGHBOURS = 24;
+
 const page = document.getElementById("page");
 const announcer = document.getElementById("announcer");
 
@@ -31,6 +33,7 @@ async function start() {
     return;
   }
   place = { dag, partition, model, image, number: 1 };
+  drawBar();
   fill(page, element("div", { class: "stack" }, bar, result, list));
   if (image) ask();
   await showPhotos();
@@ -68,7 +71,7 @@ function drawBar() {
       element(
         "select",
         { "data-key": key, onchange: (event) => change(event.target.value) },
-        [...new Set([chosen, ...options])].map((value) => element("option", { value, selected: value === chosen }, value)),
+        [...new Set([chosen ?? "", ...options])].map((value) => element("option", { value, selected: value === chosen }, value)),
       ),
     );
   fill(
@@ -76,8 +79,8 @@ function drawBar() {
     element(
       "div",
       { class: "toolbar" },
-      select("Partition", listed.partitions, place.partition, "partition", (partition) => go({ partition, image: null })),
-      select("Model", listed.models, place.model, "model", (model) => go({ model, image: null })),
+      select("Partition", listed?.partitions ?? [], place.partition, "partition", (partition) => go({ partition, image: null })),
+      select("Model", listed?.models ?? [], place.model, "model", (model) => go({ model, image: null })),
       uploadField(askOf),
     ),
   );
@@ -138,23 +141,29 @@ async function arrive() {
   if (same) drawPhotos();
   else {
     place.number = 1;
+    drawBar();
     await showPhotos();
   }
 }
 
-const ask = () => search((signal) => api.neighbours(place.dag, place.partition, { model: place.model, image: place.image, k: NEIGHBOURS }, signal), "Looking for its neighbours …", null);
-const NEIGHBOURS = 24;
+function ask() {
+  const { dag, partition, model, image } = place;
+  const request = (signal) => api.neighbours(dag, partition, { model, image, k: NEIGHBOURS }, signal);
+  search(request, "Looking for its neighbours …", null);
+}
 
 function askOf(file) {
   const words = `Looking at ${file.name} …`;
   search((signal) => api.neighboursOf(file, place.dag, place.partition, { model: place.model, k: NEIGHBOURS }, signal), words, file);
 }
 
+/** Shows an answer in the place of the list. */
 async function search(request, words, file) {
   asked?.abort();
   asked = new AbortController();
   const { signal } = asked;
   announcer.textContent = words;
+  list.hidden = true;
   fill(result, element("p", { class: "panel waiting" }, element("span", { class: "spinner" }), words));
   try {
     const found = await request(signal);
@@ -162,15 +171,17 @@ async function search(request, words, file) {
     fill(result, panel);
     announcer.textContent = `${counted(found.neighbours.length, "neighbour")} found.`;
     panel.querySelector("h2").focus({ preventScroll: true });
-    result.scrollIntoView({ block: "nearest" });
   } catch (error) {
-    if (!signal.aborted) fill(result, refusal(error));
+    if (signal.aborted) return;
+    fill(result, refusal(error));
+    list.hidden = false;
   }
 }
 
 function clear() {
   asked?.abort();
   fill(result);
+  list.hidden = false;
   announcer.textContent = "";
 }
 

@@ -38,8 +38,9 @@ export const bytes = orUnknown((value) => {
   return `${decimals.format(value / 1000 ** power)} ${["B", "kB", "MB", "GB", "TB", "PB"][power]}`;
 });
 
-/** Seconds as a person says them: 0.07 s, 9.8 s, 9 min 12 s, 3 h 20 min. */
+/** Seconds as a person says them: 70 ms, 9.8 s, 9 min 12 s, 3 h 20 min. */
 export const duration = orUnknown((seconds) => {
+  if (seconds < 1) return `${significant(seconds * 1000, 2)} ms`;
   if (seconds < 10) return `${significant(seconds, 2)} s`;
   if (seconds < 60) return `${decimals.format(seconds)} s`;
   const whole = Math.round(seconds);

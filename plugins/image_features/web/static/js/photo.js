@@ -32,7 +32,7 @@ export function photoCard(photo, place, { link, current, more }) {
       element("span", { class: "photo-name", title: photo.name }, photo.name.split("/").at(-1)),
     ),
     more,
-    element("span", { class: "photo-facts" }, label, score),
+    (label || score) && element("span", { class: "photo-facts" }, label, score),
     photo.copies > 1 && element("span", { class: "muted" }, `${photo.copies} copies`),
   );
 }

@@ -6,12 +6,16 @@ import { bytes, count, counted } from "./format.js";
 import { refusal } from "./notice.js";
 import { picture } from "./photo.js";
 
-/** The panel; null when nothing was set aside. `codes` are the counts by reason. */
-export function quarantinePanel(codes, dag, run) {
-  if (codes.length === 0) return null;
-  const total = codes.reduce((sum, { count: files }) => sum + files, 0);
+/**
+ * The panel; null when nothing was set aside. `quarantine`: the counts by reason. Only the photos of a published run lie
+ * where pictures of them can be drawn.
+ */
+export function quarantinePanel({ quarantine, published }, dag, run) {
+  if (quarantine.length === 0) return null;
+  const place = { dag, run, published };
+  const total = quarantine.reduce((sum, { count: files }) => sum + files, 0);
   const files = element("div", { class: "quarantined" }, element("p", { class: "muted" }, "Reading the list …"));
-  load(files, dag, run, 1);
+  load(files, place, 1);
   return element(
     "section",
     { "aria-labelledby": "quarantine" },
@@ -21,7 +25,7 @@ export function quarantinePanel(codes, dag, run) {
       element("h2", { id: "quarantine" }, "Quarantined files"),
       element("p", { class: "muted" }, `${counted(total, "file")} set aside; the others are not affected`),
     ),
-    element("ul", { class: "reasons" }, codes.map(reason)),
+    element("ul", { class: "reasons" }, quarantine.map(reason)),
     files,
   );
 }
@@ -36,19 +40,19 @@ function reason({ code, count: files, hint }) {
   );
 }
 
-async function load(host, dag, run, page) {
+async function load(host, place, page) {
   try {
-    draw(host, await api.quarantine(dag, run, page), dag, run);
+    draw(host, await api.quarantine(place.dag, place.run, page), place);
   } catch (error) {
     fill(host, refusal(error));
   }
 }
 
-function draw(host, answer, dag, run) {
+function draw(host, answer, place) {
   const { page, pages, partition, files } = answer;
   const head = (text, kind) => element("th", { scope: "col", role: "columnheader", class: kind }, text);
   const turn = (text, target) =>
-    element("button", { type: "button", "data-key": text, disabled: target < 1 || target > pages, onclick: () => load(host, dag, run, target) }, text);
+    element("button", { type: "button", "data-key": text, disabled: target < 1 || target > pages, onclick: () => load(host, place, target) }, text);
   fill(
     host,
     element(
@@ -58,7 +62,7 @@ function draw(host, answer, dag, run) {
         "table",
         { class: "cards", role: "table", "aria-labelledby": "quarantine" },
         element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, head("Picture"), head("File"), head("Reason"), head("Stage"), head("Size", "number"))),
-        element("tbody", { role: "rowgroup" }, files.map((file) => fileRow(file, dag, partition))),
+        element("tbody", { role: "rowgroup" }, files.map((file) => fileRow(file, place, partition))),
       ),
     ),
     pages > 1 &&
@@ -72,9 +76,9 @@ function draw(host, answer, dag, run) {
   );
 }
 
-function fileRow(file, dag, partition) {
+function fileRow(file, { dag, published }, partition) {
   const { name, code, message, stage, size_bytes, thumbnail, image_id } = file;
-  const source = thumbnail && image_id ? api.thumbnail(dag, partition, image_id) : null;
+  const source = published && thumbnail && image_id ? api.thumbnail(dag, partition, image_id) : null;
   return element(
     "tr",
     { role: "row" },

@@ -1,0 +1,352 @@
+"""The pages as a person sees them: inside Airflow, in both themes, on a laptop and on a phone.
+
+The first test watches a run while it runs; the others wait until it and its neighbour have ended. Every page that is
+looked at is photographed into var/screenshots.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Frame, Locator, Page, expect
+
+from demo.airflow_client import ServerError
+from demo.airflow_server import AirflowServer
+from tests.browser.conftest import BAD, GOOD, MARKUP, SCREENSHOTS, Open
+
+pytestmark = pytest.mark.timeout(900)
+
+OVERVIEW = "/plugin/image-features"
+EXPLORE = f"/plugin/image-features/image-features/explore?partition={GOOD}"
+RUN_SECONDS = 400
+LAPTOP, PHONE = (1440, 900), (390, 844)
+
+
+@pytest.fixture(scope="session")
+def begun(airflow: AirflowServer) -> dict[str, str]:
+    """Day → id of its run; both have been started."""
+    return dict(zip((GOOD, BAD), airflow.backfill(GOOD, BAD), strict=True))
+
+
+@pytest.fixture(scope="session")
+def ended(airflow: AirflowServer, begun: dict[str, str]) -> dict[str, str]:
+    """Day → id of its run; the first is published, the second rejected by its checks."""
+    runs = airflow.wait(begun.values(), timeout=RUN_SECONDS)
+    assert [runs[run_id]["state"] for run_id in begun.values()] == ["success", "failed"]
+    return begun
+
+
+# --- the run ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_watched_from_its_beginning_to_its_verdict(
+    browse: Open, airflow: AirflowServer, begun: dict[str, str]
+) -> None:
+    page = browse(_run_tab(begun[GOOD]))
+    content = _content(page)
+    expect(content.locator(".verdict .headline")).to_have_text(re.compile("Running|Queued"))
+    expect(content.locator(".progress .stages li")).to_have_count(3)
+    _photograph(page, "run-live")
+    _has_no_serious_violation(_frame(page))
+    expect(content.locator(".verdict .headline")).to_have_text("Published", timeout=RUN_SECONDS * 1000)
+    expect(content.locator(".progress")).to_have_count(0)
+    expect(content.get_by_role("heading", name="Checks")).to_be_visible()
+    airflow.wait(begun.values(), timeout=RUN_SECONDS)
+
+
+def test_the_tab_of_a_run_says_that_its_numbers_add_up(browse: Open, ended: dict[str, str]) -> None:
+    content = _content(browse(_run_tab(ended[GOOD])))
+    expect(content.locator(".verdict .headline")).to_have_text("Published")
+    listed, featured, quarantined = (int(text) for text in content.locator(".equation dd").all_inner_texts())
+    assert (listed, featured, quarantined) == (10, 8, 2)
+    rows = content.get_by_role("table", name="Checks").get_by_role("row")
+    assert {_cells(row)[0] for row in rows.all()[1:]} == {"passed"}
+    expect(content.locator(".times .time")).to_have_count(3)
+    for title in ("Norms of this run", "Norms by partition", "Drift by partition"):
+        expect(content.locator("figure", has_text=title)).to_be_visible()
+
+
+def test_quarantined_files_have_reasons_and_photos_are_drawn(browse: Open, ended: dict[str, str]) -> None:
+    content = _content(browse(_run_tab(ended[GOOD])))
+    reasons = content.locator(".reasons li")
+    expect(reasons).to_have_count(2)
+    assert {reason.locator("code").inner_text() for reason in reasons.all()} == {"empty", "not_an_image"}
+    expect(content.locator(".quarantined tbody tr")).to_have_count(2)
+    sample = content.locator(".sample .photo")
+    expect(sample).to_have_count(8)
+    _drawn(sample.first.locator("img"))
+    expect(content.locator(".photo-name", has_text=MARKUP)).to_be_visible()
+
+
+def test_a_rejected_run_says_which_check_failed_and_by_how_much(browse: Open, ended: dict[str, str]) -> None:
+    page = browse(_run_tab(ended[BAD]))
+    content = _content(page)
+    expect(content.locator(".verdict .headline")).to_have_text("Rejected")
+    first = content.get_by_role("table", name="Checks").get_by_role("row").nth(1)
+    expect(first.get_by_role("rowheader")).to_contain_text("failed_fraction")
+    assert _cells(first)[:3] == ["failed", "66.67 %", "at most 30 %"]
+    first.get_by_text("6 files").click()
+    expect(first.get_by_text("interrupted.jpg")).to_be_visible()
+    truncated = content.locator(".quarantined tr", has_text="camera.jpg")
+    expect(truncated).to_contain_text("truncated")
+    _photograph(page, "run-rejected")
+
+
+def test_the_tab_of_a_task_shows_its_run(browse: Open, ended: dict[str, str]) -> None:
+    page = browse(f"/dags/image_features/runs/{quote(ended[GOOD])}/tasks/validate/plugin/image-features-task")
+    expect(_content(page).locator(".verdict .headline")).to_have_text("Published")
+
+
+# --- the overview -----------------------------------------------------------------------------------------------------
+
+
+def test_the_navigation_leads_to_the_partitions_and_on_to_a_run(browse: Open, ended: dict[str, str]) -> None:
+    page = browse("/")
+    page.get_by_role("link", name="Image features").click()
+    content = _content(page)
+    table = content.get_by_role("table", name="Partitions, newest first")
+    keys = table.get_by_role("rowheader")
+    expect(keys).to_contain_text([BAD, GOOD])
+    failure = content.locator(".notice.bad")
+    expect(failure).to_contain_text("1 of 2 partitions not published.")
+    expect(failure).to_contain_text("failed_fraction did not pass")
+    expect(content.locator(".charts figure")).to_have_count(6)
+    _photograph(page, "overview")
+    failure.get_by_role("link", name=BAD).click()
+    expect(content.locator(".verdict .headline")).to_have_text("Rejected")
+    page.reload()
+    expect(content.locator(".verdict .headline")).to_have_text("Rejected")
+    content.get_by_role("link", name=ended[BAD]).click()
+    expect(page).to_have_url(re.compile(f"/dags/image_features/runs/{re.escape(quote(ended[BAD], safe=''))}"))
+    expect(page.get_by_role("heading", name=ended[BAD])).to_be_visible()
+
+
+def test_partitions_are_filtered_by_model(browse: Open, ended: dict[str, str]) -> None:
+    content = _content(browse(OVERVIEW))
+    model = content.get_by_label("Model")
+    model.select_option("resnet18-random_0-fp32")
+    expect(content.get_by_role("link", name=GOOD)).not_to_have_count(0)
+    expect(model).to_have_value("resnet18-random_0-fp32")
+
+
+# --- exploring --------------------------------------------------------------------------------------------------------
+
+
+def test_a_photo_leads_to_its_neighbours_and_they_to_theirs(browse: Open, ended: dict[str, str]) -> None:
+    page = browse(OVERVIEW)
+    content = _content(page)
+    content.get_by_role("link", name="Explore photos").click()
+    photos = content.locator("section[aria-labelledby=photos] .photo")
+    expect(photos).to_have_count(8)
+    photos.filter(has_text="coffee.jpg").get_by_role("link").click()
+    expect(content.locator(".query")).to_contain_text("coffee.jpg")
+    neighbours = content.locator(".neighbours .photos .photo")
+    expect(neighbours).to_have_count(7)
+    distances = [
+        float(text.split()[-1]) for text in neighbours.locator(".number", has_text="distance").all_inner_texts()
+    ]
+    assert distances == sorted(distances) and distances[0] > 0
+    _drawn(neighbours.first.locator("img"))
+    _photograph(page, "explore")
+    nearest = neighbours.first.locator(".photo-name").inner_text()
+    neighbours.first.get_by_role("link").click()
+    expect(content.locator(".query")).to_contain_text(nearest)
+    _frame(page).evaluate("history.back()")
+    expect(content.locator(".query")).to_contain_text("coffee.jpg")
+
+
+def test_a_photo_of_ones_own_finds_itself(browse: Open, ended: dict[str, str], landing: Path) -> None:
+    page = browse(EXPLORE)
+    content = _content(page)
+    content.locator("input[type=file]").set_input_files(landing / GOOD / "chelsea.jpg")
+    nearest = content.locator(".neighbours .photos .photo").first
+    expect(nearest).to_contain_text("chelsea.jpg", timeout=120_000)
+    expect(nearest).to_contain_text("distance 0.000")
+    _drawn(content.locator(".query img"))
+    _photograph(page, "explore-upload")
+
+
+def test_a_file_that_is_no_photo_is_refused_in_words(
+    browse: Open, ended: dict[str, str], tmp_path: Path, errors: list[str]
+) -> None:
+    forged = tmp_path / "forged.jpg"
+    forged.write_text("This is no photo.")
+    content = _content(browse(EXPLORE))
+    content.locator("input[type=file]").set_input_files(forged)
+    expect(content.locator(".result .notice.bad")).to_be_visible(timeout=120_000)
+    assert len(errors) == 1 and "status of 4" in errors.pop(), "the browser notes the refusal itself"
+
+
+def test_a_photo_may_be_dropped_on_the_page(browse: Open, ended: dict[str, str], landing: Path) -> None:
+    page = browse(EXPLORE)
+    expect(_content(page).locator("section[aria-labelledby=photos] .photo")).to_have_count(8)
+    drop = """async (address) => {
+        const content = await (await fetch(address)).blob();
+        const files = new DataTransfer();
+        files.items.add(new File([content], "dropped.webp", { type: "image/webp" }));
+        document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true }));
+    }"""
+    frame = _frame(page)
+    picture = frame.locator(".photo img").first
+    frame.evaluate(drop, picture.get_attribute("src"))
+    expect(_content(page).locator(".query")).to_contain_text("dropped.webp", timeout=120_000)
+
+
+# --- look and feel ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
+@pytest.mark.parametrize("name", ["overview", "run", "run-rejected", "explore"])
+def test_a_page_is_at_home_accessible_and_calm(
+    browse: Open, ended: dict[str, str], name: str, size: tuple[int, int], theme: str
+) -> None:
+    paths = {"overview": OVERVIEW, "run": _run_tab(ended[GOOD]), "run-rejected": _run_tab(ended[BAD])}
+    page = browse(paths.get(name, EXPLORE), theme=theme, width=size[0], height=size[1])
+    frame = _frame(page)
+    if name == "explore":
+        frame.locator(".photo").first.get_by_role("link").click()
+        frame.locator(".neighbours").wait_for()
+    frame.locator("main[aria-busy=false]").wait_for()
+    if name != "explore":
+        frame.locator("figure canvas").first.wait_for()
+    assert frame.evaluate("document.documentElement.dataset.theme") == theme
+    ours, airflows = (_background(place) for place in (frame.locator("html"), page.locator("html")))
+    assert ours == airflows
+    assert frame.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    _has_no_serious_violation(frame)
+    _photograph(page, f"{name}-{theme}-{size[0]}")
+    assert frame.evaluate(LAYOUT_SHIFT) < 0.1
+
+
+LAYOUT_SHIFT = """() => new Promise((tell) => {
+    let sum = 0;
+    new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) if (!entry.hadRecentInput) sum += entry.value;
+    }).observe({ type: "layout-shift", buffered: true });
+    setTimeout(() => tell(sum), 200);
+})"""
+"""The cumulative layout shift of a page; below 0.1 counts as good (Web Vitals)."""
+
+
+def test_the_pages_follow_a_change_of_theme(browse: Open, ended: dict[str, str]) -> None:
+    page = browse(OVERVIEW)
+    frame = _frame(page)
+    frame.locator(".charts").wait_for()
+    assert frame.evaluate("document.documentElement.dataset.theme") == "light"
+    page.get_by_role("button", name="User").click()
+    page.get_by_role("menuitem", name="Appearance").click()
+    page.get_by_role("menuitemradio", name="Dark Mode").click()
+    page.locator("html.dark").wait_for()
+    assert frame.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_a_page_is_used_by_keyboard_alone(browse: Open, ended: dict[str, str]) -> None:
+    page = browse(EXPLORE)
+    content = _content(page)
+    content.locator("section[aria-labelledby=photos] .photo").first.wait_for()
+    content.get_by_label("Partition").focus()
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        focused = _frame(page).evaluate("document.activeElement.matches('.photo a')")
+        if focused:
+            break
+    assert focused
+    assert _frame(page).evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    expect(content.get_by_role("heading", name="Nearest photos")).to_be_focused()
+
+
+def test_times_are_in_the_zone_that_was_chosen_in_airflow(browse: Open, ended: dict[str, str]) -> None:
+    page = browse(OVERVIEW)
+    content = _content(page)
+    expect(content.get_by_role("columnheader", name="Finished (Europe/Berlin)")).to_have_count(1)
+    page.evaluate("localStorage.setItem('timezone', JSON.stringify('Asia/Tokyo'))")
+    page.reload()
+    expect(content.get_by_role("columnheader", name="Finished (Asia/Tokyo)")).to_have_count(1)
+
+
+# --- Airflow around them ----------------------------------------------------------------------------------------------
+
+
+def test_the_trigger_form_is_drawn_with_its_choices(browse: Open, ended: dict[str, str]) -> None:
+    page = browse("/dags/image_features")
+    page.get_by_role("button", name="Trigger").first.click()
+    dialog = page.get_by_role("dialog")
+    for field in ("partition", "source", "weights"):
+        expect(dialog.locator(f"[name=element_{field}]")).to_have_count(1)
+    _photograph(page, "trigger-form")
+
+
+def test_airflow_lists_the_plugin_and_every_view(airflow: AirflowServer) -> None:
+    plugins = {plugin["name"]: plugin for plugin in airflow.api("GET", "/api/v2/plugins")["plugins"]}
+    ours = plugins["image_features"]
+    assert [app["url_prefix"] for app in ours["fastapi_apps"]] == ["/image-features"]
+    assert {view["destination"] for view in ours["external_views"]} == {"nav", "dag_run", "task_instance"}
+    with pytest.raises(ServerError, match="404"):
+        airflow.api("GET", "/image-features/static/js/../../app.py")
+
+
+# --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def _run_tab(run_id: str) -> str:
+    return f"/dags/image_features/runs/{quote(run_id)}/plugin/image-features-run"
+
+
+def _content(page: Page) -> Locator:
+    """What is inside the frame of the plugin."""
+    return page.frame_locator("iframe[title='Image features']").locator("html")
+
+
+def _frame(page: Page) -> Frame:
+    """The frame of the plugin, when its page is there."""
+    _content(page).locator("main").wait_for()
+    frame = page.locator("iframe[title='Image features']").element_handle().content_frame()
+    assert frame is not None
+    return frame
+
+
+def _cells(row: Locator) -> list[str]:
+    """The cells of a row as a screen reader has them, without the signs that only eyes get."""
+    texts = row.get_by_role("cell").all_inner_texts()
+    return [" ".join(re.sub("[≤≥]", "", text).split()) for text in texts]
+
+
+def _drawn(image: Locator) -> None:
+    """Waits until a picture is there; raises when it is broken."""
+    image.scroll_into_view_if_needed()
+    expect(image).to_have_js_property("complete", True)
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+
+
+def _background(place: Locator) -> str:
+    """The colour as the browser paints it, whatever way it is written."""
+    paint = """place => {
+        const pen = new OffscreenCanvas(1, 1).getContext("2d");
+        pen.fillStyle = getComputedStyle(place).backgroundColor;
+        pen.fillRect(0, 0, 1, 1);
+        return [...pen.getImageData(0, 0, 1, 1).data].join();
+    }"""
+    return str(place.evaluate(paint))
+
+
+def _has_no_serious_violation(frame: Frame) -> None:
+    found = Axe().run(frame).response["violations"]
+    serious = [violation for violation in found if violation["impact"] in ("serious", "critical")]
+    told = [f"{item['id']}: {item['help']}: {[node['html'][:200] for node in item['nodes'][:3]]}" for item in serious]
+    assert told == []
+
+
+def _photograph(page: Page, name: str) -> None:
+    """Keeps a picture of the window, and checks that there is something on it."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    file = SCREENSHOTS / f"{name}.png"
+    page.screenshot(path=file)
+    with Image.open(file) as picture:
+        assert len(picture.convert("RGB").getcolors(2**24) or []) > 50
