@@ -56,11 +56,11 @@ def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
         else:
             with timings.phase("session"):
                 on_gpu = artifact.info["device"] == "cuda"
-                spark = runtime.session(
+                spark = runtime.context(
                     "image-features extract", partial(resources.task_settings, settings.resources, on_gpu)
                 )
                 for file in artifact.files:
-                    runtime.ship(spark.sparkContext, file)
+                    runtime.ship(spark, file)
             workers = runtime.parallelism(spark)
             with timings.phase("compute"):
                 tasks = max(TASKS_PER_WORKER * workers, len(todo.compute) // UNITS_PER_TASK)

@@ -49,7 +49,7 @@ def ingest(settings: IngestSettings, timings: runtime.Timings) -> Manifest:
             raise NothingToDo("source_empty", message)
         raise BadSetting("source_empty", message, "Check the partition and the pattern, or pass --on-empty skip.")
     with timings.phase("session"):
-        spark = runtime.session("image-features ingest")
+        spark = runtime.context("image-features ingest")
     workers = runtime.parallelism(spark)
     with storage.reaching("store", settings.store):
         for table in (store.IMAGES, store.QUARANTINE):

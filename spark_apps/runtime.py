@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import hashlib
-import json
 import os
 import platform
 import re
@@ -27,9 +26,7 @@ from spark_apps.contract import ExitCode, JobError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import pyarrow as pa
     from pyspark import SparkContext
-    from pyspark.sql import SparkSession
 
 AnyJob = TypeVar("AnyJob", bound=contract.JobSettings)
 Unit = TypeVar("Unit")
@@ -185,15 +182,15 @@ def code_archive() -> tuple[Path, str]:
     return archive, digest
 
 
-def session(name: str, task: Callable[[Callable[[str], str | None]], dict[str, str]] | None = None) -> SparkSession:
-    """The Spark session of a job, with this package shipped to the executors.
+def context(name: str, task: Callable[[Callable[[str], str | None]], dict[str, str]] | None = None) -> SparkContext:
+    """The Spark context of a job, with this package shipped to the executors.
 
-    Only settings that spark-submit did not set are filled in. A local master gets what a cluster has by itself: a task
-    may fail three times before the job does. It needs no user interface and listens on loopback only. `task` gives
-    further settings from those that are set.
+    A context without a SparkSession: the jobs spread work and need no SQL, whose start and first query would take
+    longer than a small day's work. Only settings that spark-submit did not set are filled in. A local master gets what
+    a cluster has by itself: a task may fail three times before the job does. It needs no user interface and listens on
+    loopback only. `task` gives further settings from those that are set.
     """
     from pyspark import SparkConf, SparkContext
-    from pyspark.sql import SparkSession
 
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit
     SparkContext._ensure_initialized()  # until the JVM is there, SparkConf does not know what spark-submit was given
@@ -204,9 +201,7 @@ def session(name: str, task: Callable[[Callable[[str], str | None]], dict[str, s
         "spark.master": "local[*]",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "WARN",
-        "spark.sql.catalogImplementation": "in-memory",
         "spark.python.worker.reuse": "true",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
     }
     for key, value in defaults.items():
         conf.setIfMissing(key, value)
@@ -223,10 +218,10 @@ def session(name: str, task: Callable[[Callable[[str], str | None]], dict[str, s
             conf.setIfMissing(key, value)
     for key, value in (task(conf.get) if task else {}).items():
         conf.setIfMissing(key, value)
-    spark = SparkSession.builder.config(conf=conf).appName(name).getOrCreate()
+    spark = SparkContext.getOrCreate(conf.setAppName(name))
     archive = code_archive()[0]
-    if _is_new(spark.sparkContext, archive):
-        spark.sparkContext.addPyFile(str(archive))
+    if _is_new(spark, archive):
+        spark.addPyFile(str(archive))
     return spark
 
 
@@ -257,7 +252,7 @@ def _is_new(context: SparkContext, file: Path) -> bool:
 
 
 def spread(
-    spark: SparkSession, units: Sequence[Unit], work: Callable[[Iterator[Unit]], Iterator[Record]], tasks: int
+    spark: SparkContext, units: Sequence[Unit], work: Callable[[Iterator[Unit]], Iterator[Record]], tasks: int
 ) -> list[Record]:
     """Runs `work` over all `units` in `tasks` Spark tasks and returns the records it yields.
 
@@ -272,24 +267,19 @@ def spread(
     tasks = max(1, min(tasks, len(units)))
     shares = [units[len(units) * i // tasks : len(units) * (i + 1) // tasks] for i in range(tasks)]
 
-    def run_share(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
+    def run_share(shares: Iterable[Sequence[Unit]]) -> Iterator[Record]:
+        for share in shares:
+            try:
+                yield from work(iter(share))
+            except contract.Unreachable:
+                raise  # Spark tries the task again
+            except JobError as error:
+                yield {"job_error": contract.error_record("", error)}
 
-        for batch in batches:
-            for index in batch.column(0).to_pylist():
-                try:
-                    lines = [json.dumps(record) for record in work(iter(shares[index]))]
-                except contract.Unreachable:
-                    raise  # Spark tries the task again
-                except JobError as error:
-                    lines = [json.dumps({"job_error": contract.error_record("", error)})]
-                yield pa.RecordBatch.from_pydict({"record": pa.array(lines, pa.string())})
-
-    frame = spark.range(0, tasks, 1, tasks).mapInArrow(run_share, "record string")
     try:
-        records = [json.loads(row.record) for row in frame.collect()]
+        records = spark.parallelize(shares, tasks).mapPartitions(run_share).collect()
     except Exception:
-        _await_idle(spark.sparkContext)
+        _await_idle(spark)
         raise
     for record in records:
         if "job_error" in record:
@@ -308,7 +298,6 @@ def _await_idle(context: SparkContext) -> None:
             time.sleep(0.1)
 
 
-def parallelism(spark: SparkSession) -> int:
+def parallelism(spark: SparkContext) -> int:
     """Tasks that run at the same time."""
-    cpus = int(spark.conf.get("spark.task.cpus", "1") or 1)
-    return max(1, spark.sparkContext.defaultParallelism // cpus)
+    return max(1, spark.defaultParallelism // int(spark.getConf().get("spark.task.cpus", "1") or 1))

@@ -6,6 +6,7 @@ Features of different weights do not mix, so a name that cannot be had is an err
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import shutil
 import socket
@@ -15,8 +16,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from spark_apps.contract import WEIGHTS_HELP, BadSetting, Unreachable
@@ -101,7 +103,46 @@ def _random(backbone: Backbone, name: str) -> ResolvedWeights:
 
 
 def _hub(backbone: Backbone, name: str) -> ResolvedWeights:
-    """torchvision's own weights, by its own loader; the file stays where torch keeps it ($TORCH_HOME)."""
+    """torchvision's own weights; the file stays where torch keeps it ($TORCH_HOME).
+
+    What torchvision said of a name is noted in the cache: asking it again would take seconds, all of them imports.
+    """
+    note = cache.folder("weights") / f"hub-{version('torchvision')}-{backbone.name}-{name.lower()}.json"
+    known = _noted(note)
+    if known is None:
+        known = _ask_hub(backbone, name)
+        with cache.staged(note) as staging:
+            staging.write_text(json.dumps(known))
+    path, real_name = Path(known["path"]), known["name"]
+    sha256 = cache.sha256(path)
+    prefix = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    if prefix and not sha256.startswith(prefix[1]):
+        raise BadSetting(
+            "weights_damaged", f"{path} has sha256 {sha256}, which contradicts its name.", "Delete it and run again."
+        )
+    return ResolvedWeights(
+        backbone,
+        real_name,
+        real_name.lower(),
+        sha256,
+        Preset.from_json(known["preset"]),
+        "",
+        True,
+        lambda: state_dicts.read(path, real_name),
+    )
+
+
+def _noted(note: Path) -> dict[str, Any] | None:
+    """What was noted of weights whose file is still there."""
+    try:
+        known: dict[str, Any] = json.loads(note.read_text())
+        return known if Path(known["path"]).exists() else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _ask_hub(backbone: Backbone, name: str) -> dict[str, Any]:
+    """Name, file and preset of weights that torchvision knows, downloaded by its own loader where they are missing."""
     from torch.hub import get_dir
 
     known = torchvision().models.get_model_weights(backbone.name)
@@ -116,24 +157,9 @@ def _hub(backbone: Backbone, name: str) -> ResolvedWeights:
         with _download(f"The weights {entry.name} of {backbone.name}", entry.url):
             # Loading is how torchvision downloads; check_hash compares the file with the hash in its name.
             entry.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, map_location="cpu", weights_only=True)
-    sha256 = cache.sha256(path)
-    prefix = re.search(r"-([0-9a-f]{8,})\.", path.name)
-    if prefix and not sha256.startswith(prefix[1]):
-        raise BadSetting(
-            "weights_damaged", f"{path} has sha256 {sha256}, which contradicts its name.", "Delete it and run again."
-        )
     shown = entry.transforms()
     preset = Preset(shown.resize_size[0], shown.crop_size[0], tuple(shown.mean), tuple(shown.std))
-    return ResolvedWeights(
-        backbone,
-        entry.name,
-        entry.name.lower(),
-        sha256,
-        preset,
-        "",
-        True,
-        lambda: state_dicts.read(path, entry.name),
-    )
+    return {"name": entry.name, "path": str(path), "preset": preset.to_json()}
 
 
 def _file(backbone: Backbone, uri: str, expected: str) -> ResolvedWeights:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from spark_apps import catalog, contract, storage
 from spark_apps.contract import BadSetting, ExtractSettings
@@ -72,25 +72,25 @@ def test_scaled_vectors_are_published_beside_exact_ones_and_stay_close(
     assert 0.99 <= close.min() < 1
 
 
-def stop_session() -> None:
-    if session := SparkSession.getActiveSession():
-        session.stop()
+def stop_spark() -> None:
+    if SparkContext._active_spark_context:
+        SparkContext._active_spark_context.stop()
 
 
 @pytest.fixture
-def sessions() -> Iterator[None]:
-    """Each job starts a Spark session of its own after `stop_session`; none is left behind."""
+def own_spark() -> Iterator[None]:
+    """Each job starts a Spark of its own after `stop_spark`; none is left behind."""
     yield
-    stop_session()
+    stop_spark()
 
 
-def test_a_wide_task_has_all_cores_and_gives_the_same(pipeline: Pipeline, tmp_path: Path, sessions: None) -> None:
+def test_a_wide_task_has_all_cores_and_gives_the_same(pipeline: Pipeline, tmp_path: Path, own_spark: None) -> None:
     narrow = pipeline(upto="extract")["extract"]
-    stop_session()
+    stop_spark()
     settings = ExtractSettings(**{**narrow.settings, "resources": "wide", "recompute": True})
     wide = extract(settings, Timings())
-    session = SparkSession.getActiveSession()
-    assert session is not None
-    assert session.conf.get("spark.task.cpus") == str(session.sparkContext.defaultParallelism)
+    context = SparkContext._active_spark_context
+    assert context is not None
+    assert context.getConf().get("spark.task.cpus") == str(context.defaultParallelism)
     assert (wide.counts, wide.quarantined) == (narrow.counts, narrow.quarantined)
     assert wide.outcome["model_loads"] == 1

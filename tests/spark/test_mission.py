@@ -18,7 +18,7 @@ from pyspark.sql.types import ArrayType, FloatType
 from spark_apps.imaging import BadImage
 from spark_apps.model import ModelSpec
 from spark_apps.model.reference import reference
-from spark_apps.runtime import session
+from spark_apps.runtime import context
 from spark_apps.vectorizer import ImageVectorizer
 
 PHOTOS = Path(skimage.__file__).parent / "data"
@@ -26,7 +26,8 @@ PHOTOS = Path(skimage.__file__).parent / "data"
 
 @pytest.fixture(scope="module")
 def spark() -> SparkSession:
-    return session("mission")
+    context("mission")
+    return SparkSession.builder.getOrCreate()
 
 
 @pytest.fixture(scope="module")

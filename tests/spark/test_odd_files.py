@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spark_apps import catalog, storage
 from spark_apps.contract import MAX_PIXELS
-from spark_apps.runtime import parallelism, session
+from spark_apps.runtime import context, parallelism
 from tests.spark.conftest import Pipeline
 
 
@@ -35,4 +35,4 @@ def test_the_odd_files_are_all_accounted_for_and_no_worker_dies(
         bomb = row["pillow13_open"] == "DecompressionBombError"
         assert (refused.get(path) == "too_many_pixels") == bomb, (row["file"], refused.get(path))
     # A worker that had died would have been replaced by one that opens the model again.
-    assert manifests["extract"].outcome["model_loads"] <= parallelism(session("test"))
+    assert manifests["extract"].outcome["model_loads"] <= parallelism(context("test"))

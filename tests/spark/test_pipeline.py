@@ -65,11 +65,11 @@ def test_copies_of_a_file_share_a_vector_and_a_computation(pipeline: Pipeline, t
 
 
 def test_each_worker_opens_the_model_once(pipeline: Pipeline) -> None:
-    from spark_apps.runtime import parallelism, session
+    from spark_apps.runtime import context, parallelism
 
     first = pipeline(run_id="first", recompute=True)["extract"]
     second = pipeline(run_id="second", recompute=True)["extract"]
-    workers = parallelism(session("test"))
+    workers = parallelism(context("test"))
     assert first.outcome["model_loads"] + second.outcome["model_loads"] <= workers
     assert second.counts["computed"] == first.counts["computed"] > workers
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.sql import SparkSession
 
 from spark_apps import vectorizer as api
-from spark_apps.runtime import session
+from spark_apps.runtime import context
 from tests.spark.conftest import GOOD, Pipeline
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -28,8 +29,9 @@ def test_every_snippet_runs(
     (landing / "d1" / "notes.jpg").unlink()
     monkeypatch.setenv(api.WEIGHTS_VARIABLE, "random:0")
     api.default_vectorizer.cache_clear()
+    context("readme")
     names: dict[str, Any] = {
-        "spark": session("readme"),
+        "spark": SparkSession.builder.getOrCreate(),
         "store": str(tmp_path / "store"),
         "day": "d1",
         "photos": str(landing / "d1"),

@@ -347,6 +347,31 @@ def test_hub_weights_are_downloaded_checked_and_recorded_under_their_real_name(
     assert (info["preprocessing"]["resize"], len(info["categories"])) == (232, 1000)
 
 
+def test_known_hub_weights_are_found_again_without_torch(
+    served: tuple[Path, str, list[str]],
+    hub: Callable[[str], None],
+    state: dict[str, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, address, _ = served
+    torch.save(state, folder / "w.pth")
+    hub(f"{address}/w.pth")
+    first = resolve(spec("DEFAULT"))
+
+    def not_again() -> None:
+        raise AssertionError("torchvision was asked again")
+
+    monkeypatch.setattr(weights, "torchvision", not_again)
+    again = resolve(spec("DEFAULT"))
+    assert (again.name, again.label, again.sha256, again.preset) == (
+        first.name,
+        first.label,
+        first.sha256,
+        first.preset,
+    )
+    assert same(again.model(), state)
+
+
 def test_hub_download_with_the_wrong_hash_is_refused_and_not_kept(
     served: tuple[Path, str, list[str]], hub: Callable[[str], None], tmp_path: Path
 ) -> None:
