@@ -427,12 +427,12 @@ def test_neighbours_leave_out_the_photo_itself_and_its_copies(get: Any, shelf: S
 def test_vectors_that_may_not_be_kept_are_read_for_every_search(
     get: Any, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from image_features.web import photos
+    from image_features.web import neighbours
 
     published(shelf)
     kept = get(f"partitions/{DAY}/neighbours?image={image_id('A')}")
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__WEB_CACHE_MB", "0")
-    monkeypatch.setattr(photos, "_kept", photos.Kept())
+    monkeypatch.setattr(neighbours, "_kept", neighbours.Kept())
     read = get(f"partitions/{DAY}/neighbours?image={image_id('A')}")
     assert [one["image_id"] for one in read["neighbours"]] == [one["image_id"] for one in kept["neighbours"]]
     assert read["neighbours"][0]["cosine"] == pytest.approx(kept["neighbours"][0]["cosine"], abs=1e-6)

@@ -90,12 +90,12 @@ def filled(tmp_path: Path, photos: dict[str, bytes], vectors: dict[str, list[flo
 def ended() -> Iterator[None]:
     """No child process outlives its test."""
     yield
-    from image_features.web import photos as module
+    from image_features.web import neighbours, thumbnails
 
-    module._artist.close()
-    if module._current is not None:
-        module._current[1].close()
-        module._current = None
+    thumbnails._artist.close()
+    if neighbours._current is not None:
+        neighbours._current[1].close()
+        neighbours._current = None
 
 
 def test_thumbnails_are_drawn_anew(clients: Clients, filled: None, photos: dict[str, bytes]) -> None:

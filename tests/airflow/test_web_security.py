@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import re
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -206,6 +208,21 @@ def test_a_bug_is_a_sentence_and_no_traceback(clients: Clients, shelf: Shelf, mo
     answer = clients("viewer").get(f"{API}/overview")
     assert (answer.status_code, answer.json()["code"]) == (500, "unexpected")
     assert "secret" not in answer.text
+
+
+def test_a_store_that_hangs_is_given_up_and_the_next_request_waits_its_turn() -> None:
+    from image_features.web.app import Pool
+    from image_features.web.errors import Refused
+
+    async def ask() -> list[object]:
+        pool = Pool("test", threads=1, seconds=0.2)
+        hanging = [pool.run(time.sleep, 0.5) for _ in range(3)]
+        return await asyncio.gather(*hanging, return_exceptions=True)
+
+    begin = time.monotonic()
+    outcomes = asyncio.run(ask())
+    assert all(isinstance(outcome, Refused) and outcome.code == "busy" for outcome in outcomes)
+    assert time.monotonic() - begin < 1.2, "what was given up before it began is not done any more"
 
 
 # --- uploads ----------------------------------------------------------------------------------------------------------

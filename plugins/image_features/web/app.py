@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,14 +10,12 @@ from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
-from image_features.web import assets, photos, report, security
+from image_features.web import assets, photos, quarantine, report, security, shield, thumbnails
+from image_features.web import neighbours as nearest
 from image_features.web import overview as overview_page
-from image_features.web.errors import Refused, busy, by_status, checked_partition, unexpected
+from image_features.web.errors import Refused, busy, by_status, checked_partition
 from image_features.web.schemas import (
     Dags,
     Neighbours,
@@ -30,24 +26,11 @@ from image_features.web.schemas import (
     Sample,
 )
 
-log = logging.getLogger(__name__)
-
 UPLOAD_BYTES = 20 * 2**20
 UPLOAD_SECONDS = 60
 """For the body to arrive."""
 UPLOADS = 4
 """That may be on their way or wait for their turn: the model looks at one after the other."""
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "font-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
-)
-HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "SAMEORIGIN",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 PAGES = {"/": "overview.html", "/runs": "run.html", "/explore": "explore.html"}
 
 Result = TypeVar("Result")
@@ -87,10 +70,7 @@ def create_app() -> FastAPI:
     )
     app.include_router(pages)
     app.include_router(api)
-    app.add_exception_handler(Refused, _refused)
-    app.add_exception_handler(StarletteHTTPException, _http_exception)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_middleware(Shield)
+    shield.protect(app)
     return app
 
 
@@ -161,7 +141,7 @@ async def run_report(dag_id: str, dag_run_id: str) -> RunReport:
 @dag.get("/runs/{dag_run_id}/quarantine")
 async def run_quarantine(dag_id: str, dag_run_id: str, page: PageNumber = 1) -> QuarantinePage:
     """The files that one run set aside."""
-    return await READING.run(report.quarantine, dag_id, dag_run_id, page)
+    return await READING.run(quarantine.page, dag_id, dag_run_id, page)
 
 
 @dag.get("/runs/{dag_run_id}/photos")
@@ -179,7 +159,7 @@ async def partition_photos(partition: str, model: Model = None, page: PageNumber
 @dag.get("/partitions/{partition}/neighbours")
 async def neighbours(partition: str, image: str, model: Model = None, k: HowMany = 12) -> Neighbours:
     """The photos nearest to one of the partition."""
-    return await SEARCHING.run(photos.neighbours, checked_partition(partition), model or None, checked_image(image), k)
+    return await SEARCHING.run(nearest.neighbours, checked_partition(partition), model or None, checked_image(image), k)
 
 
 @dag.post("/partitions/{partition}/neighbours", dependencies=[Depends(security.same_origin)])
@@ -188,13 +168,13 @@ async def neighbours_of_upload(request: Request, partition: str, model: Model = 
     key = checked_partition(partition)
     with _uploading():
         content = await _body(request)
-        return await SEARCHING.run(photos.neighbours_of_upload, key, model or None, content, k)
+        return await SEARCHING.run(nearest.neighbours_of_upload, key, model or None, content, k)
 
 
 @dag.get("/thumbnails/{partition}/{image_id}")
 async def thumbnail(partition: str, image_id: str) -> Response:
     """A small picture of one photo, drawn anew: never the file's own bytes."""
-    content = await DRAWING.run(photos.thumbnail, checked_partition(partition), checked_image(image_id))
+    content = await DRAWING.run(thumbnails.thumbnail, checked_partition(partition), checked_image(image_id))
     return Response(content, media_type="image/webp", headers={"Cache-Control": "private, max-age=3600"})
 
 
@@ -247,58 +227,3 @@ async def _body(request: Request) -> bytes:
     except (TimeoutError, ClientDisconnect):
         raise Refused(408, "bad_request", "The photo did not arrive in time.", "Try again.") from None
     return bytes(content)
-
-
-# --- what every answer goes through -----------------------------------------------------------------------------------
-
-
-class Shield:
-    """Puts the security headers on every answer, and words in the place of an error that nobody expected."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = False
-
-        async def shielded(message: Any) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                present = {name.lower() for name, _ in message["headers"]}
-                own = {name.lower().encode(): value.encode() for name, value in HEADERS.items()}
-                own[b"cache-control"] = b"no-store"
-                extra = [(name, value) for name, value in own.items() if name not in present]
-                message = {**message, "headers": [*message["headers"], *extra]}
-            await send(message)
-
-        try:
-            await self._app(scope, receive, shielded)
-        except Exception:
-            log.exception("Image features: a page failed.")
-            if not started:
-                await _problem(unexpected())(scope, receive, shielded)
-
-
-def _problem(refused: Refused) -> Response:
-    headers = {"Retry-After": "5"} if refused.code == "busy" else None
-    return JSONResponse(refused.to_json(), status_code=refused.status, headers=headers)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
-    return _problem(error)
-
-
-async def _http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, StarletteHTTPException)
-    return _problem(by_status(error.status_code))
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    names = ", ".join(sorted({str(item["loc"][-1]) for item in error.errors()}))
-    return _problem(Refused(400, "bad_request", f"Not a value that can be used: {json.dumps(names)[1:-1]}.", ""))

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 EMBED = Path(contract.__file__).with_name("embed.py")
 START_SECONDS = 60.0
+PATIENCE_SECONDS = 15.0
+"""That a request waits for a child that looks at another photo."""
 ANSWER_BYTES = 2 * 2**20
 """Longest answer that is taken from a child."""
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "HOME")

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from image_features.web import dagruns, photos, reports, stores
-from image_features.web.caches import Sized
 from image_features.web.dagruns import Attempt
-from image_features.web.errors import Refused
-from image_features.web.overview import judge
-from image_features.web.reports import Folder, name_of
+from image_features.web.quarantine import NO_HINT
+from image_features.web.reports import name_of
+from image_features.web.runs import Run, located, open_run
 from image_features.web.schemas import (
     CheckRow,
     Counts,
@@ -26,66 +20,17 @@ from image_features.web.schemas import (
     Norms,
     Progress,
     QuarantineCode,
-    QuarantinedFile,
-    QuarantinePage,
     RunReport,
     Sample,
     Stage,
     Status,
     Verdict,
 )
-from spark_apps import catalog, contract
+from image_features.web.verdict import verdict
+from spark_apps import contract
 
-FILES_PER_PAGE = 25
 DAYS = 30
 """Days before the run that the charts show."""
-NO_HINT = "No advice for this code; a newer version may have some."
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A Dag run with its place in the store. `items`: everything that is published."""
-
-    attempt: Attempt
-    store: str
-    folder: Folder
-    manifests: dict[str, contract.Manifest | None]
-    items: list[catalog.Partition]
-
-    @property
-    def published(self) -> dict[str, str]:
-        """Model → the run id that readers see of the run's partition."""
-        return {item.model: item.run_id for item in self.items if item.partition == self.partition}
-
-    @property
-    def partition(self) -> str:
-        assert self.attempt.partition is not None
-        return self.attempt.partition
-
-    @property
-    def model(self) -> str | None:
-        return self.folder.model_key()
-
-    @property
-    def shown(self) -> bool:
-        """Whether readers see this run."""
-        return self.attempt.dag_run_id in self.published.values()
-
-    @property
-    def source(self) -> str | None:
-        ingest = self.manifests["ingest"]
-        return str(ingest.settings["source"]) if ingest and "source" in ingest.settings else None
-
-    @property
-    def report(self) -> dict[str, Any] | None:
-        """The report, when it can be read and belongs to this attempt at the run."""
-        found, extract = self.folder.report, self.manifests["extract"]
-        at = reports.moment(found.get("at")) if found else None
-        done = reports.moment(extract.finished_at) if extract else None
-        if not found or at is None or done is None or at < done:
-            return None
-        stale = self.attempt.active and self.attempt.began and at < self.attempt.began
-        return None if stale else found
 
 
 def report(dag_id: str, dag_run_id: str) -> RunReport:
@@ -95,7 +40,7 @@ def report(dag_id: str, dag_run_id: str) -> RunReport:
         return _without_folder(attempt, stores.OK)
     try:
         with stores.reading():
-            return _report(_open(attempt))
+            return _report(open_run(attempt))
     except stores.StoreProblem as problem:
         return _without_folder(attempt, problem.state)
     except (KeyError, TypeError, AttributeError):  # a document of the right form with something else in it
@@ -103,21 +48,7 @@ def report(dag_id: str, dag_run_id: str) -> RunReport:
         return _without_folder(attempt, stores.StoreProblem("damaged").state)
 
 
-def _open(attempt: Attempt) -> _Run:
-    """Raises Unreachable or StoreProblem when the store cannot be read; an empty one can."""
-    assert attempt.partition is not None
-    store = stores.location()
-    try:
-        items = stores.published().partitions
-    except stores.StoreProblem as problem:
-        if problem.code not in ("empty", "missing"):
-            raise
-        items = []
-    folder = reports.folder(store, attempt.partition, attempt.dag_run_id)
-    return _Run(attempt, store, folder, reports.stages(folder), items)
-
-
-def _report(run: _Run) -> RunReport:
+def _report(run: Run) -> RunReport:
     readable, summary = True, None
     found: Mapping[str, Any] = run.report or {}
     try:
@@ -125,7 +56,7 @@ def _report(run: _Run) -> RunReport:
         summary = told if found else None
     except reports.Unreadable:
         found, readable = {}, False
-    error = _error(run)
+    error = run.error
     live = run.attempt.active
     progress = _progress(run.folder.progress) if live else None
     validate = run.manifests["validate"] or run.manifests["extract"] or run.manifests["ingest"]
@@ -133,7 +64,7 @@ def _report(run: _Run) -> RunReport:
         store=stores.OK,
         dag_run=run.attempt.info(),
         partition=run.partition,
-        verdict=_verdict(run, summary, error, readable),
+        verdict=verdict(run, summary, error, readable),
         live=live,
         published=run.shown,
         published_run_id=run.published.get(run.model) if run.model else next(iter(run.published.values()), None),
@@ -188,73 +119,7 @@ def _without_folder(attempt: Attempt, state: Any) -> RunReport:
     )
 
 
-# --- the verdict ------------------------------------------------------------------------------------------------------
-
-
-def _verdict(run: _Run, summary: reports.Summary | None, error: JobErrorInfo | None, readable: bool) -> Verdict:
-    attempt = run.attempt
-    if attempt.active:
-        status: Status = "running" if attempt.state == "running" else "queued"
-        message = "The run is in progress." if attempt.state == "running" else "The run waits for its turn."
-        if error:
-            message += f" Its {error.stage} failed and is tried again: {error.message}"
-        return Verdict(status=status, tone="warning" if error else "neutral", message=message, hint="")
-    stands = "What was published before still stands." if run.published and not run.shown else ""
-    status = "published" if run.shown and attempt.state == "success" else judge(attempt, run.folder).status
-    if not readable:
-        return Verdict(
-            status="unknown",
-            tone="bad",
-            message="The report of this run cannot be read: it is half-written or of a newer version.",
-            hint="Clear the task validate to write it again, or update this plugin.",
-        )
-    if status == "published" and summary is not None:
-        featured = f"{summary.counts.get('featured', 0):,} vectors are published"
-        if summary.warned:
-            return Verdict(
-                status=status,
-                tone="warning",
-                message=f"{featured}. Worth a look: {_words(summary.warned)}.",
-                hint="A warning does not hold a publication back.",
-            )
-        return Verdict(status=status, tone="good", message=f"{featured}, and every check has passed.", hint="")
-    if status == "published":
-        return Verdict(status=status, tone="good", message="The vectors of this run are published.", hint="")
-    if status == "rejected" and summary is not None:
-        message = f"Not published, because of {_words(summary.failed)}. {stands}".strip()
-        return Verdict(
-            status=status, tone="bad", message=message, hint="The checks below say by how much, and which files."
-        )
-    if status == "failed":
-        message = f"{error.stage} failed: {error.message}" if error else "The run failed before it could say why here."
-        hint = error.hint if error else "The log of the failed task has the reason."
-        return Verdict(status=status, tone="bad", message=f"{message} {stands}".strip(), hint=hint)
-    words: dict[Status, tuple[str, str, str]] = {
-        "superseded": ("neutral", "Another run of this partition is published now.", ""),
-        "checked": ("neutral", "Every check has passed; the run was asked not to publish.", ""),
-        "skipped": ("neutral", "There was nothing to do.", ""),
-    }
-    tone, message, hint = words.get(status, ("bad", "There is no report of this run.", "It may have been removed."))
-    return Verdict(status=status, tone=tone, message=message, hint=hint)  # type: ignore[arg-type]
-
-
-def _words(names: list[str]) -> str:
-    return ", ".join(name.replace("_", " ") for name in names)
-
-
-def _error(run: _Run) -> JobErrorInfo | None:
-    """`error.json`, unless it belongs to an attempt before the last clearing of the run."""
-    error = run.folder.job_error()
-    at = reports.moment(error.at) if error else None
-    if error and at and run.attempt.active and run.attempt.began and at < run.attempt.began:
-        return None
-    return error
-
-
-# --- its parts --------------------------------------------------------------------------------------------------------
-
-
-def _stages(run: _Run, error: JobErrorInfo | None) -> list[Stage]:
+def _stages(run: Run, error: JobErrorInfo | None) -> list[Stage]:
     found, next_one = [], run.attempt.active
     for name in contract.STAGES:
         manifest = run.manifests[name]
@@ -301,7 +166,7 @@ def _check(check: Mapping[str, Any], source: str | None) -> CheckRow:
     )
 
 
-def _counts(run: _Run, found: Mapping[str, Any]) -> Counts:
+def _counts(run: Run, found: Mapping[str, Any]) -> Counts:
     counts: dict[str, int] = {}
     for name in ("ingest", "extract"):
         manifest = run.manifests[name]
@@ -319,7 +184,7 @@ def _no_counts() -> Counts:
     return Counts(**dict.fromkeys(Counts.model_fields))
 
 
-def _codes(run: _Run, found: Mapping[str, Any]) -> list[QuarantineCode]:
+def _codes(run: Run, found: Mapping[str, Any]) -> list[QuarantineCode]:
     counts: dict[str, int] = dict(found.get("quarantined", {}))
     if not counts:
         for name in ("ingest", "extract"):
@@ -337,7 +202,7 @@ def _norms(found: Mapping[str, Any]) -> Norms:
     return Norms(edges=norms["histogram"]["edges"], counts=norms["histogram"]["counts"], quantiles=norms["quantiles"])
 
 
-def _drift(run: _Run, found: Mapping[str, Any], summary: reports.Summary | None) -> Drift:
+def _drift(run: Run, found: Mapping[str, Any], summary: reports.Summary | None) -> Drift:
     """This run among the published days of its model that come before it."""
     if summary is None:
         return Drift(value=None, limit=None, days=[])
@@ -368,7 +233,7 @@ def _day(
     )
 
 
-def _model(run: _Run) -> ModelInfo | None:
+def _model(run: Run) -> ModelInfo | None:
     manifest = run.manifests["extract"]
     info = manifest.model if manifest else None
     if not info:
@@ -386,75 +251,10 @@ def _progress(found: Any) -> Progress | None:
         return None
 
 
-# --- quarantined files and the sample ---------------------------------------------------------------------------------
-
-_quarantines: Sized[tuple[str, str, str], pa.Table] = Sized(64 * 2**20, lambda table: table.nbytes)
-
-
-def quarantine(dag_id: str, dag_run_id: str, page: int) -> QuarantinePage:
-    """A page of what the run set aside. Raises Refused."""
-    run = _located(dag_id, dag_run_id)
-    staged = [
-        file["path"] for manifest in _quarantining(run) if manifest for file in manifest.staged.get("quarantine", [])
-    ]
-    key = run.store, run.partition, hashlib.sha256("\n".join(sorted(staged)).encode()).hexdigest()
-    with stores.reading():
-        rows = _quarantines.get(key, lambda: _set_aside(run, staged))
-    pages = max(1, -(-rows.num_rows // FILES_PER_PAGE))
-    chosen = rows.slice((min(page, pages) - 1) * FILES_PER_PAGE, FILES_PER_PAGE).to_pylist()
-    return QuarantinePage(
-        partition=run.partition,
-        page=min(page, pages),
-        pages=pages,
-        total=rows.num_rows,
-        files=[_file(row, run.source) for row in chosen],
-    )
-
-
-def _quarantining(run: _Run) -> list[contract.Manifest | None]:
-    """The manifests that name the files with this run's quarantine. Extract keeps the one of ingest that it read."""
-    extract = run.manifests["extract"]
-    kept = reports.manifest_of(extract.outcome.get("ingested")) if extract else None
-    return [kept or run.manifests["ingest"], extract]
-
-
-def _set_aside(run: _Run, staged: list[str]) -> pa.Table:
-    """The rows of the staged files; of the table where maintenance has merged those of a published run."""
-    if not staged:
-        return pa.table({name: pa.array([], pa.string()) for name in ("error_code", "uri")})
-    rows = catalog.staged_rows(run.store, "quarantine", staged)
-    if rows is None:
-        rows = catalog.quarantine(run.store, run.partition)
-        rows = rows.filter(pc.equal(rows["run_id"], run.attempt.dag_run_id))
-    return rows.sort_by([("error_code", "ascending"), ("uri", "ascending")])
-
-
-def _file(row: Mapping[str, Any], source: str | None) -> QuarantinedFile:
-    code = row["error_code"]
-    return QuarantinedFile(
-        name=name_of(row["uri"], source),
-        image_id=row["image_id"],
-        stage=row["stage"],
-        code=code,
-        message=reports.redacted(row["error_message"] or ""),
-        hint=contract.QUARANTINE_CODES.get(code, NO_HINT),
-        size_bytes=row["size_bytes"],
-        thumbnail=row["stage"] == "extract" and row["image_id"] is not None,
-    )
-
-
 def sample(dag_id: str, dag_run_id: str, count: int) -> Sample:
     """`count` photos of the run, the same each time; none when readers do not see this run. Raises Refused."""
-    run = _located(dag_id, dag_run_id)
+    run = located(dag_id, dag_run_id)
     model = next((model for model, run_id in run.published.items() if run_id == dag_run_id), None)
     if model is None:
         return Sample(partition=run.partition, model=run.model, photos=[])
     return Sample(partition=run.partition, model=model, photos=photos.sample(run.partition, model, dag_run_id, count))
-
-
-def _located(dag_id: str, dag_run_id: str) -> _Run:
-    attempt = dagruns.find(dag_id, dag_run_id)
-    if attempt.partition is None:
-        raise Refused(404, "no_such_partition", "This run has no partition to work on.")
-    with stores.reading():
-        return _open(attempt)

@@ -1,0 +1,74 @@
+"""The files that a run set aside, in pages, with the reason of each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from image_features.web import reports, stores
+from image_features.web.caches import Sized
+from image_features.web.reports import name_of
+from image_features.web.runs import Run, located
+from image_features.web.schemas import QuarantinedFile, QuarantinePage
+from spark_apps import catalog, contract
+
+FILES_PER_PAGE = 25
+NO_HINT = "No advice for this code; a newer version may have some."
+
+_quarantines: Sized[tuple[str, str, str], pa.Table] = Sized(64 * 2**20, lambda table: table.nbytes)
+
+
+def page(dag_id: str, dag_run_id: str, number: int) -> QuarantinePage:
+    """A page of what the run set aside. Raises Refused."""
+    run = located(dag_id, dag_run_id)
+    staged = [
+        file["path"] for manifest in _quarantining(run) if manifest for file in manifest.staged.get("quarantine", [])
+    ]
+    key = run.store, run.partition, hashlib.sha256("\n".join(sorted(staged)).encode()).hexdigest()
+    with stores.reading():
+        rows = _quarantines.get(key, lambda: _set_aside(run, staged))
+    pages = max(1, -(-rows.num_rows // FILES_PER_PAGE))
+    chosen = rows.slice((min(number, pages) - 1) * FILES_PER_PAGE, FILES_PER_PAGE).to_pylist()
+    return QuarantinePage(
+        partition=run.partition,
+        page=min(number, pages),
+        pages=pages,
+        total=rows.num_rows,
+        files=[_file(row, run.source) for row in chosen],
+    )
+
+
+def _quarantining(run: Run) -> list[contract.Manifest | None]:
+    """The manifests that name the files with this run's quarantine. Extract keeps the one of ingest that it read."""
+    extract = run.manifests["extract"]
+    kept = reports.manifest_of(extract.outcome.get("ingested")) if extract else None
+    return [kept or run.manifests["ingest"], extract]
+
+
+def _set_aside(run: Run, staged: list[str]) -> pa.Table:
+    """The rows of the staged files; of the table where maintenance has merged those of a published run."""
+    if not staged:
+        return pa.table({name: pa.array([], pa.string()) for name in ("error_code", "uri")})
+    rows = catalog.staged_rows(run.store, "quarantine", staged)
+    if rows is None:
+        rows = catalog.quarantine(run.store, run.partition)
+        rows = rows.filter(pc.equal(rows["run_id"], run.attempt.dag_run_id))
+    return rows.sort_by([("error_code", "ascending"), ("uri", "ascending")])
+
+
+def _file(row: Mapping[str, Any], source: str | None) -> QuarantinedFile:
+    code = row["error_code"]
+    return QuarantinedFile(
+        name=name_of(row["uri"], source),
+        image_id=row["image_id"],
+        stage=row["stage"],
+        code=code,
+        message=reports.redacted(row["error_message"] or ""),
+        hint=contract.QUARANTINE_CODES.get(code, NO_HINT),
+        size_bytes=row["size_bytes"],
+        thumbnail=row["stage"] == "extract" and row["image_id"] is not None,
+    )

@@ -1,0 +1,90 @@
+"""One Dag run with everything the store has of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from image_features.web import dagruns, reports, stores
+from image_features.web.dagruns import Attempt
+from image_features.web.errors import Refused
+from image_features.web.reports import Folder
+from image_features.web.schemas import JobErrorInfo
+from spark_apps import catalog, contract
+
+
+@dataclass(frozen=True)
+class Run:
+    """A Dag run with its place in the store. `items`: everything that is published."""
+
+    attempt: Attempt
+    store: str
+    folder: Folder
+    manifests: dict[str, contract.Manifest | None]
+    items: list[catalog.Partition]
+
+    @property
+    def published(self) -> dict[str, str]:
+        """Model → the run id that readers see of the run's partition."""
+        return {item.model: item.run_id for item in self.items if item.partition == self.partition}
+
+    @property
+    def partition(self) -> str:
+        assert self.attempt.partition is not None
+        return self.attempt.partition
+
+    @property
+    def model(self) -> str | None:
+        return self.folder.model_key()
+
+    @property
+    def shown(self) -> bool:
+        """Whether readers see this run."""
+        return self.attempt.dag_run_id in self.published.values()
+
+    @property
+    def source(self) -> str | None:
+        ingest = self.manifests["ingest"]
+        return str(ingest.settings["source"]) if ingest and "source" in ingest.settings else None
+
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """The report, when it can be read and belongs to this attempt at the run."""
+        found, extract = self.folder.report, self.manifests["extract"]
+        at = reports.moment(found.get("at")) if found else None
+        done = reports.moment(extract.finished_at) if extract else None
+        if not found or at is None or done is None or at < done:
+            return None
+        stale = self.attempt.active and self.attempt.began and at < self.attempt.began
+        return None if stale else found
+
+    @property
+    def error(self) -> JobErrorInfo | None:
+        """`error.json`, unless it belongs to an attempt before the last clearing of the run."""
+        found = self.folder.job_error()
+        at = reports.moment(found.at) if found else None
+        stale = at and self.attempt.active and self.attempt.began and at < self.attempt.began
+        return None if stale else found
+
+
+def open_run(attempt: Attempt) -> Run:
+    """The run with its documents. Raises Unreachable or StoreProblem, but not for an empty store."""
+    assert attempt.partition is not None
+    store = stores.location()
+    try:
+        items = stores.published().partitions
+    except stores.StoreProblem as problem:
+        if problem.code not in ("empty", "missing"):
+            raise
+        items = []
+    folder = reports.folder(store, attempt.partition, attempt.dag_run_id)
+    return Run(attempt, store, folder, reports.stages(folder), items)
+
+
+def located(dag_id: str, dag_run_id: str) -> Run:
+    """A run that has a place in the store. Raises Refused."""
+    attempt = dagruns.find(dag_id, dag_run_id)
+    if attempt.partition is None:
+        raise Refused(404, "no_such_partition", "This run has no partition to work on.")
+    with stores.reading():
+        return open_run(attempt)

@@ -1,0 +1,52 @@
+"""Small pictures of photos: decoded and encoded anew in a child process, never the file's own bytes."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from image_features.web import stores
+from image_features.web.caches import Sized
+from image_features.web.children import PATIENCE_SECONDS, Child
+from image_features.web.errors import Refused
+from spark_apps import catalog
+
+SIDE = 256
+MAX_PIXELS = 100_000_000
+SECONDS = 10.0
+
+_places: Sized[tuple[str, str, int], dict[str, catalog.Place]] = Sized(2)
+_groups: Sized[tuple[str, str, int], pa.Array] = Sized(96 * 2**20, lambda contents: int(contents.nbytes))
+_thumbnails: Sized[tuple[str, str, str], bytes] = Sized(32 * 2**20, len)
+_artist = Child("thumbnail", str(SIDE), str(MAX_PIXELS), seconds=SECONDS)
+
+
+def thumbnail(partition: str, image_id: str) -> bytes:
+    """A small WebP of a photo that the partition holds. Raises Refused."""
+    store = stores.location()
+    return _thumbnails.get((store, partition, image_id), lambda: _draw(store, partition, image_id))
+
+
+def _draw(store: str, partition: str, image_id: str) -> bytes:
+    with stores.reading():
+        changed = max(
+            (item.modified_ms for item in stores.published().partitions if item.partition == partition), default=0
+        )
+        places = _places.get((store, partition, changed), lambda: catalog.places(store, partition))
+        place = places.get(image_id)
+        if place is None:
+            raise _no_thumbnail()
+        key = store, place.path, place.row_group
+        content = _groups.get(key, lambda: catalog.contents(store, place))[place.row].as_py()
+    try:
+        drawn = _artist.ask(content, PATIENCE_SECONDS)[1]
+    except Refused as refused:
+        if refused.status == 422:
+            raise _no_thumbnail() from None
+        raise
+    if not drawn:
+        raise _no_thumbnail()
+    return drawn
+
+
+def _no_thumbnail() -> Refused:
+    return Refused(404, "no_thumbnail", "No thumbnail can be drawn of this photo.")

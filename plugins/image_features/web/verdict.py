@@ -1,0 +1,59 @@
+"""The first thing to read of a run: what became of it, in a sentence, and what to do."""
+
+from __future__ import annotations
+
+from image_features.web import reports
+from image_features.web.overview import judge
+from image_features.web.runs import Run
+from image_features.web.schemas import JobErrorInfo, Status, Verdict
+
+
+def verdict(run: Run, summary: reports.Summary | None, error: JobErrorInfo | None, readable: bool) -> Verdict:
+    attempt = run.attempt
+    if attempt.active:
+        status: Status = "running" if attempt.state == "running" else "queued"
+        message = "The run is in progress." if attempt.state == "running" else "The run waits for its turn."
+        if error:
+            message += f" Its {error.stage} failed and is tried again: {error.message}"
+        return Verdict(status=status, tone="warning" if error else "neutral", message=message, hint="")
+    stands = "What was published before still stands." if run.published and not run.shown else ""
+    status = "published" if run.shown and attempt.state == "success" else judge(attempt, run.folder).status
+    if not readable:
+        return Verdict(
+            status="unknown",
+            tone="bad",
+            message="The report of this run cannot be read: it is half-written or of a newer version.",
+            hint="Clear the task validate to write it again, or update this plugin.",
+        )
+    if status == "published" and summary is not None:
+        featured = f"{summary.counts.get('featured', 0):,} vectors are published"
+        if summary.warned:
+            return Verdict(
+                status=status,
+                tone="warning",
+                message=f"{featured}. Worth a look: {_words(summary.warned)}.",
+                hint="A warning does not hold a publication back.",
+            )
+        return Verdict(status=status, tone="good", message=f"{featured}, and every check has passed.", hint="")
+    if status == "published":
+        return Verdict(status=status, tone="good", message="The vectors of this run are published.", hint="")
+    if status == "rejected" and summary is not None:
+        message = f"Not published, because of {_words(summary.failed)}. {stands}".strip()
+        return Verdict(
+            status=status, tone="bad", message=message, hint="The checks below say by how much, and which files."
+        )
+    if status == "failed":
+        message = f"{error.stage} failed: {error.message}" if error else "The run failed before it could say why here."
+        hint = error.hint if error else "The log of the failed task has the reason."
+        return Verdict(status=status, tone="bad", message=f"{message} {stands}".strip(), hint=hint)
+    words: dict[Status, tuple[str, str, str]] = {
+        "superseded": ("neutral", "Another run of this partition is published now.", ""),
+        "checked": ("neutral", "Every check has passed; the run was asked not to publish.", ""),
+        "skipped": ("neutral", "There was nothing to do.", ""),
+    }
+    tone, message, hint = words.get(status, ("bad", "There is no report of this run.", "It may have been removed."))
+    return Verdict(status=status, tone=tone, message=message, hint=hint)  # type: ignore[arg-type]
+
+
+def _words(names: list[str]) -> str:
+    return ", ".join(name.replace("_", " ") for name in names)
