@@ -92,8 +92,11 @@ def columns(delta: DeltaTable) -> pa.Schema:
 def partitions(store: str, model: str | None = None) -> list[Partition]:
     """The published partitions, newest key first; read from the table's log alone."""
     delta = table(store, "features")
-    if delta is None:
-        return []
+    return [] if delta is None else published(delta, model)
+
+
+def published(delta: DeltaTable, model: str | None = None) -> list[Partition]:
+    """The same of a table features that is open already."""
     actions = pa.table(delta.get_add_actions(flatten=True))
     if not actions.num_rows:
         return []

@@ -171,7 +171,7 @@ def _look(store: str) -> Published | str:
             types = {field.name: str(field.type).lower() for field in catalog.columns(table)}
             if any(kind not in types.get(name, "") for name, kind in COLUMNS.items()):
                 raise StoreProblem("newer_schema")
-            partitions = catalog.partitions(store)
+            partitions = catalog.published(table)
             if not partitions:
                 raise StoreProblem("empty")
             return Published(store, partitions)
