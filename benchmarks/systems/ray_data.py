@@ -38,6 +38,7 @@ def ray_data(job: Job) -> Iterator[OnePass]:
     ray.init(num_cpus=job.cores + 1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    context.use_datasource_v2 = False  # it starts 32 actors to look at files, and gives a small set to one actor whole
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     with Long(job) as long:
 
