@@ -32,7 +32,10 @@ REQUIRED = os.environ.get("IMAGE_FEATURES_BROWSER") == "required"
 Open = Callable[..., Page]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Says last of all, where it is read, that the pages were not looked at."""
+    yield
     skipped = [report for report in terminalreporter.stats.get("skipped", []) if "tests/browser" in report.nodeid]
     if skipped and not CHROMIUM:
         terminalreporter.section("No browser", yellow=True)

@@ -182,7 +182,7 @@ function yAxis({ axis, whole }) {
   };
 }
 
-/** A red column behind a place where something failed, with a mark at its foot that is seen without colour too. */
+/** A red column behind a place where something failed, with a mark at its top that is seen without colour too. */
 function flag(u, place) {
   const { ctx, bbox } = u;
   const middle = u.valToPos(place, "x", true);
@@ -191,13 +191,13 @@ function flag(u, place) {
   ctx.fillStyle = colour("bad-bg");
   ctx.fillRect(middle - width / 2, bbox.top, width, bbox.height);
   const arm = Math.min(4 * devicePixelRatio, width / 2);
-  const foot = bbox.top + bbox.height - 8 * devicePixelRatio;
+  const top = bbox.top + 7 * devicePixelRatio;
   ctx.strokeStyle = colour("bad-line");
   ctx.lineWidth = 2 * devicePixelRatio;
   ctx.beginPath();
   for (const side of [-1, 1]) {
-    ctx.moveTo(middle - arm, foot - side * arm);
-    ctx.lineTo(middle + arm, foot + side * arm);
+    ctx.moveTo(middle - arm, top - side * arm);
+    ctx.lineTo(middle + arm, top + side * arm);
   }
   ctx.stroke();
   ctx.restore();

@@ -5,18 +5,24 @@ import { bytes } from "./format.js";
 
 const LARGEST_BYTES = 20 * 2 ** 20;
 
+/** What to do with files that reach the page; set by the field that is shown. */
+let receive = () => {};
+
 /** The field; `chosen` gets the file. */
 export function uploadField(chosen) {
   const problem = element("span", { class: "bad toned small", role: "alert" });
-  const input = element("input", { type: "file", accept: "image/*", class: "hidden-visually", "data-key": "upload", onchange: () => take(input.files) });
-  take.current = (files) => {
-    const [file] = files;
-    input.value = "";
+  const input = element("input", { type: "file", accept: "image/*", class: "hidden-visually", "data-key": "upload" });
+  receive = ([file]) => {
     if (!file) return;
     const tooLarge = file.size > LARGEST_BYTES;
     problem.textContent = tooLarge ? `${file.name} has ${bytes(file.size)}; at most ${bytes(LARGEST_BYTES)} are taken.` : "";
     if (!tooLarge) chosen(file);
   };
+  input.addEventListener("change", () => {
+    const files = [...input.files];
+    input.value = ""; // so that the same file can be chosen again
+    receive(files);
+  });
   return element(
     "div",
     { class: "upload push" },
@@ -24,11 +30,6 @@ export function uploadField(chosen) {
     element("span", { class: "muted small" }, "or drop it on this page; it is not kept"),
     problem,
   );
-}
-
-function take(files) {
-  const [...taken] = files;
-  take.current?.(taken);
 }
 
 const hasFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
@@ -45,8 +46,6 @@ addEventListener("drop", (event) => {
   if (!hasFiles(event)) return;
   event.preventDefault();
   document.body.classList.remove("dropping");
-  take(event.dataTransfer.files);
+  receive(event.dataTransfer.files);
 });
-addEventListener("paste", (event) => {
-  if (event.clipboardData?.files.length) take(event.clipboardData.files);
-});
+addEventListener("paste", (event) => receive(event.clipboardData?.files ?? []));
