@@ -226,22 +226,38 @@ def places(store: str, partition: str) -> dict[str, Place]:
     delta = table(store, "images")
     if delta is None:
         return {}
-    found: dict[str, Place] = {}
+    actions = pa.table(delta.get_add_actions(flatten=True))
+    with storage.reaching("store", store):
+        return _places(store, actions.filter(pc.equal(actions["partition.partition"], partition))["path"].to_pylist())
+
+
+def staged_places(store: str, partition: str) -> dict[str, Place]:
+    """The same for all photos of the partition whose bytes are there, those of runs that were not published too."""
     with storage.reaching("store", store):
         filesystem, root = storage.filesystem(contract.join(store, "images"))
-        actions = pa.table(delta.get_add_actions(flatten=True))
-        paths = actions.filter(pc.equal(actions["partition.partition"], partition))["path"].to_pylist()
+        below = f"{root}/data/{contract.check_partition(partition)}"
+        found = filesystem.get_file_info(fs.FileSelector(below, allow_not_found=True, recursive=True))
+        paths = [info.path for info in found if info.path.endswith(".parquet")]
+        return _places(store, [path[path.index(f"data/{partition}/") :] for path in paths])
 
-        def read(path: str) -> tuple[list[int], list[str]]:
+
+def _places(store: str, paths: list[str]) -> dict[str, Place]:
+    filesystem, root = storage.filesystem(contract.join(store, "images"))
+
+    def read(path: str) -> tuple[list[int], list[str]]:
+        try:
             parquet = pq.ParquetFile(f"{root}/{path}", filesystem=filesystem, pre_buffer=True)
             groups = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
             return groups, parquet.read(columns=["image_id"])["image_id"].to_pylist()
+        except (FileNotFoundError, pa.ArrowInvalid):  # one that is being written, or was removed meanwhile
+            return [], []
 
-        with ThreadPoolExecutor(deltalog.REQUESTS) as pool:
-            for path, (groups, ids) in zip(paths, pool.map(read, paths), strict=True):
-                rows = ((group, row) for group, count in enumerate(groups) for row in range(count))
-                for image_id, (group, row) in zip(ids, rows, strict=True):
-                    found.setdefault(image_id, Place(path, group, row))
+    found: dict[str, Place] = {}
+    with ThreadPoolExecutor(deltalog.REQUESTS) as pool:
+        for path, (groups, ids) in zip(paths, pool.map(read, paths), strict=True):
+            rows = ((group, row) for group, count in enumerate(groups) for row in range(count))
+            for image_id, (group, row) in zip(ids, rows, strict=True):
+                found.setdefault(image_id, Place(path, group, row))
     return found
 
 

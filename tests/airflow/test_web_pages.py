@@ -306,10 +306,12 @@ def test_a_warning_is_published_and_worth_a_look(get: Any, shelf: Shelf) -> None
 def test_a_rejected_run_s_report_names_the_files(get: Any, shelf: Shelf) -> None:
     published(shelf)
     run = Run(shelf.store, DAY, state="failed", began=LATER).enter().reports("rejected")
+    (run.folder / "validate.json").unlink()
     report = get(run_path(run))
     assert report["verdict"]["status"] == "rejected" and report["verdict"]["tone"] == "bad"
     assert "drift" in report["verdict"]["message"] and "still stands" in report["verdict"]["message"]
     assert report["checks"][0]["offenders"] == ["a b.jpg"]
+    assert report["stages"][2]["seconds"] == {"read": 1.0}
     assert report["published"] is False
 
 

@@ -107,6 +107,13 @@ def test_thumbnails_are_drawn_anew(clients: Clients, filled: None, photos: dict[
         assert max(Image.open(io.BytesIO(answer.content)).size) == 256
 
 
+def test_a_rejected_run_s_photos_can_be_seen(clients: Clients, tmp_path: Path, photos: dict[str, bytes]) -> None:
+    row = {"uri": "file:///photos/cut.jpg", "image_id": image_id(photos["cut"]), "content": photos["cut"]}
+    Shelf(str(tmp_path / "store"))._stage(store.IMAGES, DAY, "rejected", [row])
+    answer = clients("viewer").get(f"{API}/thumbnails/{DAY}/{image_id(photos['cut'])}")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
+
+
 def test_there_is_no_thumbnail_of_what_the_partition_does_not_hold(clients: Clients, filled: None) -> None:
     answer = clients("viewer").get(f"{API}/thumbnails/{DAY}/{'0' * 64}")
     assert (answer.status_code, answer.json()["code"]) == (404, "no_thumbnail")

@@ -39,6 +39,19 @@ def test_every_photo_is_found_where_its_bytes_are(shelf: Shelf) -> None:
         assert catalog.contents(shelf.store, place)[place.row].as_py() == f"image {number}".encode()
 
 
+def test_photos_of_a_run_that_was_not_published_have_a_place_too(shelf: Shelf) -> None:
+    shelf.publish("d1", "r", {"u": "published"})
+    shelf.images("d1", "rejected", {"v": "staged"})
+    torn = next(Path(shelf.store, "images", "data", "d1").glob("rejected/*/*.parquet"))
+    torn.with_name("torn.parquet").write_bytes(torn.read_bytes()[:100])
+    assert catalog.places(shelf.store, "d1").keys() == {image_id("published")}
+    staged = catalog.staged_places(shelf.store, "d1")
+    assert staged.keys() == {image_id("published"), image_id("staged")}
+    place = staged[image_id("staged")]
+    assert catalog.contents(shelf.store, place)[place.row].as_py() == b"staged"
+    assert catalog.staged_places(shelf.store, "another") == {}
+
+
 def test_there_is_no_place_in_an_empty_store(shelf: Shelf) -> None:
     assert catalog.places(shelf.store, "d1") == {}
 

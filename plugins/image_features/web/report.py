@@ -69,7 +69,7 @@ def _report(run: Run) -> RunReport:
         published=run.shown,
         published_run_id=run.published.get(run.model) if run.model else next(iter(run.published.values()), None),
         source=reports.redacted(run.source) if run.source else None,
-        stages=_stages(run, error),
+        stages=_stages(run, error, found),
         checks=[_check(check, run.source) for check in found.get("checks", [])],
         counts=_counts(run, found),
         quarantine=_codes(run, found),
@@ -119,7 +119,7 @@ def _without_folder(attempt: Attempt, state: Any) -> RunReport:
     )
 
 
-def _stages(run: Run, error: JobErrorInfo | None) -> list[Stage]:
+def _stages(run: Run, error: JobErrorInfo | None, report: Mapping[str, Any]) -> list[Stage]:
     found, next_one = [], run.attempt.active
     for name in contract.STAGES:
         manifest = run.manifests[name]
@@ -136,18 +136,19 @@ def _stages(run: Run, error: JobErrorInfo | None) -> list[Stage]:
         else:
             state = "missing"
         next_one = False
-        found.append(_stage(name, state, None))
+        found.append(_stage(name, state, None, report.get("seconds", {}).get(name)))
     return found
 
 
-def _stage(name: str, state: str, manifest: contract.Manifest | None) -> Stage:
-    seconds = dict(manifest.seconds) if manifest else {}
+def _stage(name: str, state: str, manifest: contract.Manifest | None, told: Mapping[str, float] | None = None) -> Stage:
+    """`told`: its seconds as far as the report tells them, where the stage refused and left no manifest."""
+    seconds = dict(manifest.seconds if manifest else told or {})
     return Stage(
         name=name,  # type: ignore[arg-type]
         state=state,  # type: ignore[arg-type]
         started_at=manifest.started_at if manifest else None,
         finished_at=manifest.finished_at if manifest else None,
-        total_seconds=reports.total(seconds) if manifest else None,
+        total_seconds=reports.total(seconds) if seconds else None,
         seconds={phase: value for phase, value in seconds.items() if phase != "total"},
         counts=dict(manifest.counts) if manifest else {},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from image_features.web import stores
-from image_features.web.caches import Sized
+from image_features.web.caches import Fresh, Sized
 from image_features.web.children import PATIENCE_SECONDS, Child
 from image_features.web.errors import Refused
 from spark_apps import catalog
@@ -13,26 +13,27 @@ from spark_apps import catalog
 SIDE = 256
 MAX_PIXELS = 100_000_000
 SECONDS = 10.0
+STAGED_SECONDS = 20.0
+"""How long the list of photos is believed that belong to runs which were not published."""
 
 _places: Sized[tuple[str, str, int], dict[str, catalog.Place]] = Sized(2)
+_staged: Fresh[tuple[str, str], dict[str, catalog.Place]] = Fresh(STAGED_SECONDS)
 _groups: Sized[tuple[str, str, int], pa.Array] = Sized(96 * 2**20, lambda contents: int(contents.nbytes))
 _thumbnails: Sized[tuple[str, str, str], bytes] = Sized(32 * 2**20, len)
 _artist = Child("thumbnail", str(SIDE), str(MAX_PIXELS), seconds=SECONDS)
 
 
 def thumbnail(partition: str, image_id: str) -> bytes:
-    """A small WebP of a photo that the partition holds. Raises Refused."""
+    """A small WebP of a photo of the partition; a run that was not published will do. Raises Refused."""
     store = stores.location()
     return _thumbnails.get((store, partition, image_id), lambda: _draw(store, partition, image_id))
 
 
 def _draw(store: str, partition: str, image_id: str) -> bytes:
     with stores.reading():
-        changed = max(
-            (item.modified_ms for item in stores.published().partitions if item.partition == partition), default=0
-        )
-        places = _places.get((store, partition, changed), lambda: catalog.places(store, partition))
-        place = places.get(image_id)
+        place = _published_places(store, partition).get(image_id)
+        if place is None:  # where it matters most: a rejected run's photos are staged and nothing else
+            place = _staged.get((store, partition), lambda key: catalog.staged_places(*key)).get(image_id)
         if place is None:
             raise _no_thumbnail()
         key = store, place.path, place.row_group
@@ -46,6 +47,17 @@ def _draw(store: str, partition: str, image_id: str) -> bytes:
     if not drawn:
         raise _no_thumbnail()
     return drawn
+
+
+def _published_places(store: str, partition: str) -> dict[str, catalog.Place]:
+    try:
+        published = stores.published().partitions
+    except stores.StoreProblem as problem:
+        if problem.code not in ("empty", "missing"):
+            raise
+        return {}
+    changed = max((item.modified_ms for item in published if item.partition == partition), default=0)
+    return _places.get((store, partition, changed), lambda: catalog.places(store, partition))
 
 
 def _no_thumbnail() -> Refused:
