@@ -24,7 +24,7 @@ FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-default-apps"),
 )
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 """For a page that is slow because everything runs on this one machine."""
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 REQUIRED = os.environ.get("IMAGE_FEATURES_BROWSER") == "required"

@@ -94,6 +94,7 @@ def test_a_rejected_run_says_which_check_failed_and_by_how_much(browse: Open, en
     expect(first.get_by_text("interrupted.jpg")).to_be_visible()
     truncated = content.locator(".quarantined tr", has_text="camera.jpg")
     expect(truncated).to_contain_text("truncated")
+    _drawn(truncated.locator("img"))
     _has_no_serious_violation(_frame(page))
     _photograph(page, "run-rejected")
 

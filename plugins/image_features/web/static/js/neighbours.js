@@ -2,7 +2,7 @@
 
 import { thumbnail } from "./api.js";
 import { element } from "./dom.js";
-import { count, duration, fraction, percent } from "./format.js";
+import { count, duration, fraction } from "./format.js";
 import { photoCard, picture } from "./photo.js";
 
 /** The panel of an answer; `file` is the viewer's own photo when that was asked about. */
@@ -46,7 +46,7 @@ function queryFacts({ name, label, score, copies }, file) {
     "dl",
     {},
     fact("Photo", file ? file.name : name),
-    label !== null && fact("Label", score === null ? label : `${label}, ${percent(score)}`),
+    label !== null && fact("Label", score === null ? label : `${label}, ${count(100 * score)} %`),
     copies > 1 && fact("Copies", count(copies)),
     file && fact("Kept", "no: it was only looked at"),
   );

@@ -6,14 +6,11 @@ import { bytes, count, counted } from "./format.js";
 import { refusal } from "./notice.js";
 import { picture } from "./photo.js";
 
-/**
- * The panel; null when nothing was set aside. `quarantine`: the counts by reason. Only the photos of a published run lie
- * where pictures of them can be drawn.
- */
-export function quarantinePanel({ quarantine, published }, dag, run) {
-  if (quarantine.length === 0) return null;
-  const place = { dag, run, published };
-  const total = quarantine.reduce((sum, { count: files }) => sum + files, 0);
+/** The panel; null when nothing was set aside. `codes`: how many files for which reason. */
+export function quarantinePanel(codes, dag, run) {
+  if (codes.length === 0) return null;
+  const place = { dag, run };
+  const total = codes.reduce((sum, { count: files }) => sum + files, 0);
   const files = element("div", { class: "quarantined" }, element("p", { class: "muted" }, "Reading the list …"));
   load(files, place, 1);
   return element(
@@ -25,7 +22,7 @@ export function quarantinePanel({ quarantine, published }, dag, run) {
       element("h2", { id: "quarantine" }, "Quarantined files"),
       element("p", { class: "muted" }, `${counted(total, "file")} set aside; the others are not affected`),
     ),
-    element("ul", { class: "reasons" }, quarantine.map(reason)),
+    element("ul", { class: "reasons" }, codes.map(reason)),
     files,
   );
 }
@@ -76,9 +73,9 @@ function draw(host, answer, place) {
   );
 }
 
-function fileRow(file, { dag, published }, partition) {
+function fileRow(file, { dag }, partition) {
   const { name, code, message, stage, size_bytes, thumbnail, image_id } = file;
-  const source = published && thumbnail && image_id ? api.thumbnail(dag, partition, image_id) : null;
+  const source = thumbnail && image_id ? api.thumbnail(dag, partition, image_id) : null;
   return element(
     "tr",
     { role: "row" },

@@ -31,7 +31,7 @@ const PARTS = [
   [({ counts, live }) => ({ counts, live }), countsPanel],
   [({ stages }) => stages, timesPanel],
   [({ norms, drift, partition }) => ({ norms, drift, partition }), daysCharts],
-  [({ quarantine, published }) => ({ quarantine, published }), (shown) => quarantinePanel(shown, dag, run)],
+  [({ quarantine }) => quarantine, (codes) => quarantinePanel(codes, dag, run)],
   [({ published, partition, model }) => published && { partition, model }, (shown) => samplePanel(shown, dag, run)],
   [({ model, versions, source, table_versions, dag_run }) => ({ model, versions, source, table_versions, dag_run }), about],
 ];
