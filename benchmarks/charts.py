@@ -42,7 +42,7 @@ def _throughput(report: dict[str, Any], path: Path) -> Path:
             value = item["steady_images_per_second"]
             axes.barh(row, value, color=COLOURS[_kind(item)], height=0.7)
             axes.plot([low, high], [row, row], color=INK, linewidth=1)
-            axes.text(max(value, high), row, f" {value:.0f}", va="center", color=INK)
+            _number(axes, max(value, high), row, f"{value:.0f}")
         axes.set_yticks(range(len(items)), [_label(item) for item in items])
         handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
         axes.legend(handles, COLOURS.keys(), loc="lower right", frameon=False, labelcolor=INK)
@@ -60,7 +60,7 @@ def _start(report: dict[str, Any], path: Path) -> Path:
             colour = COLOURS[_kind(item)]
             axes.barh(row, item["first_run_seconds"], color=colour, alpha=0.4, height=0.7)
             axes.barh(row, item["first_row_seconds"] or 0, color=colour, height=0.7)
-            axes.text(item["first_run_seconds"], row, f" {item['first_run_seconds']:.0f}", va="center", color=INK)
+            _number(axes, item["first_run_seconds"], row, f"{item['first_run_seconds']:.0f}")
         axes.set_yticks(range(len(items)), [_label(item) for item in items])
     return path
 
@@ -82,7 +82,7 @@ def _growth(scenario: dict[str, Any], path: Path) -> Path:
         axes.set_xscale("log")
         axes.set_xticks([row["images"] for row in rows], [f"{row['images']:,}" for row in rows], minor=False)
         axes.minorticks_off()
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.15 * max(1.1, axes.get_ylim()[1]))
         axes.set_xlabel("images", color=INK)
         axes.legend(frameon=False, labelcolor=INK, loc="lower right")
     return path
@@ -95,7 +95,7 @@ def _megapixels(scenario: dict[str, Any], path: Path) -> Path:
         for number, row in enumerate(reversed(rows)):
             colour = COLOURS["ours"] if row["decode"] == "scaled" else COLOURS["ceiling"]
             axes.barh(number, row["images_per_second"], color=colour, height=0.7)
-            axes.text(row["images_per_second"], number, f" {row['images_per_second']:.0f}", va="center", color=INK)
+            _number(axes, row["images_per_second"], number, f"{row['images_per_second']:.0f}")
         labels = [f"{row['megapixels']} MP, {row['decode']}, {row['precision']}" for row in reversed(rows)]
         axes.set_yticks(range(len(rows)), labels)
     return path
@@ -105,7 +105,7 @@ def _megapixels(scenario: dict[str, Any], path: Path) -> Path:
 def _figure(path: Path, title: str, rows: int) -> Iterator[Any]:
     """Axes of a figure for `rows` bars, saved at the end."""
     figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.32 * max(rows, 3)))
-    axes.set_title(title, loc="left", color=INK, fontsize=11)
+    figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=11)
     axes.tick_params(colors=INK, length=0)
     for name, spine in axes.spines.items():
         spine.set_visible(name == "left")
@@ -115,6 +115,11 @@ def _figure(path: Path, title: str, rows: int) -> Iterator[Any]:
     figure.tight_layout()
     figure.savefig(path, transparent=True, metadata={"Date": None})
     plt.close(figure)
+
+
+def _number(axes: Any, x: float, y: float, text: str) -> None:
+    """A number to the right of the end of a bar."""
+    axes.annotate(text, (x, y), xytext=(4, 0), textcoords="offset points", va="center", color=INK)
 
 
 def _kind(item: dict[str, Any]) -> str:

@@ -203,7 +203,7 @@ def result_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
         title = TITLES.get(item["system"], item["system"])
         engine = "eager torch" if item["engine"] == "eager" else item["engine"]
         if item["steady_images_per_second"] is None:
-            rows.append((title, engine, item["precision"], "-", item["reason"], "", "", "", ""))
+            rows.append((title, engine, item["precision"], "-", "", "", "", "", item["reason"]))
             continue
         low, high = item["steady_spread"]
         rows.append(
@@ -238,11 +238,9 @@ def measure_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Columns for a terminal; a long last or odd cell may run over."""
-    widths = [
-        max(len(head[column]), *(min(len(row[column]), 42) for row in rows)) if rows else len(head[column])
-        for column in range(len(head))
-    ]
+    """Columns for a terminal."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    widths[-1] = len(head[-1])  # nothing stands behind it
     lines = [head, tuple("-" * width for width in widths), *rows]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in lines
