@@ -33,6 +33,9 @@ Unit = TypeVar("Unit")
 Record = dict[str, Any]
 PACKAGES = ("pyspark", "torch", "torchvision", "openvino", "pillow", "numpy", "pyarrow", "deltalake")
 HERE = Path(__file__).parent
+BY_HAND = "--conf spark.ui.showConsoleProgress=false --driver-java-options -XX:TieredStopAtLevel=1 pyspark-shell"
+"""How the JVM is started where spark-submit has not done it. It only hands out references, for which its optimising
+compiler costs more than it brings."""
 IDLE_SECONDS = 20
 """Spark asks a task to end, and ends its Python worker when it has not after 2 s."""
 
@@ -192,11 +195,9 @@ def context(name: str, task: Callable[[Callable[[str], str | None]], dict[str, s
     """
     from pyspark import SparkConf, SparkContext
 
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit
+    os.environ.setdefault("PYSPARK_SUBMIT_ARGS", BY_HAND)
     SparkContext._ensure_initialized()  # until the JVM is there, SparkConf does not know what spark-submit was given
     conf = SparkConf()
-    if not submitted:
-        conf.set("spark.ui.showConsoleProgress", "false")  # which Spark turns on for what it takes for a shell
     defaults = {
         "spark.master": "local[*]",
         "spark.ui.showConsoleProgress": "false",

@@ -30,6 +30,8 @@ FIELDS: dict[str, list[tuple[str, str, str]]] = {
         ("extract", "precision", "Precision"),
         ("extract", "engine", "Engine"),
         ("extract", "device", "Device"),
+        ("extract", "decode", "Decoding"),
+        ("extract", "resources", "What one task gets"),
         ("extract", "batch_size", "Batch size"),
         ("extract", "lookback", "Partitions to reuse vectors from"),
         ("extract", "recompute", "Compute again"),
