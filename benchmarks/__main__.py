@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import sys
 import time
 import traceback
@@ -28,6 +29,7 @@ PASSES_OF_OURS = 3
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the system that is running, too
     options = _options()
     if options.redraw:
         _finish(json.loads(places.REPORT.read_text()), options.docs)
