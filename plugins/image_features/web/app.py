@@ -126,10 +126,11 @@ def dags(dag_ids: Annotated[list[str], Depends(security.readable_dags)]) -> Dags
     return Dags(dag_ids=dag_ids)
 
 
-@dag.get("/overview")
-async def overview(dag_id: str, model: Model = None) -> Overview:
-    """The partitions over time."""
-    return await READING.run(overview_page.overview, dag_id, model or None)
+@dag.get("/overview", response_model=Overview)
+async def overview(dag_id: str, model: Model = None) -> Response:
+    """The partitions over time; written as JSON in the thread, because the loop has all of Airflow to serve."""
+    content = await READING.run(lambda: overview_page.overview(dag_id, model or None).model_dump_json())
+    return Response(content, media_type="application/json")
 
 
 @dag.get("/runs/{dag_run_id}")

@@ -48,12 +48,18 @@ class Standing:
         return cls(item, None, datetime.fromtimestamp(item.modified_ms / 1000, UTC))
 
     def row(self, known: set[str]) -> PartitionRow:
+        """Its row; made once, because hundreds of them are asked for every few seconds."""
+        key = self.item, self.at, self.summary is not None, self.item.run_id in known
+        return _standing_rows.get(key, lambda: self._row(known))
+
+    def _row(self, known: set[str]) -> PartitionRow:
         status: Status = "published" if self.summary else "unknown"
         item = self.item
         at = dagruns.iso(self.at)
         return _row(item.partition, item.model, status, item.run_id, known, item, self.summary, None, at)
 
 
+_standing_rows: Sized[tuple[catalog.Partition, datetime, bool, bool], PartitionRow] = Sized(reports.KEPT)
 _outcomes: Sized[tuple[str, str, Attempt], Outcome] = Sized(5_000)
 
 
