@@ -1,29 +1,30 @@
 """The pages as a person sees them: inside Airflow, in both themes, on a laptop and on a phone.
 
-The first test watches a run while it runs; the others wait until it and its neighbour have ended. Every page that is
-looked at is photographed into var/screenshots.
+The first tests look at the empty store and watch a run while it runs; the others wait until it and its neighbour have
+ended. Every page that is looked at is photographed into var/screenshots.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Frame, Locator, Page, expect
+from playwright.sync_api import Frame, Locator, Page, Route, expect
 
 from demo.airflow_client import ServerError
 from demo.airflow_server import AirflowServer
 from tests.browser.conftest import BAD, GOOD, MARKUP, SCREENSHOTS, Open
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 OVERVIEW = "/plugin/image-features"
 EXPLORE = f"{OVERVIEW}/image-features/explore?partition={GOOD}"
-RUN_SECONDS = 400
+RUN_SECONDS = 800
 LAPTOP, PHONE = (1440, 900), (390, 844)
 
 
@@ -39,6 +40,20 @@ def ended(airflow: AirflowServer, begun: dict[str, str]) -> dict[str, str]:
     runs = airflow.wait(begun.values(), timeout=RUN_SECONDS)
     assert [runs[run_id]["state"] for run_id in begun.values()] == ["success", "failed"]
     return begun
+
+
+# --- before the first run ---------------------------------------------------------------------------------------------
+
+
+def test_an_empty_store_says_how_to_start(browse: Open) -> None:
+    page = browse(OVERVIEW)
+    content = _content(page)
+    expect(content.get_by_role("heading", name="No photos have been turned into vectors yet")).to_be_visible()
+    expect(content.locator("li")).to_have_count(4)
+    _has_no_serious_violation(_frame(page))
+    _photograph(page, "overview-empty")
+    content.get_by_role("link", name="image_features").click()
+    expect(page).to_have_url(re.compile("/dags/image_features"))
 
 
 # --- the run ----------------------------------------------------------------------------------------------------------
@@ -97,6 +112,46 @@ def test_a_rejected_run_says_which_check_failed_and_by_how_much(browse: Open, en
     _drawn(truncated.locator("img"))
     _has_no_serious_violation(_frame(page))
     _photograph(page, "run-rejected")
+
+
+def test_progress_moves_by_itself_and_rests_while_nobody_looks(
+    browse: Open, airflow: AirflowServer, ended: dict[str, str]
+) -> None:
+    """The server's answer is made that of a run in the middle of extract, a little further each time."""
+    page = browse(OVERVIEW)
+    asked = []
+
+    def still_running(route: Route) -> None:
+        report = route.fetch().json()
+        asked.append(time.monotonic())
+        done = min(400 + 100 * len(asked), 999)
+        numbers = {"total": 1000, "done": done, "failed": 1, "images_per_second": 84.2, "eta_s": 75.0}
+        report["progress"] = {"stage": "extract", "at": "2026-11-22T08:00:00+00:00", **numbers}
+        report["stages"][1]["state"], report["live"] = "running", True
+        route.fulfill(json=report)
+
+    page.route(re.compile(r"/api/image_features/runs/[^/]+$"), still_running)
+    page.goto(airflow.url + _run_page(ended[GOOD]))
+    progress = _content(page).locator(".progress")
+    expect(progress).to_contain_text("501 of 1,000 photos, 84.2 images/s, 1 set aside, about 1 min 15 s left")
+    expect(progress).to_contain_text("701 of 1,000 photos")
+    assert progress.locator("progress").evaluate("bar => bar.value") >= 0.7
+    _photograph(page, "run-progress")
+    frame = _frame(page)
+    frame.evaluate(HIDE, True)
+    page.wait_for_timeout(2000)  # for an answer that was under way
+    before, words = len(asked), progress.inner_text()
+    page.wait_for_timeout(6000)
+    assert len(asked) == before
+    frame.evaluate(HIDE, False)
+    expect(progress).not_to_have_text(words)
+
+
+HIDE = """hidden => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""Makes a page believe that its tab is hidden, or seen again."""
 
 
 def test_the_tab_of_a_task_shows_its_run(browse: Open, ended: dict[str, str]) -> None:
