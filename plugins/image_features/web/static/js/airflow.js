@@ -15,8 +15,8 @@ function surrounding() {
 export const inRunTab = /\/dags\//.test(surrounding()?.location.pathname ?? "");
 
 /**
- * A link to a page of Airflow. Its frame may not lead the window around it elsewhere, but Airflow's router listens to the
- * history of that window.
+ * A link to a page of Airflow. Its frame may not lead the window around it elsewhere, but Airflow's router listens to
+ * the history of that window.
  */
 export function airflowLink(path, text) {
   const target = new URL(`../${path}`, new URL(".", location.href));

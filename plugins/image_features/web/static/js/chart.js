@@ -7,6 +7,7 @@ import { UNKNOWN, shortKey } from "./format.js";
 const FONT = '11px system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif';
 const LABEL_PIXELS = 64;
 const GUTTER_PIXELS = 52;
+const WHOLE_STEPS = Array.from({ length: 12 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 
 const drawn = new Set();
 new MutationObserver(() => drawn.forEach((plot) => plot.redraw(false, true))).observe(document.documentElement, {
@@ -68,7 +69,8 @@ export function chart(options) {
     } else if (contentRect.width > 0) {
       const size = { width: Math.floor(contentRect.width), height: Math.floor(contentRect.height) };
       if (plot) plot.setSize(size);
-      else drawn.add((plot = new uPlot(configuration({ ...options, label }, size, read), table(series, keys), plotHost)));
+      else
+        drawn.add((plot = new uPlot(configuration({ ...options, label }, size, read), table(series, keys), plotHost)));
     }
   });
   resized.observe(plotHost);
@@ -132,14 +134,17 @@ const table = (series, keys) => [keys.map((_, place) => place), ...stacked(serie
 
 function drawing({ kind, colour: name }) {
   const ink = () => colour(name);
-  if (kind === "bars") return { fill: ink, width: 0, paths: uPlot.paths.bars({ size: [0.72, 44] }), points: { show: false } };
+  if (kind === "bars")
+    return { fill: ink, width: 0, paths: uPlot.paths.bars({ size: [0.72, 44] }), points: { show: false } };
   if (kind === "edge") return { stroke: ink, width: 1, dash: [4, 3], points: { show: false } };
   return { stroke: ink, width: 2, spanGaps: false, points: { show: true, size: 6, fill: ink, stroke: ink, width: 0 } };
 }
 
 function bands(series) {
   const edges = stacked(series).flatMap(({ kind }, place) => (kind === "edge" ? [place + 1] : []));
-  return edges.length === 2 ? [{ series: edges, fill: () => `color-mix(in oklab, ${colour("accent")} 14%, transparent)` }] : [];
+  return edges.length === 2
+    ? [{ series: edges, fill: () => `color-mix(in oklab, ${colour("accent")} 14%, transparent)` }]
+    : [];
 }
 
 function heights({ ceiling = 0, limit, fromZero = true }, low, high) {
@@ -175,7 +180,7 @@ function yAxis({ axis, whole }) {
     size: GUTTER_PIXELS,
     gap: 6,
     space: 34,
-    incrs: whole ? [1, 2, 5].flatMap((n) => Array.from({ length: 12 }, (_, power) => n * 10 ** power)).sort((a, b) => a - b) : undefined,
+    incrs: whole ? WHOLE_STEPS : undefined,
     grid: { stroke: () => colour("grid"), width: 1 },
     ticks: { show: false },
     values: (_, values) => values.map((value) => axis(value)),

@@ -25,7 +25,8 @@ export function checkTable(checks) {
   const failed = checks.filter(({ passed }) => !passed).length;
   const order = (check) => (check.passed ? 2 : check.severity === "error" ? 0 : 1);
   const sorted = [...checks].sort((one, other) => order(one) - order(other));
-  const head = (text, number) => element("th", { scope: "col", role: "columnheader", class: number ? "number" : null }, text);
+  const head = (text, number) =>
+    element("th", { scope: "col", role: "columnheader", class: number ? "number" : null }, text);
   return element(
     "section",
     { "aria-labelledby": "checks" },
@@ -33,7 +34,11 @@ export function checkTable(checks) {
       "div",
       { class: "section-head" },
       element("h2", { id: "checks" }, "Checks"),
-      element("p", { class: "muted" }, failed ? `${failed} of ${checks.length} did not pass` : `all ${checks.length} passed`),
+      element(
+        "p",
+        { class: "muted" },
+        failed ? `${failed} of ${checks.length} did not pass` : `all ${checks.length} passed`,
+      ),
     ),
     element(
       "div",
@@ -44,7 +49,15 @@ export function checkTable(checks) {
         element(
           "thead",
           { role: "rowgroup" },
-          element("tr", { role: "row" }, head("Check"), head("Result"), head("Value", true), head("Limit", true), head("What it says")),
+          element(
+            "tr",
+            { role: "row" },
+            head("Check"),
+            head("Result"),
+            head("Value", true),
+            head("Limit", true),
+            head("What it says"),
+          ),
         ),
         element("tbody", { role: "rowgroup" }, sorted.map(checkRow)),
       ),
@@ -55,33 +68,55 @@ export function checkTable(checks) {
 function checkRow(check) {
   const { name, passed, severity, value, limit, relation, message, offenders } = check;
   const tone = passed ? "good" : severity === "error" ? "bad" : "warning";
-  const cell = (label, kind, ...content) => element("td", { role: "cell", "data-label": label, class: kind }, ...content);
+  const cell = (label, kind, ...content) =>
+    element("td", { role: "cell", "data-label": label, class: kind }, ...content);
   const sign = relation === "at_least" ? "≥" : "≤";
   const spokenSign = relation === "at_least" ? "at least" : "at most";
   return element(
     "tr",
     { role: "row", class: passed ? null : `flagged ${tone}` },
-    element("th", { scope: "row", role: "rowheader" }, TITLES[name] ?? name, " ", element("code", { class: "muted" }, name)),
-    cell("Result", "corner", passed ? quiet("good", "passed") : badge(tone, severity === "error" ? "failed" : "warning")),
+    element(
+      "th",
+      { scope: "row", role: "rowheader" },
+      TITLES[name] ?? name,
+      " ",
+      element("code", { class: "muted" }, name),
+    ),
+    cell(
+      "Result",
+      "corner",
+      passed ? quiet("good", "passed") : badge(tone, severity === "error" ? "failed" : "warning"),
+    ),
     cell("Value", "number", element("strong", {}, written(name, value))),
     cell(
       "Limit",
       "number",
       limit === null
         ? UNKNOWN
-        : element("span", {}, element("span", { "aria-hidden": "true" }, `${sign} `), element("span", { class: "hidden-visually" }, `${spokenSign} `), written(name, limit, true)),
+        : element(
+            "span",
+            {},
+            element("span", { "aria-hidden": "true" }, `${sign} `),
+            element("span", { class: "hidden-visually" }, `${spokenSign} `),
+            written(name, limit, true),
+          ),
     ),
     element("td", { role: "cell", class: "wide says" }, message, offenders.length > 0 && offendersList(offenders)),
   );
 }
 
 function offendersList(offenders) {
-  const words = offenders.length === 10 ? "The first 10 files" : `${offenders.length} ${offenders.length === 1 ? "file" : "files"}`;
+  const words =
+    offenders.length === 10 ? "The first 10 files" : `${offenders.length} ${offenders.length === 1 ? "file" : "files"}`;
   return element(
     "details",
     {},
     element("summary", {}, words),
-    element("ul", {}, offenders.map((name) => element("li", {}, element("code", {}, name)))),
+    element(
+      "ul",
+      {},
+      offenders.map((name) => element("li", {}, element("code", {}, name))),
+    ),
   );
 }
 

@@ -9,7 +9,12 @@ export function countsPanel({ counts, live }) {
   if (listed === null) return live ? null : element("p", { class: "muted" }, "No stage has counted any files.");
   const adds = featured !== null && quarantined !== null && listed === featured + quarantined;
   const figure = (value, name, tone) =>
-    element("div", { class: `figure ${tone ?? ""}` }, element("dt", {}, name), element("dd", { class: "number" }, count(value)));
+    element(
+      "div",
+      { class: `figure ${tone ?? ""}` },
+      element("dt", {}, name),
+      element("dd", { class: "number" }, count(value)),
+    );
   const sign = (text) => element("span", { class: "sign", "aria-hidden": "true" }, text);
   return element(
     "section",
@@ -64,4 +69,3 @@ function composition({ featured, computed, reused }) {
     ),
   );
 }
-

@@ -28,13 +28,17 @@ function histogram({ edges, counts, quantiles }) {
   const text = (value) => counted(value, "vector");
   const figure = chart({
     title: "Norms of this run",
-    summary: `Euclidean norms from ${norm(quantiles["0"])} to ${norm(quantiles["1"])}, median ${norm(quantiles["0.5"])}.`,
+    summary: `Euclidean norms ${span([quantiles["0"], quantiles["1"]], norm)}, median ${norm(quantiles["0.5"])}.`,
     keys: bins,
     label: (key, place) => (place === undefined ? key : norm((edges[place] + edges[place + 1]) / 2)),
     series: [{ name: "Vectors", values: counts, colour: "accent", kind: "bars" }],
     ...{ text, axis: count, whole: true, tall: true, reading: counts.indexOf(Math.max(...counts)) },
   });
-  return withTable(figure, ["Norm", "Vectors"], bins.map((bin, place) => [bin, count(counts[place])]));
+  return withTable(
+    figure,
+    ["Norm", "Vectors"],
+    bins.map((bin, place) => [bin, count(counts[place])]),
+  );
 }
 
 function normsByDay(days) {
@@ -44,7 +48,7 @@ function normsByDay(days) {
   if (medians.length === 0) return null;
   const figure = chart({
     title: "Norms by partition",
-    summary: `Medians from ${norm(Math.min(...medians))} to ${norm(Math.max(...medians))} over ${counted(medians.length, "partition")}.`,
+    summary: `Medians ${span(medians, norm)} over ${counted(medians.length, "partition")}.`,
     keys,
     series: [
       { name: "95 %", values: column("norm_high"), colour: "accent-soft", kind: "edge" },
@@ -53,12 +57,20 @@ function normsByDay(days) {
     ],
     ...{ text: norm, axis: norm, fromZero: false, tall: true },
   });
-  const rows = days.map((day) => [day.partition, norm(day.norm_low), norm(day.norm_median), norm(day.norm_high), count(day.rows)]);
+  const rows = days.map((day) => [
+    day.partition,
+    norm(day.norm_low),
+    norm(day.norm_median),
+    norm(day.norm_high),
+    count(day.rows),
+  ]);
   return withTable(figure, ["Partition", "5 %", "Median", "95 %", "Vectors"], rows.reverse());
 }
 
 function driftByDay({ value, limit, days }) {
-  const flagged = days.flatMap((day, place) => (day.drift !== null && limit !== null && day.drift > limit ? [place] : []));
+  const flagged = days.flatMap((day, place) =>
+    day.drift !== null && limit !== null && day.drift > limit ? [place] : [],
+  );
   const against = limit === null ? "" : `, limit ${significant(limit)}`;
   const figure = chart({
     title: "Drift by partition",
@@ -74,14 +86,23 @@ function driftByDay({ value, limit, days }) {
 function distances({ days }) {
   const compared = days.filter(({ distance }) => distance !== null);
   if (compared.length === 0) return null;
+  const values = compared.map(({ distance }) => distance);
   const figure = chart({
     title: "This run against each partition alone",
-    summary: `Drift from ${fraction(Math.min(...compared.map(({ distance }) => distance)))} to ${fraction(Math.max(...compared.map(({ distance }) => distance)))}.`,
+    summary: `Drift ${span(values, fraction)}.`,
     keys: compared.map(({ partition }) => partition),
-    series: [{ name: "Drift", values: compared.map(({ distance }) => distance), colour: "accent", kind: "bars" }],
+    series: [{ name: "Drift", values, colour: "accent", kind: "bars" }],
     ...{ text: fraction, axis: significant, ceiling: 0.1, tall: true },
   });
-  return withTable(figure, ["Partition", "Drift"], compared.map((day) => [day.partition, fraction(day.distance)]).reverse());
+  return withTable(
+    figure,
+    ["Partition", "Drift"],
+    compared.map((day) => [day.partition, fraction(day.distance)]).reverse(),
+  );
+}
+
+function span(values, text) {
+  return `from ${text(Math.min(...values))} to ${text(Math.max(...values))}`;
 }
 
 /** The values behind a chart, for those who want or need to read them. */
@@ -97,8 +118,27 @@ function withTable(figure, heads, rows) {
         element(
           "table",
           {},
-          element("thead", {}, element("tr", {}, heads.map((text, place) => element("th", { scope: "col", class: place ? "number" : null }, text)))),
-          element("tbody", {}, rows.map(([first, ...rest]) => element("tr", {}, element("th", { scope: "row" }, first), rest.map((text) => element("td", { class: "number" }, text))))),
+          element(
+            "thead",
+            {},
+            element(
+              "tr",
+              {},
+              heads.map((text, place) => element("th", { scope: "col", class: place ? "number" : null }, text)),
+            ),
+          ),
+          element(
+            "tbody",
+            {},
+            rows.map(([first, ...rest]) =>
+              element(
+                "tr",
+                {},
+                element("th", { scope: "row" }, first),
+                rest.map((text) => element("td", { class: "number" }, text)),
+              ),
+            ),
+          ),
         ),
       ),
     ),

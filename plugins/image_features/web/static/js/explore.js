@@ -25,11 +25,19 @@ const list = element("section", { "aria-labelledby": "photos" });
 
 async function start() {
   const dag = await api.chosenDag();
-  if (dag === null) throw new api.Refusal({ message: "You may not read the runs of any Dag that computes image features." });
+  if (dag === null)
+    throw new api.Refusal({ message: "You may not read the runs of any Dag that computes image features." });
   let { partition, model, image } = fromAddress();
   if (!partition) partition = await newestPartition(dag, model);
   if (partition === null) {
-    fill(page, element("div", { class: "stack" }, notice("neutral", "There are no photos to explore yet.", "Come back once a partition is published.")));
+    fill(
+      page,
+      element(
+        "div",
+        { class: "stack" },
+        notice("neutral", "There are no photos to explore yet.", "Come back once a partition is published."),
+      ),
+    );
     return;
   }
   place = { dag, partition, model, image, number: 1 };
@@ -71,7 +79,9 @@ function drawBar() {
       element(
         "select",
         { "data-key": key, onchange: (event) => change(event.target.value) },
-        [...new Set([chosen ?? "", ...options])].map((value) => element("option", { value, selected: value === chosen }, value)),
+        [...new Set([chosen ?? "", ...options])].map((value) =>
+          element("option", { value, selected: value === chosen }, value),
+        ),
       ),
     );
   fill(
@@ -79,7 +89,9 @@ function drawBar() {
     element(
       "div",
       { class: "toolbar" },
-      select("Partition", listed?.partitions ?? [], place.partition, "partition", (partition) => go({ partition, image: null })),
+      select("Partition", listed?.partitions ?? [], place.partition, "partition", (partition) =>
+        go({ partition, image: null }),
+      ),
       select("Model", listed?.models ?? [], place.model, "model", (model) => go({ model, image: null })),
       uploadField(askOf),
     ),
@@ -89,12 +101,27 @@ function drawBar() {
 function drawPhotos() {
   const { photos, page: number, pages, total, truncated } = listed;
   const turn = (text, target) =>
-    element("button", { type: "button", "data-key": text, disabled: target < 1 || target > pages, onclick: () => turnTo(target) }, text);
-  const words = truncated ? `the first ${count(total)} of them; neighbours are found among all` : counted(total, "photo");
+    element(
+      "button",
+      { type: "button", "data-key": text, disabled: target < 1 || target > pages, onclick: () => turnTo(target) },
+      text,
+    );
+  const words = truncated
+    ? `the first ${count(total)} of them; neighbours are found among all`
+    : counted(total, "photo");
   fill(
     list,
-    element("div", { class: "section-head" }, element("h2", { id: "photos" }, `Photos of ${place.partition}`), element("p", { class: "muted" }, words)),
-    element("ul", { class: "photos" }, photos.map((photo) => photoCard(photo, place, { link: linkTo(photo), current: photo.image_id === place.image }))),
+    element(
+      "div",
+      { class: "section-head" },
+      element("h2", { id: "photos" }, `Photos of ${place.partition}`),
+      element("p", { class: "muted" }, words),
+    ),
+    element(
+      "ul",
+      { class: "photos" },
+      photos.map((photo) => photoCard(photo, place, { link: linkTo(photo), current: photo.image_id === place.image })),
+    ),
     pages > 1 &&
       element(
         "nav",
@@ -154,7 +181,11 @@ function ask() {
 
 function askOf(file) {
   const words = `Looking at ${file.name} …`;
-  search((signal) => api.neighboursOf(file, place.dag, place.partition, { model: place.model, k: NEIGHBOURS }, signal), words, file);
+  search(
+    (signal) => api.neighboursOf(file, place.dag, place.partition, { model: place.model, k: NEIGHBOURS }, signal),
+    words,
+    file,
+  );
 }
 
 /** Shows an answer in the place of the list. */

@@ -28,7 +28,8 @@ export function reason(row) {
 
 function trusted(row, dag) {
   const warned = row.checks_warned.length;
-  const checks = warned > 0 ? `${counted(warned, "check")} warned (${row.checks_warned.join(", ")})` : "every check passed";
+  const checks =
+    warned > 0 ? `${counted(warned, "check")} warned (${row.checks_warned.join(", ")})` : "every check passed";
   const said = element("p", {}, link(row, dag), ` has ${counted(row.rows, "vector")}; ${checks}.`);
   return notice(warned > 0 ? "warning" : "good", "The newest partition is published.", "", said);
 }

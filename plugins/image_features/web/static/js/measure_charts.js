@@ -33,7 +33,11 @@ export function measureCharts(rows) {
   );
 }
 
-function measureChart({ title, of, text, kind = "bars", colour = "accent", axis, whole, limited, nothing }, rows, shared) {
+function measureChart(
+  { title, of, text, kind = "bars", colour = "accent", axis, whole, limited, nothing },
+  rows,
+  shared,
+) {
   const values = rows.map(of);
   const limit = limited ? rows.findLast((row) => row.max_drift !== null)?.max_drift : undefined;
   return chart({

@@ -12,7 +12,13 @@ export function neighboursPanel(found, place, { linkTo, file, close }) {
   return element(
     "section",
     { class: "panel neighbours", "aria-labelledby": "neighbours" },
-    element("div", { class: "query" }, queryPicture(query, place, file), queryFacts(query, file), element("button", { type: "button", onclick: close }, "All photos")),
+    element(
+      "div",
+      { class: "query" },
+      queryPicture(query, place, file),
+      queryFacts(query, file),
+      element("button", { type: "button", onclick: close }, "All photos"),
+    ),
     element(
       "div",
       {},

@@ -48,7 +48,9 @@ function draw(overview) {
     headline(rows, dag),
     rows.length > 0 && measureCharts(rows),
     rows.length > 0 && partitionTable(rows, dag),
-    rows.length === 0 && store.code === "ok" && element("p", { class: "muted" }, "Nothing was published by this model."),
+    rows.length === 0 &&
+      store.code === "ok" &&
+      element("p", { class: "muted" }, "Nothing was published by this model."),
   );
 }
 

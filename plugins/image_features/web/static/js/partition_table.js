@@ -8,7 +8,8 @@ import { badge, isFailure, statusBadge } from "./status.js";
 
 /** One row for each partition and model; what failed says why in a row of its own. */
 export function partitionTable(rows, dag) {
-  const head = (text, number) => element("th", { scope: "col", role: "columnheader", class: number ? "number" : null }, text);
+  const head = (text, number) =>
+    element("th", { scope: "col", role: "columnheader", class: number ? "number" : null }, text);
   return element(
     "section",
     { "aria-label": "Partitions" },
@@ -25,11 +26,27 @@ export function partitionTable(rows, dag) {
           element(
             "tr",
             { role: "row" },
-            ...[head("Partition"), head("Status"), head("Featured", true), head("Quarantined", true), head("Reused", true)],
-            ...[head("Images/s", true), head("Drift", true), head("Checks"), head("Took", true), head(`Finished (${zone})`)],
+            ...[
+              head("Partition"),
+              head("Status"),
+              head("Featured", true),
+              head("Quarantined", true),
+              head("Reused", true),
+            ],
+            ...[
+              head("Images/s", true),
+              head("Drift", true),
+              head("Checks"),
+              head("Took", true),
+              head(`Finished (${zone})`),
+            ],
           ),
         ),
-        element("tbody", { role: "rowgroup" }, rows.map((row) => partitionRows(row, dag))),
+        element(
+          "tbody",
+          { role: "rowgroup" },
+          rows.map((row) => partitionRows(row, dag)),
+        ),
       ),
     ),
   );
@@ -50,17 +67,30 @@ function partitionRows(row, dag) {
     cell("Drift", drift(row), "number"),
     cell("Checks", checks(row)),
     cell("Took", duration(row.seconds), "number"),
-    cell("Finished", row.finished_at ? element("time", { datetime: row.finished_at, class: "number" }, clock(row.finished_at)) : UNKNOWN),
+    cell(
+      "Finished",
+      row.finished_at
+        ? element("time", { datetime: row.finished_at, class: "number" }, clock(row.finished_at))
+        : UNKNOWN,
+    ),
   );
   if (!failed) return main;
-  const words = element("td", { role: "cell", colspan: 10, class: "wide failure-text" }, `Not published: ${reason(row)}`);
+  const words = element(
+    "td",
+    { role: "cell", colspan: 10, class: "wide failure-text" },
+    `Not published: ${reason(row)}`,
+  );
   return [main, element("tr", { role: "row", class: "flagged follows bad" }, words)];
 }
 
 function key(row, dag) {
   if (!row.dag_run_id) return element("span", { class: "partition-key" }, row.partition);
   const address = runAddress(dag, row.dag_run_id);
-  return element("a", { href: address, class: "partition-key", "data-key": `${row.partition} ${row.model}` }, row.partition);
+  return element(
+    "a",
+    { href: address, class: "partition-key", "data-key": `${row.partition} ${row.model}` },
+    row.partition,
+  );
 }
 
 function model(row) {
@@ -69,7 +99,12 @@ function model(row) {
 
 function quarantined({ quarantined, listed }) {
   if (!quarantined || !listed) return count(quarantined);
-  return element("span", {}, count(quarantined), element("span", { class: "below" }, ` ${percent(quarantined / listed)}`));
+  return element(
+    "span",
+    {},
+    count(quarantined),
+    element("span", { class: "below" }, ` ${percent(quarantined / listed)}`),
+  );
 }
 
 function drift(row) {

@@ -14,14 +14,18 @@ export function picture(source, alternative = "") {
     frame.replaceChildren(element("span", { class: "no-picture", ...words }, icon(NO_PICTURE)));
   };
   if (source === null) missing();
-  else frame.append(element("img", { src: source, alt: alternative, loading: "lazy", decoding: "async", onerror: missing }));
+  else
+    frame.append(
+      element("img", { src: source, alt: alternative, loading: "lazy", decoding: "async", onerror: missing }),
+    );
   return frame;
 }
 
 /** A photo with what is known of it: the end of its name, `more`, label and score. `link`: attributes of its link. */
 export function photoCard(photo, place, { link, current, more }) {
   const label = photo.label === null ? null : element("span", { class: "label", title: photo.label }, photo.label);
-  const score = photo.score === null ? null : element("span", { class: "number muted" }, `${count(100 * photo.score)} %`);
+  const score =
+    photo.score === null ? null : element("span", { class: "number muted" }, `${count(100 * photo.score)} %`);
   return element(
     "li",
     { class: "photo" },

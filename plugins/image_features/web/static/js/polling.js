@@ -4,8 +4,8 @@ const FIRST_SECONDS = 2;
 const SLOWEST_SECONDS = 30;
 
 /**
- * Calls `look` now and then again until it says that there is nothing to wait for. `look` gets an AbortSignal and returns
- * {again, news}; when it throws, `failed` is called with the error, and it is tried again later.
+ * Calls `look` now and then again until it says that there is nothing to wait for. `look` gets an AbortSignal and
+ * returns {again, news}; when it throws, `failed` is called with the error, and it is tried again later.
  */
 export function poll(look, failed) {
   let seconds = FIRST_SECONDS;

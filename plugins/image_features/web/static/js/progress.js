@@ -34,8 +34,9 @@ export function progressPanel() {
     const share = progress.total > 0 ? finished / progress.total : 0;
     bar.value = share;
     const left = progress.eta_s === null ? "" : `, about ${duration(progress.eta_s)} left`;
-    const failures = progress.failed > 0 ? `, ${count(progress.failed)} set aside` : "";
-    words.textContent = `${count(finished)} of ${counted(progress.total, "photo")}, ${rate(progress.images_per_second)}${failures}${left}`;
+    const aside = progress.failed > 0 ? `, ${count(progress.failed)} set aside` : "";
+    const done = `${count(finished)} of ${counted(progress.total, "photo")}`;
+    words.textContent = `${done}, ${rate(progress.images_per_second)}${aside}${left}`;
     const step = Math.floor((share * 100) / ANNOUNCE_EVERY);
     if (step !== told) spoken.textContent = words.textContent;
     told = step;
@@ -46,10 +47,18 @@ export function progressPanel() {
 function stage({ name, state, total_seconds }) {
   const [tone, text] = STATES[state];
   const took = total_seconds === null ? null : element("span", { class: "muted number" }, duration(total_seconds));
-  return element("li", {}, element("strong", {}, name), badge(tone, text, state === "running" ? "running" : undefined), took);
+  return element(
+    "li",
+    {},
+    element("strong", {}, name),
+    badge(tone, text, state === "running" ? "running" : undefined),
+    took,
+  );
 }
 
 function waiting(stages) {
   const current = stages.find(({ state }) => state === "running");
-  return current ? `${current.name} is at work; it says how far it is once photos are computed.` : "Waiting for its turn.";
+  return current
+    ? `${current.name} is at work; it says how far it is once photos are computed.`
+    : "Waiting for its turn.";
 }

@@ -1,4 +1,4 @@
-// The files that were set aside: how many for which reason, what to do, and each of them with a picture if there is one.
+// The files that were set aside: how many for which reason, what to do, and each with a picture if there is one.
 
 import * as api from "./api.js";
 import { element, fill } from "./dom.js";
@@ -49,7 +49,16 @@ function draw(host, answer, place) {
   const { page, pages, partition, files } = answer;
   const head = (text, kind) => element("th", { scope: "col", role: "columnheader", class: kind }, text);
   const turn = (text, target) =>
-    element("button", { type: "button", "data-key": text, disabled: target < 1 || target > pages, onclick: () => load(host, place, target) }, text);
+    element(
+      "button",
+      {
+        type: "button",
+        "data-key": text,
+        disabled: target < 1 || target > pages,
+        onclick: () => load(host, place, target),
+      },
+      text,
+    );
   fill(
     host,
     element(
@@ -58,8 +67,24 @@ function draw(host, answer, place) {
       element(
         "table",
         { class: "cards", role: "table", "aria-labelledby": "quarantine" },
-        element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, head("Picture"), head("File"), head("Reason"), head("Stage"), head("Size", "number"))),
-        element("tbody", { role: "rowgroup" }, files.map((file) => fileRow(file, place, partition))),
+        element(
+          "thead",
+          { role: "rowgroup" },
+          element(
+            "tr",
+            { role: "row" },
+            head("Picture"),
+            head("File"),
+            head("Reason"),
+            head("Stage"),
+            head("Size", "number"),
+          ),
+        ),
+        element(
+          "tbody",
+          { role: "rowgroup" },
+          files.map((file) => fileRow(file, place, partition)),
+        ),
       ),
     ),
     pages > 1 &&
@@ -81,7 +106,12 @@ function fileRow(file, { dag }, partition) {
     { role: "row" },
     element("td", { role: "cell", class: "thumb wide" }, picture(source, name)),
     element("th", { scope: "row", role: "rowheader", class: "wide file-name" }, name),
-    element("td", { role: "cell", class: "wide" }, element("code", {}, code), element("span", { class: "below" }, message)),
+    element(
+      "td",
+      { role: "cell", class: "wide" },
+      element("code", {}, code),
+      element("span", { class: "below" }, message),
+    ),
     element("td", { role: "cell", "data-label": "Stage" }, stage),
     element("td", { role: "cell", "data-label": "Size", class: "number" }, bytes(size_bytes)),
   );

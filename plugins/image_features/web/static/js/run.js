@@ -33,7 +33,10 @@ const PARTS = [
   [({ norms, drift, partition }) => ({ norms, drift, partition }), daysCharts],
   [({ quarantine }) => quarantine, (codes) => quarantinePanel(codes, dag, run)],
   [({ published, partition, model }) => published && { partition, model }, (shown) => samplePanel(shown, dag, run)],
-  [({ model, versions, source, table_versions, dag_run }) => ({ model, versions, source, table_versions, dag_run }), about],
+  [
+    ({ model, versions, source, table_versions, dag_run }) => ({ model, versions, source, table_versions, dag_run }),
+    about,
+  ],
 ];
 const hosts = PARTS.map(() => element("div"));
 const shown = PARTS.map(() => undefined);
@@ -82,7 +85,10 @@ function drawTitle(report) {
       element("span", {}, inRunTab ? dag_run.dag_run_id : airflowLink(runPath(dag_run), dag_run.dag_run_id), ended),
     ),
   );
-  document.getElementById("explore").href = exploreAddress({ partition: report.published && partition, model: model?.key });
+  document.getElementById("explore").href = exploreAddress({
+    partition: report.published && partition,
+    model: model?.key,
+  });
 }
 
 function runPath(dag_run) {
@@ -96,4 +102,10 @@ function failed(error) {
 }
 
 if (dag && run) poll(look, failed);
-else failed(new api.Refusal({ code: "bad_request", message: "The address names no run.", hint: "Pick one of the partitions." }, 400));
+else
+  failed(
+    new api.Refusal(
+      { code: "bad_request", message: "The address names no run.", hint: "Pick one of the partitions." },
+      400,
+    ),
+  );

@@ -29,7 +29,10 @@ async function load(grid, { partition, model, dag }, run) {
   try {
     const { photos } = await api.sample(dag, run, PHOTOS);
     const link = ({ image_id }) => ({ href: exploreAddress({ partition, model, image: image_id }) });
-    fill(grid, photos.map((photo) => photoCard(photo, { dag, partition }, { link: link(photo) })));
+    fill(
+      grid,
+      photos.map((photo) => photoCard(photo, { dag, partition }, { link: link(photo) })),
+    );
     if (photos.length === 0) fill(grid, element("li", { class: "muted" }, "No photos to show."));
   } catch (error) {
     fill(grid, element("li", { class: "whole-row" }, refusal(error)));

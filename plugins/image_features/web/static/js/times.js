@@ -6,7 +6,11 @@ import { duration } from "./format.js";
 /** Phases by what they are: getting ready, moving bytes, or the work itself. */
 const KINDS = [
   { name: "getting ready", colour: "fg-faint", phases: ["startup", "session", "model"] },
-  { name: "reading, planning and writing", colour: "accent-soft", phases: ["list", "read", "plan", "copy", "history", "publish"] },
+  {
+    name: "reading, planning and writing",
+    colour: "accent-soft",
+    phases: ["list", "read", "plan", "copy", "history", "publish"],
+  },
   { name: "computing and checking", colour: "accent", phases: ["compute", "recheck", "check"] },
 ];
 const OTHER = { name: "other", colour: "border", phases: [] };
@@ -27,7 +31,11 @@ export function timesPanel(stages) {
       element("h2", { id: "times" }, "Where the time went"),
       element("p", { class: "muted" }, `${duration(total)} in all, without what Airflow waits in between`),
     ),
-    element("dl", { class: "times" }, timed.map((stage) => stageBar(stage, longest))),
+    element(
+      "dl",
+      { class: "times" },
+      timed.map((stage) => stageBar(stage, longest)),
+    ),
     element(
       "ul",
       { class: "key" },

@@ -15,7 +15,9 @@ export function uploadField(chosen) {
   receive = ([file]) => {
     if (!file) return;
     const tooLarge = file.size > LARGEST_BYTES;
-    problem.textContent = tooLarge ? `${file.name} has ${bytes(file.size)}; at most ${bytes(LARGEST_BYTES)} are taken.` : "";
+    problem.textContent = tooLarge
+      ? `${file.name} has ${bytes(file.size)}; at most ${bytes(LARGEST_BYTES)} are taken.`
+      : "";
     if (!tooLarge) chosen(file);
   };
   input.addEventListener("change", () => {

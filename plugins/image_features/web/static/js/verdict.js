@@ -14,7 +14,8 @@ export function verdictNotice({ verdict, published, published_run_id }) {
     element("p", { class: "headline" }, capital(word(status))),
     element("p", { class: "message" }, message),
     hint && element("p", {}, hint),
-    other && element("p", { class: "muted" }, "Readers see the vectors of ", element("code", {}, published_run_id), "."),
+    other &&
+      element("p", { class: "muted" }, "Readers see the vectors of ", element("code", {}, published_run_id), "."),
   );
 }
 
