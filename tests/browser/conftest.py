@@ -45,7 +45,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """The browser of this machine; none is ever downloaded."""
     if CHROMIUM is None:
@@ -59,7 +59,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A day of eight photos with two broken files, and a day on which most files are broken."""
     folder = tmp_path_factory.mktemp("landing")
@@ -77,7 +77,7 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def airflow(chromium: Browser, landing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]:
     """Airflow with an empty store."""
     settings = {"MODEL": "resnet18", "WEIGHTS": "random:0", "MAX_FAILED_FRACTION": "0.3", "RECHECK": "0"}
@@ -90,7 +90,7 @@ def airflow(chromium: Browser, landing: Path, tmp_path_factory: pytest.TempPathF
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def session_state(chromium: Browser, airflow: AirflowServer) -> dict[str, object]:
     """The cookies of a person who has signed in through Airflow's own page."""
     context = chromium.new_context()

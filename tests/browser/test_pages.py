@@ -28,13 +28,13 @@ RUN_SECONDS = 800
 LAPTOP, PHONE = (1440, 900), (390, 844)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def begun(airflow: AirflowServer) -> dict[str, str]:
     """Day → id of its run; both have been started."""
     return dict(zip((GOOD, BAD), airflow.backfill(GOOD, BAD), strict=True))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ended(airflow: AirflowServer, begun: dict[str, str]) -> dict[str, str]:
     """Day → id of its run; the first is published, the second rejected by its checks."""
     runs = airflow.wait(begun.values(), timeout=RUN_SECONDS)
