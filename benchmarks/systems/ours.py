@@ -46,7 +46,7 @@ def settings(job: Job, partition: str) -> ExtractSettings:
 def ours(job: Job) -> Iterator[OnePass]:
     measured = settings(job, Path(job.photos).name)
     warm_up = settings(job, job.warm_up) if job.warm_up else measured
-    os.environ.setdefault("PYSPARK_SUBMIT_ARGS", f"--master local[{job.cores}] pyspark-shell")
+    os.environ.setdefault("PYSPARK_SUBMIT_ARGS", f"--master local[{job.cores}] {runtime.BY_HAND}")
 
     def one_pass(out: Path) -> Pass:
         timings = runtime.Timings()
