@@ -51,7 +51,7 @@ def main() -> int:
     places.BENCH.mkdir(parents=True, exist_ok=True)
     prepare.stage(main_set, say)
     models = prepare.models(weights, main_set, entries, say)
-    setting = Setting(main_set, models, options.cores, BATCH_SIZE, options.quick, say)
+    setting = Setting(main_set, models, options.cores, BATCH_SIZE, options.days, options.quick, say)
     measured = Measured(entries, models)
     scenarios: dict[str, Any] = {}
     try:
@@ -198,12 +198,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--passes", type=int, help="warm passes of eager torch in each round; our engine makes three times as many"
     )
+    parser.add_argument("--days", nargs="+", type=int, help="photos of each day of the scenario growth")
     parser.add_argument("--cores", type=int, default=min(2, os.cpu_count() or 1), help="cores that each system may use")
     parser.add_argument("--weights", default="auto", help="as in extract --weights; auto: the best that can be had")
     parser.add_argument("--docs", action="store_true", help="put charts and tables into docs/, too")
     parser.add_argument("--redraw", action="store_true", help="measure nothing: show and draw the last report again")
     options = parser.parse_args()
-    for name, quick, full in (("images", 128, 512), ("rounds", 1, 3), ("passes", 1, 1)):
+    choices: tuple[tuple[str, Any, Any], ...] = (
+        ("images", 128, 512),
+        ("rounds", 1, 3),
+        ("passes", 1, 1),
+        ("days", [200, 1_000], [1_000, 10_000, 50_000]),
+    )
+    for name, quick, full in choices:
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else full)
     if options.scenarios is None:

@@ -25,12 +25,16 @@ from spark_apps.contract import STAGES
 
 @dataclass(frozen=True)
 class Setting:
-    """What all scenarios share. `main`: the set that the systems are measured on, staged and with its models."""
+    """What all scenarios share.
+
+    `main`: the set that the systems are measured on, staged and with its models. `days`: photos of each day that grows.
+    """
 
     main: PhotoSet
     models: Models
     cores: int
     batch_size: int
+    days: list[int]
     quick: bool
     say: Say
 
@@ -51,7 +55,7 @@ def growth(setting: Setting) -> dict[str, Any]:
     """
     precision = setting.models.fastest()
     results = []
-    for count in (200, 1000) if setting.quick else (1_000, 10_000, 50_000):
+    for count in setting.days:
         day = PhotoSet("0.2", count)
         setting.say(f"growth: {count:,} images")
         photos.make(day, parquet=False)
