@@ -293,6 +293,18 @@ def test_a_published_run_s_report(get: Any, shelf: Shelf) -> None:
     assert before.run_id
 
 
+def test_a_run_that_has_just_ended_is_judged_by_what_is_published_now(
+    clients: Callable[[str], TestClient], get: Any, shelf: Shelf
+) -> None:
+    assert get("overview")["store"]["code"] == "missing"
+    viewer, run = clients("viewer"), published(shelf)  # within the seconds for which the answer above is believed
+    assert viewer.get(f"{API}/{run_path(run)}").json()["verdict"]["status"] == "published"
+    again = published(shelf)
+    overview = viewer.get(f"{API}/overview").json()
+    assert [(row["run_id"], row["status"]) for row in overview["partitions"]] == [(again.run_id, "published")]
+    assert viewer.get(f"{API}/{run_path(run)}").json()["verdict"]["status"] == "superseded"
+
+
 def test_a_warning_is_published_and_worth_a_look(get: Any, shelf: Shelf) -> None:
     run = published(shelf)
     warned = json.loads((run.folder / "report.json").read_text())

@@ -29,6 +29,7 @@ class Run:
     run_id: str = field(default_factory=lambda: f"manual__{next(_numbers)}:+x")
     state: str = "success"
     began: datetime = BEGAN
+    ended: datetime | None = None
 
     @property
     def folder(self) -> Path:
@@ -41,18 +42,18 @@ class Run:
         from airflow.utils.types import DagRunTriggeredByType, DagRunType
 
         with create_session() as session:
-            session.add(
-                DagRun(
-                    dag_id="image_features",
-                    run_id=self.run_id,
-                    run_type=DagRunType.MANUAL,
-                    run_after=self.began,
-                    start_date=self.began,
-                    state=self.state,  # type: ignore[arg-type]
-                    conf={"partition": self.partition} if conf is None else conf,
-                    triggered_by=DagRunTriggeredByType.TEST,
-                )
+            run = DagRun(
+                dag_id="image_features",
+                run_id=self.run_id,
+                run_type=DagRunType.MANUAL,
+                run_after=self.began,
+                start_date=self.began,
+                state=self.state,  # type: ignore[arg-type]
+                conf={"partition": self.partition} if conf is None else conf,
+                triggered_by=DagRunTriggeredByType.TEST,
             )
+            run.end_date = self.ended
+            session.add(run)
         return self
 
     def leaves(self, name: str, content: Any) -> Run:
@@ -125,4 +126,5 @@ def published(shelf: Shelf, partition: str = "2026-11-20", *, files: dict[str, s
     run = Run(shelf.store, partition, began=datetime.now(UTC) - timedelta(minutes=10))
     names = files or {f"file:///photos/day/{name}.jpg": image for name, image in (("a", "A"), ("b", "B"), ("c", "A"))}
     shelf.publish(partition, run.run_id, names)
+    run.ended = datetime.now(UTC)
     return run.reports().enter()

@@ -66,12 +66,13 @@ _outcomes: Sized[tuple[str, str, Attempt], Outcome] = Sized(5_000)
 def overview(dag_id: str, model: str | None) -> Overview:
     """The partitions of `model`, or of all models, newest key first."""
     store, published, state = "", stores.Published("", []), stores.OK
+    attempts = dagruns.newest(dag_id)
+    ends = [attempt.ended_at for attempt in attempts if not attempt.active and attempt.ended_at]
     try:
         store = stores.location()
-        published = stores.published()
+        published = stores.published(max(ends, default=None))
     except stores.StoreProblem as problem:
         state = problem.state
-    attempts = dagruns.newest(dag_id)
     rows: list[PartitionRow] = []
     try:
         with stores.reading():

@@ -72,7 +72,7 @@ def open_run(attempt: Attempt) -> Run:
     assert attempt.partition is not None
     store = stores.location()
     try:
-        items = stores.published().partitions
+        items = stores.published(None if attempt.active else attempt.ended_at).partitions
     except stores.StoreProblem as problem:
         if problem.code not in ("empty", "missing"):
             raise

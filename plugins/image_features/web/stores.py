@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 
 from image_features import settings
@@ -153,16 +154,31 @@ def reading() -> Iterator[None]:
         raise StoreProblem("damaged") from None
 
 
-def published() -> Published:
-    """What is published now, or was at most `FRESH_SECONDS` ago. Raises StoreProblem, `empty` included."""
-    outcome = _published.get(location(), _look)
+def published(after: datetime | None = None) -> Published:
+    """What is published now, or was at most `FRESH_SECONDS` ago. Raises StoreProblem, `empty` included.
+
+    `after`: what was read before that moment does not count. Of a run that has just ended it would say that other
+    vectors than the run's are published.
+    """
+    outcome, read_at = _published.get(location(), _look)
+    if after is not None and read_at <= after:
+        _published.forget()
+        outcome, _ = _published.get(location(), _look)
     if isinstance(outcome, str):
         raise StoreProblem(outcome)
     return outcome
 
 
-def _look(store: str) -> Published | str:
-    """What is published, or the code of a problem; kept too, so that not every request asks a store that hangs."""
+def _look(store: str) -> tuple[Published | str, datetime]:
+    """What is published, or the code of a problem, which is kept too: not every request is to ask a store that hangs.
+
+    And the moment before it was read.
+    """
+    now = datetime.now(UTC)
+    return _read(store), now
+
+
+def _read(store: str) -> Published | str:
     try:
         with reading():
             table = catalog.table(store, "features")
@@ -182,7 +198,7 @@ def _look(store: str) -> Published | str:
         return "unexpected"
 
 
-_published: Fresh[str, Published | str] = Fresh(FRESH_SECONDS)
+_published: Fresh[str, tuple[Published | str, datetime]] = Fresh(FRESH_SECONDS)
 
 
 def _code(error: Unreachable) -> str:
