@@ -47,6 +47,8 @@ EVERYTHING: dict[type[Settings], dict[str, Any]] = {
         "engine": "torch",
         "precision": "bf16",
         "device": "cuda",
+        "decode": "scaled",
+        "resources": "wide",
         "batch_size": 1024,
         "lookback": 0,
         "recompute": True,
