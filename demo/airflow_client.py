@@ -13,8 +13,6 @@ from urllib.parse import quote, urlencode
 DAG_ID = "image_features"
 FINISHED = ("success", "failed")
 POLL_SECONDS = 1.5
-BACKFILL_TRIES, BACKFILL_PAUSE_S = 15, 2.0
-"""On SQLite, which Airflow runs on here, a backfill is refused (503) when the scheduler is writing at that moment."""
 
 Run = dict[str, Any]
 """One run: {"state": …, "tasks": {task id: state}}."""
@@ -69,14 +67,7 @@ class AirflowClient:
             "reprocess_behavior": reprocess,
             "max_active_runs": at_once,
         }
-        for left in reversed(range(BACKFILL_TRIES)):
-            try:
-                self.api("POST", "/api/v2/backfills", body)
-                break
-            except ServerError as error:
-                if error.status != 503 or not left:
-                    raise
-                time.sleep(BACKFILL_PAUSE_S)
+        self.api("POST", "/api/v2/backfills", body)
         days = {"logical_date_gte": body["from_date"], "logical_date_lte": f"{last}T23:59:59Z"}
         query = urlencode({**days, "order_by": "logical_date", "limit": 100})
         runs = self.api("GET", f"/api/v2/dags/{DAG_ID}/dagRuns?{query}")["dag_runs"]

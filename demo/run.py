@@ -100,7 +100,7 @@ def _sum(found: list[results.DayResult]) -> str:
     return f"{listed} listed = {featured} featured + {listed - featured} quarantined"
 
 
-def _end_leftovers(airflow: AirflowClient) -> None:
+def end_leftovers(airflow: AirflowClient) -> None:
     """Ends what an interrupted demo left in Airflow's database: it would keep its days from being run again."""
     for backfill in airflow.api("GET", f"/api/v2/backfills?dag_id={DAG_ID}")["backfills"]:
         if backfill["completed_at"] is None:
@@ -118,7 +118,7 @@ def _backfill(airflow: AirflowClient, conf: dict[str, Any]) -> dict[str, str]:
     """
     for attempt in range(1, BACKFILL_ATTEMPTS + 1):
         try:
-            _end_leftovers(airflow)
+            end_leftovers(airflow)
             run_ids = airflow.backfill(landing.DAYS[0], landing.DAYS[-1], conf, reprocess="completed")
             break
         except ServerError as error:

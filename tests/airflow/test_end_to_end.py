@@ -6,6 +6,7 @@ what became of them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from skimage import data
 from demo.airflow_client import Run, ServerError
 from demo.airflow_server import AirflowServer, running
 from demo.keeper import session_members
+from demo.run import end_leftovers
 from spark_apps import catalog
 
 pytestmark = pytest.mark.timeout(900)
@@ -68,10 +70,23 @@ def airflow(landing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     assert not session_members(keeper)
 
 
+def _backfill(airflow: AirflowServer) -> list[str]:
+    """Asks again while SQLite is locked by the scheduler (503), which may leave a backfill half made."""
+    for _ in range(20):
+        try:
+            return airflow.backfill(FIRST, LAST, at_once=2)
+        except ServerError as error:
+            if error.status != 503:
+                raise
+            time.sleep(2)
+            end_leftovers(airflow)
+    pytest.fail("SQLite stayed locked.")
+
+
 @pytest.fixture(scope="module")
 def started(airflow: AirflowServer, landing: Path) -> Started:
     """Every run, ended."""
-    first, last = airflow.backfill(FIRST, LAST, at_once=2)
+    first, last = _backfill(airflow)
     nothing = str(landing / "nothing")
     run_ids = {
         "first day": first,
