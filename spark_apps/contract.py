@@ -137,9 +137,9 @@ def run_folder(store: str, partition: str, run_id: str) -> str:
     return join(store, "runs", check_partition(partition), path_safe(run_id))
 
 
-def model_key(backbone: str, weights: str, precision: str, decode: str = "exact") -> str:
+def model_key(backbone: str, weights: str, precision: str, decode: str = "exact", layer: str = "") -> str:
     """The readable name that features are published under, for example `resnet50-imagenet1k_v2-fp32`."""
-    parts = (backbone, weights, precision, *([] if decode == "exact" else [decode]))
+    parts = (backbone, weights, precision, *([layer] if layer else []), *([] if decode == "exact" else [decode]))
     return "-".join(re.sub(r"[^a-z0-9_.]+", "_", part.lower()) for part in parts)
 
 
@@ -160,17 +160,25 @@ def setting(
 
 
 BACKBONES = (
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "wide_resnet50_2",
-    "wide_resnet101_2",
-    "resnext50_32x4d",
-    "resnext101_32x8d",
-    "resnext101_64x4d",
-)
+    "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2",
+    "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d",
+    "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4", "efficientnet_b5",
+    "efficientnet_b6", "efficientnet_b7", "efficientnet_v2_s", "efficientnet_v2_m", "efficientnet_v2_l",
+    "convnext_tiny", "convnext_small", "convnext_base", "convnext_large",
+    "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large",
+    "regnet_x_400mf", "regnet_x_800mf", "regnet_x_1_6gf", "regnet_x_3_2gf", "regnet_x_8gf", "regnet_x_16gf",
+    "regnet_x_32gf", "regnet_y_400mf", "regnet_y_800mf", "regnet_y_1_6gf", "regnet_y_3_2gf", "regnet_y_8gf",
+    "regnet_y_16gf", "regnet_y_32gf", "regnet_y_128gf",
+    "vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14",
+    "swin_t", "swin_s", "swin_b", "swin_v2_t", "swin_v2_s", "swin_v2_b", "maxvit_t",
+    "densenet121", "densenet161", "densenet169", "densenet201", "googlenet", "inception_v3",
+    "mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3",
+    "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0",
+    "alexnet", "squeezenet1_0", "squeezenet1_1",
+    "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn",
+)  # fmt: skip
+"""torchvision's classification models, by its own names; `spark_apps/model/backbones.py` says more about each."""
+LAYER_PATTERN = r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*"
 WEIGHTS_HELP = (
     "IMAGENET1K_V1, IMAGENET1K_V2 or DEFAULT (torchvision's hub); keras-v1 (a pretrained ResNet-50 from the npm "
     "registry, for places without the hub); a path or URI of a state dict; random:SEED for tests."
@@ -250,6 +258,11 @@ class ExtractSettings(Settings):
     model: str = setting("Backbone.", "resnet50", choices=BACKBONES)
     weights: str = setting(WEIGHTS_HELP, "DEFAULT")
     weights_sha256: str = setting("Expected sha256 of the weights file, 64 hex digits; empty to skip the check.", "")
+    layer: str = setting(
+        "An earlier layer to take the features from, averaged over the photo, for example layer3 of a resnet50; empty: "
+        "what enters the classifier. An unknown name is answered with those there are.",
+        "",
+    )
     engine: str = setting(
         "What runs the model; auto takes OpenVINO on a CPU when it is installed.",
         "auto",
@@ -285,6 +298,8 @@ class ExtractSettings(Settings):
         super().__post_init__()
         if not self.weights:
             raise BadSetting("bad_weights", "weights is empty.", f"Use {WEIGHTS_HELP}")
+        if self.layer and not re.fullmatch(LAYER_PATTERN, self.layer):
+            raise BadSetting("bad_layer", f"{self.layer!r} is no layer.", "Write its dotted name, for example layer3.")
         if self.weights_sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", self.weights_sha256):
             raise BadSetting("bad_weights_sha256", f"{self.weights_sha256!r} is not a sha256.", "Give 64 hex digits.")
         if self.engine == "openvino" and self.device == "cuda":
