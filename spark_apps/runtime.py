@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
 import os
 import platform
 import re
@@ -12,7 +11,6 @@ import sys
 import tempfile
 import time
 import traceback
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -20,8 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from spark_apps import contract, storage
-from spark_apps.contract import ExitCode, JobError
+from spark_apps import contract, pack, storage
+from spark_apps.contract import BadSetting, ExitCode, JobError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,10 +30,14 @@ AnyJob = TypeVar("AnyJob", bound=contract.JobSettings)
 Unit = TypeVar("Unit")
 Record = dict[str, Any]
 PACKAGES = ("pyspark", "torch", "torchvision", "openvino", "pillow", "numpy", "pyarrow", "deltalake")
-HERE = Path(__file__).parent
 BY_HAND = "--conf spark.ui.showConsoleProgress=false --driver-java-options -XX:TieredStopAtLevel=1 pyspark-shell"
 """How the JVM is started where spark-submit has not done it. It only hands out references, for which its optimising
 compiler costs more than it brings."""
+STORAGE_VARIABLES = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
+)
+"""What `storage` reaches S3 with. Where the driver's environment has one, its value is the workers' too."""
 IDLE_SECONDS = 20
 """Spark asks a task to end, and ends its Python worker when it has not after 2 s."""
 
@@ -80,7 +82,7 @@ def read_manifest(settings: contract.Settings, stage: str) -> contract.Manifest:
     with storage.reaching("store", settings.store):
         text = storage.read_json(contract.join(settings.folder, f"{stage}.json"))
     if text is None:
-        raise contract.BadSetting(
+        raise BadSetting(
             "stage_missing",
             f"The stage {stage} of run {settings.run_id} for partition {settings.partition} has not finished.",
             f"Run {stage} first, with the same --store, --partition and --run-id.",
@@ -151,7 +153,7 @@ class Timings:
             seconds={**self.seconds, "total": round(total, 3)},
             settings={**vars(settings)},
             versions=versions(),
-            code_hash=code_archive()[1],
+            code_hash=pack.code_hash(),
             **facts,
         )
 
@@ -171,27 +173,21 @@ def versions() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def code_archive() -> tuple[Path, str]:
-    """This package as a zip named by the hash of its sources, for executors that do not know it; and that hash."""
-    sources = sorted(HERE.rglob("*.py"))
-    contents = [(path.relative_to(HERE.parent).as_posix(), path.read_bytes()) for path in sources]
-    digest = hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
+def _code() -> Path:
+    """The zip of this package, for as long as this process lives: executors may fetch it at any time."""
     folder = tempfile.mkdtemp(prefix="spark_apps-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    archive = Path(folder, f"spark_apps-{digest}.zip")
-    with zipfile.ZipFile(archive, "w") as target:
-        for name, content in contents:
-            target.writestr(zipfile.ZipInfo(name), content)  # a fixed date: same sources, same bytes
-    return archive, digest
+    return pack.code(Path(folder))
 
 
 def context(name: str, task: Callable[[Callable[[str], str | None]], dict[str, str]] | None = None) -> SparkContext:
-    """The Spark context of a job, with this package shipped to the executors.
+    """The Spark context of a job, with this package and the storage's credentials sent to the executors.
 
     A context without a SparkSession: the jobs spread work and need no SQL, whose start and first query would take
-    longer than a small day's work. Only settings that spark-submit did not set are filled in. A local master gets what
-    a cluster has by itself: a task may fail three times before the job does. It needs no user interface and listens on
-    loopback only. `task` gives further settings from those that are set.
+    longer than a small day's work. Only settings that spark-submit did not set are filled in. It serves no user
+    interface, which would show the job to whoever reaches the port. A local master gets what a cluster has by itself: a
+    task may fail three times before the job does; and it listens on loopback only. `task` gives further settings from
+    those that are set.
     """
     from pyspark import SparkConf, SparkContext
 
@@ -200,6 +196,7 @@ def context(name: str, task: Callable[[Callable[[str], str | None]], dict[str, s
     conf = SparkConf()
     defaults = {
         "spark.master": "local[*]",
+        "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "WARN",
         "spark.python.worker.reuse": "true",
@@ -211,18 +208,17 @@ def context(name: str, task: Callable[[Callable[[str], str | None]], dict[str, s
         conf.set("spark.master", f"local[{local[1] or 1},4]")
     if master.startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        for key, value in {
-            "spark.ui.enabled": "false",
-            "spark.driver.host": "127.0.0.1",
-            "spark.driver.bindAddress": "127.0.0.1",
-        }.items():
-            conf.setIfMissing(key, value)
+        for key in ("spark.driver.host", "spark.driver.bindAddress"):
+            conf.setIfMissing(key, "127.0.0.1")
     for key, value in (task(conf.get) if task else {}).items():
         conf.setIfMissing(key, value)
     spark = SparkContext.getOrCreate(conf.setAppName(name))
-    archive = code_archive()[0]
-    if _is_new(spark, archive):
-        spark.addPyFile(str(archive))
+    # Handed to each Python worker with its tasks. As spark.executorEnv they would be settings, which Spark shows in its
+    # user interface, writes to its event log and, on Kubernetes, into the description of the pods.
+    spark.environment.update({key: os.environ[key] for key in STORAGE_VARIABLES if key in os.environ})
+    sent = (spark.getConf().get("spark.submit.pyFiles") or "").split(",")
+    if pack.code_name() not in (file.rsplit("/", 1)[-1] for file in sent) and _is_new(spark, _code()):
+        spark.addPyFile(str(_code()))
     return spark
 
 
@@ -261,6 +257,7 @@ def spread(
     one iterator, so that it can fill batches across them. A `JobError` in a task ends the job with that error at once.
 
     Raises:
+        BadSetting: the executors' Python cannot run a task at all.
         JobError: what a task raised.
     """
     if not units:
@@ -279,13 +276,33 @@ def spread(
 
     try:
         records = spark.parallelize(shares, tasks).mapPartitions(run_share).collect()
-    except Exception:
+    except Exception as error:
         _await_idle(spark)
+        if unfit := _unfit_worker(str(error)):
+            raise unfit from None
         raise
     for record in records:
         if "job_error" in record:
             raise contract.error_from_record(record["job_error"])
     return records
+
+
+def _unfit_worker(trace: str) -> BadSetting | None:
+    """What a person has to mend on the nodes before any task can run there, from Spark's account of a failed job."""
+    host = re.search(r"\(TID \d+\) \((\S+) executor", trace)
+    where = f"on {host[1]}" if host else "of an executor"
+    if found := re.search(r"Python in worker has different version: (\S+) than that in driver: ([\d.]+)", trace):
+        message = f"The Python {where} is {found[1]}, that of the driver is {found[2]}; Spark needs the same."
+        hint = f"Set PYSPARK_PYTHON to a Python {found[2]} that every node has."
+        return BadSetting("worker_python_differs", message, hint)
+    if found := re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", trace):
+        message = f"The Python {where} has no package {found[1]}."
+        hint = "Install what a worker needs on every node, or send an environment along (docs/clusters.md)."
+        return BadSetting("worker_package_missing", message, hint)
+    if found := re.search(r'Cannot run program "([^"]+)"', trace):
+        message = f"There is no Python {where} that {found[1]} leads to."
+        return BadSetting("worker_python_missing", message, "Set PYSPARK_PYTHON to one that every node has.")
+    return None
 
 
 def _await_idle(context: SparkContext) -> None:

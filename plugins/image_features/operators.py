@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from image_features import ROOT, assets, connections, errors, form, links, processes, settings
-from spark_apps import contract
+from spark_apps import contract, pack
 from spark_apps.contract import JobError
 
 if TYPE_CHECKING:
@@ -57,20 +58,12 @@ class StageOperator(SparkSubmitOperator):
             AirflowSkipException: there was nothing to do.
             AirflowException: anything that a retry may cure.
         """
-        try:
-            job, hook, environment = self._prepare(context)
-        except JobError as error:
-            raise AirflowFailException(str(error)) from None
-        old_error = _recorded_error(job)
-        try:
-            hook.submit(self.application, env=environment)
-        except FileNotFoundError as error:
-            raise AirflowFailException(f"{error.filename} is not on PATH. Install pyspark beside Airflow.") from None
-        except AirflowException:
-            record = _recorded_error(job)
-            fresh = None if record == old_error else record
-            exit_code = hook._submit_sp.returncode if hook._submit_sp else 1
-            raise errors.exception(self.stage, exit_code, fresh, hook._submit_log_tail) from None
+        with TemporaryDirectory(prefix="image_features-") as folder:
+            try:
+                job, hook, environment = self._prepare(context, Path(folder))
+            except JobError as error:
+                raise AirflowFailException(str(error)) from None
+            self._submit(job, hook, environment)
         manifest = _manifest(job, self.stage)
         self.on_published(context, manifest)
         return manifest.counts
@@ -92,15 +85,18 @@ class StageOperator(SparkSubmitOperator):
             processes.end_tree(self._hook._submit_sp)
             super().on_kill()
 
-    def _prepare(self, context: Context) -> tuple[contract.JobSettings, SparkSubmitHook, dict[str, str]]:
+    def _prepare(self, context: Context, folder: Path) -> tuple[contract.JobSettings, SparkSubmitHook, dict[str, str]]:
         self.check(context)
         job = self.job_settings(context, self.stage)
         connections.check_exists(self._conn_id)
         self.application_args = contract.to_args(job)
         hook = self._hook = self._get_hook()
         master = connections.check_master(self._conn_id, hook)
-        if hook._connection["deploy_mode"] != "cluster":
+        driver_here = hook._connection["deploy_mode"] != "cluster"
+        if driver_here:
             hook._conf = {"spark.driver.extraJavaOptions": _java_options(master), **hook._conf}
+        if not _is_local(master):
+            _send_along(hook, folder, driver_here)
         # For reading the store here and for the job: the environment is never shown, arguments and conf are.
         os.environ.update(connections.storage_environment(settings.storage_conn_id()))
         task = (
@@ -108,7 +104,19 @@ class StageOperator(SparkSubmitOperator):
         )
         if ended := processes.end_leftovers(task):
             self.log.warning("Ended %d processes that an earlier attempt had left running.", ended)
-        return job, hook, _environment(master, task)
+        return job, hook, _environment(master, task, driver_here)
+
+    def _submit(self, job: contract.JobSettings, hook: SparkSubmitHook, environment: dict[str, str]) -> None:
+        old_error = _recorded_error(job)
+        try:
+            hook.submit(self.application, env=environment)
+        except FileNotFoundError as error:
+            raise AirflowFailException(f"{error.filename} is not on PATH. Install pyspark beside Airflow.") from None
+        except AirflowException:
+            record = _recorded_error(job)
+            fresh = None if record == old_error else record
+            exit_code = hook._submit_sp.returncode if hook._submit_sp else 1
+            raise errors.exception(self.stage, exit_code, fresh, hook._submit_log_tail) from None
 
 
 class IngestOperator(StageOperator):
@@ -158,24 +166,46 @@ class MaintainOperator(StageOperator):
         return contract.MaintainSettings(store=settings.store(), run_id=context["run_id"], **params)
 
 
+def _is_local(master: str) -> bool:
+    """Whether driver and tasks are one process on this machine, and no cluster has to be told anything."""
+    return master.startswith("local")
+
+
+def _send_along(hook: SparkSubmitHook, folder: Path, driver_here: bool) -> None:
+    """Gives the cluster what its nodes do not have: this project's code and, where configured, an environment."""
+    hook._py_files = ",".join(filter(None, [hook._py_files, str(pack.code(folder))]))
+    environment = settings.environment()
+    if not environment:
+        return
+    hook._archives = ",".join(filter(None, [hook._archives, f"{environment}#{pack.FOLDER}"]))
+    pythons = {"spark.pyspark.python": pack.PYTHON}
+    if driver_here:
+        pythons["spark.pyspark.driver.python"] = sys.executable  # the other setting would win over the environment's
+    hook._conf = {**pythons, **hook._conf}
+
+
 def _java_options(master: str) -> str:
     """Options for the driver's JVM: few words and, for Spark within one process, a quick start."""
     options = f"-Dlog4j2.configurationFile='{LOG4J.as_uri()}'"
-    if master.startswith("local"):
+    if _is_local(master):
         # The JVM only hands out references: its optimising compiler costs more than it brings. Without it a day of four
         # photos takes 14 instead of 22 seconds of CPU time.
         options += " -XX:TieredStopAtLevel=1"
     return options
 
 
-def _environment(master: str, task: str) -> dict[str, str]:
-    """The job's environment: this process's, without Airflow's own variables, which hold its secrets."""
+def _environment(master: str, task: str, driver_here: bool) -> dict[str, str]:
+    """The job's environment: this process's, without Airflow's own variables, which hold its secrets.
+
+    A driver elsewhere chooses its own Python: YARN would look there for the one that this variable names.
+    """
     env = {name: value for name, value in os.environ.items() if not name.lstrip("_").startswith("AIRFLOW")}
     beside_python = str(Path(sys.executable).parent)
     env["PATH"] = os.pathsep.join([env.get("PATH", os.defpath), beside_python])
     env[processes.MARK] = task
-    env["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    if master.startswith("local"):
+    if driver_here:
+        env["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    if _is_local(master):
         env["PYSPARK_PYTHON"] = sys.executable
     return env
 

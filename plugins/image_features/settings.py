@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from airflow.providers.common.compat.sdk import conf
@@ -31,9 +32,34 @@ def storage_conn_id() -> str:
     return _text("storage_conn_id")
 
 
+def environment() -> str:
+    """A packed environment that every executor unpacks for its Python workers; empty: the nodes have what they need.
+
+    Raises:
+        BadSetting: it is named by a path of this machine where there is no such file.
+    """
+    location = _text("environment")
+    if location and "://" not in location and not os.path.isfile(location):
+        raise contract.BadSetting(
+            "bad_environment",
+            f"[{SECTION}] environment = {location!r} is no file of this machine.",
+            "Pack one with python -m spark_apps.pack, or clear the setting.",
+        )
+    return location
+
+
 def schedule() -> str:
     """When the daily run starts, as a cron expression in UTC."""
     return _text("schedule", "0 0 * * *")
+
+
+def extractors() -> list[str]:
+    """The extractors that the form offers: those built in, and what the operator of this Airflow adds to them.
+
+    Whoever may trigger the Dag may choose among them and name no other: an extractor is code that runs.
+    """
+    added = [part.strip() for part in _text("extractors").split(",") if part.strip()]
+    return [*contract.EXTRACTORS, *added]
 
 
 def dag_ids() -> list[str]:

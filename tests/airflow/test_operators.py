@@ -24,7 +24,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from image_features import form, processes
 from image_features.operators import ExtractOperator, IngestOperator, StageOperator, ValidateOperator
 
-from spark_apps import contract
+from spark_apps import contract, pack
 from spark_apps.contract import ExitCode
 
 RUN_ID = "manual__2026-11-22T07:43:15.127359+00:00"
@@ -149,6 +149,49 @@ def test_workers_of_a_cluster_choose_their_own_python(spark: FakeSpark, monkeypa
     assert "PYSPARK_PYTHON" not in environment
 
 
+def test_a_cluster_is_sent_this_project_s_code(spark: FakeSpark, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", '{"conn_type": "spark", "host": "spark://master:7077"}')
+    spark.does(
+        "import zipfile\n"
+        "code = sys.argv[sys.argv.index('--py-files') + 1].split(',')[-1]\n"
+        "sys.exit(0 if 'spark_apps/extract.py' in zipfile.ZipFile(code).namelist() else 'no code')\n"
+    )
+    with pytest.raises(AirflowException, match="left no manifest"):
+        operator("extract", py_files="/own/module.py").execute(context())
+    own, code = spark.called[0][spark.called[0].index("--py-files") + 1].split(",")
+    assert (own, Path(code).name) == ("/own/module.py", pack.code_name())
+    assert not Path(code).exists(), "the job has ended and needs it no more"
+
+
+def test_local_spark_is_sent_nothing(spark: FakeSpark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "environment.tar.gz").touch()
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__ENVIRONMENT", str(tmp_path / "environment.tar.gz"))
+    spark.succeeds("extract")
+    operator("extract").execute(context())
+    assert not {"--py-files", "--archives"} & set(spark.called[0])
+
+
+@pytest.mark.parametrize("mode", ["client", "cluster"])
+def test_a_packed_environment_is_for_the_executors_and_for_a_driver_among_them(
+    mode: str, spark: FakeSpark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = tmp_path / "environment.tar.gz"
+    packed.touch()
+    monkeypatch.delenv("PYSPARK_DRIVER_PYTHON", raising=False)
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__ENVIRONMENT", str(packed))
+    connection = {"conn_type": "spark", "host": "yarn", "extra": {"deploy-mode": mode}}
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(connection))
+    spark.succeeds("extract")
+    operator("extract").execute(context())
+    arguments, environment = spark.called
+    assert arguments[arguments.index("--archives") + 1] == f"{packed}#environment"
+    assert "spark.pyspark.python=./environment/bin/python" in arguments
+    here = mode == "client"
+    assert (f"spark.pyspark.driver.python={sys.executable}" in arguments) == here
+    assert (environment.get("PYSPARK_DRIVER_PYTHON") == sys.executable) == here, "the nodes have no such path"
+    assert any("log4j2" in argument for argument in arguments) == here
+
+
 def test_storage_credentials_travel_in_the_environment_and_nowhere_else(
     spark: FakeSpark, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -226,6 +269,17 @@ def test_a_connection_that_leads_nowhere_is_refused(
     else:
         monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", connection)
     with pytest.raises(AirflowFailException, match=words):
+        operator(stage).execute(context())
+    assert not spark.was_called
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_packed_environment_that_is_not_there_is_refused(
+    stage: str, spark: FakeSpark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", '{"conn_type": "spark", "host": "spark://master:7077"}')
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__ENVIRONMENT", str(tmp_path / "environment.tar.gz"))
+    with pytest.raises(AirflowFailException, match=r"environment\.tar\.gz' is no file of this machine"):
         operator(stage).execute(context())
     assert not spark.was_called
 

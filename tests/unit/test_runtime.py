@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,27 +193,40 @@ def test_versions_are_those_of_what_is_installed() -> None:
     assert runtime.versions().keys() <= {"python", *runtime.PACKAGES}
 
 
-def test_the_code_that_is_shipped_is_complete_and_named_by_its_content() -> None:
-    archive, digest = runtime.code_archive()
-    assert digest in archive.name
-    names = set(zipfile.ZipFile(archive).namelist())
-    assert {"spark_apps/__init__.py", "spark_apps/contract.py", "spark_apps/model/worker.py"} <= names
-    assert all(name.endswith(".py") for name in names)
-    code = "import spark_apps.imaging as module; print(module.__file__)"
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(archive)!r}); {code}"],
-        capture_output=True,
-        check=True,
-        cwd="/",
-    )
-    assert done.stdout.decode().strip() == f"{archive}/spark_apps/imaging.py"
+LOST = (
+    "An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.\n"
+    ": org.apache.spark.SparkException: Job aborted due to stage failure: Task 3 in stage 0.0 failed 4 times, "
+    "most recent failure: Lost task 3.3 in stage 0.0 (TID 9) (10.0.0.7 executor 1): {error}\n"
+    "\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.handlePythonException(PythonRunner.scala:581)\n"
+)
+IN_PYTHON = "org.apache.spark.api.python.PythonException: Traceback (most recent call last):\n"
 
 
-def test_the_same_code_has_the_same_hash_in_every_process() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from spark_apps import runtime; print(runtime.code_archive()[1])"],
-        capture_output=True,
-        check=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.stdout.decode().strip() == runtime.code_archive()[1]
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            IN_PYTHON + "pyspark.errors.exceptions.base.PySparkRuntimeError: [PYTHON_VERSION_MISMATCH] "
+            "Python in worker has different version: 3.12 than that in driver: 3.11, "
+            "PySpark cannot run with different minor versions.",
+            "The Python on 10.0.0.7 is 3.12, that of the driver is 3.11",
+        ),
+        (
+            IN_PYTHON + '  File "/opt/landing.py", line 12, in <module>\n    import pyarrow\n'
+            "ModuleNotFoundError: No module named 'pyarrow'\n",
+            "The Python on 10.0.0.7 has no package pyarrow.",
+        ),
+        (
+            'java.io.IOException: Cannot run program "python3.11": error=2, No such file or directory',
+            "There is no Python on 10.0.0.7 that python3.11 leads to.",
+        ),
+    ],
+)
+def test_nodes_that_cannot_run_a_task_are_a_sentence(error: str, sentence: str) -> None:
+    problem = runtime._unfit_worker(LOST.format(error=error))
+    assert problem is not None
+    assert sentence in str(problem)
+
+
+def test_any_other_failure_of_a_task_is_no_matter_of_the_nodes() -> None:
+    assert runtime._unfit_worker(WORKER_TRACE) is None

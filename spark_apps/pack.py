@@ -1,0 +1,168 @@
+"""Packs what a cluster is sent: this package as a zip, and an environment for its Python workers as a tar.
+
+    python -m spark_apps.pack environment.tar.gz                       what a worker with engine openvino needs
+    python -m spark_apps.pack environment.tar.gz torch torchvision     and further packages
+
+The environment holds the packages of the Python that packs it, so driver and workers have the same versions. It holds
+no interpreter: a node needs Python of the same minor version. Standard library only, but for `environment`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from spark_apps.contract import BadSetting, ExitCode, JobError
+
+WORKER = ("numpy", "pyarrow", "pillow", "deltalake", "openvino")
+"""What tasks of ingest and extract import, with engine openvino."""
+FOLDER = "environment"
+"""Where an executor finds the unpacked environment, in its working folder."""
+PYTHON = f"./{FOLDER}/bin/python"
+
+_RUN = """#!/bin/sh
+# The node's own {python}, with the packages beside this file.
+here=$(cd "$(dirname "$0")/.." && pwd)
+PYTHONPATH="$here/packages${{PYTHONPATH:+:$PYTHONPATH}}" exec {python} "$@"
+"""
+
+
+# --- the code ---------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _sources() -> list[tuple[str, bytes]]:
+    """Name and content of each module; they lie in a folder, or in the zip that a driver on the cluster was sent."""
+    package = Path(__file__).parent
+    if package.parent.is_file():
+        with zipfile.ZipFile(package.parent) as archive:
+            return [(name, archive.read(name)) for name in sorted(archive.namelist())]
+    return sorted((path.relative_to(package.parent).as_posix(), path.read_bytes()) for path in package.rglob("*.py"))
+
+
+@lru_cache(maxsize=1)
+def code_hash() -> str:
+    """16 hex digits that change with any source of this package."""
+    return hashlib.sha256(repr(_sources()).encode()).hexdigest()[:16]
+
+
+def code_name() -> str:
+    """The name of the zip: the same sources have the same name everywhere."""
+    return f"spark_apps-{code_hash()}.zip"
+
+
+def code(folder: Path) -> Path:
+    """Writes this package as a zip into `folder`, for Pythons that do not know it; same sources, same bytes."""
+    target = folder / code_name()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in _sources():
+            archive.writestr(zipfile.ZipInfo(name), content)  # a fixed date
+    return target
+
+
+# --- the environment --------------------------------------------------------------------------------------------------
+
+
+def environment(target: Path, packages: Iterable[str] = WORKER) -> None:
+    """Writes `packages`, with all they require, and a `bin/python` that sees them, as .tar.gz, .tgz or .tar.
+
+    Raises:
+        BadSetting: another kind of file is asked for, or one of the packages is not installed here.
+    """
+    if not target.name.endswith((".tar.gz", ".tgz", ".tar")):
+        raise BadSetting("bad_environment", f"{target} is no tar.", "Name it environment.tar.gz, .tgz or .tar.")
+    files = list(environment_files(packages))
+    part = target.with_name(target.name + ".part")
+    try:
+        with part.open("wb") as stream, _open(stream, target.name) as archive:
+            for name, content in files:
+                if isinstance(content, Path):
+                    archive.add(content, name, recursive=False, filter=_anonymous)
+                    continue
+                member = tarfile.TarInfo(name)
+                member.size, member.mode = len(content), 0o755
+                archive.addfile(member, io.BytesIO(content))
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def environment_files(packages: Iterable[str] = WORKER) -> Iterator[tuple[str, Path | bytes]]:
+    """Name in the environment and content of each file: a file of this machine, or bytes of a program.
+
+    Raises:
+        BadSetting: one of the packages is not installed here.
+    """
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    yield "bin/python", _RUN.format(python=python).encode()
+    for package in _closure(packages):
+        for file in package.files or ():
+            if ".." not in file.parts and "__pycache__" not in file.parts:  # scripts of the environment's bin, caches
+                yield f"packages/{file.as_posix()}", Path(str(package.locate_file(file)))
+
+
+def _closure(packages: Iterable[str]) -> list[Distribution]:
+    """The installed distributions that `packages` are and require, extras left out."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    found: dict[str, Distribution] = {}
+    waiting = list(packages)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found:
+            continue
+        try:
+            found[name] = distribution(name)
+        except PackageNotFoundError:
+            raise BadSetting(
+                "not_installed", f"{name} is not installed in {sys.prefix}.", "Install it first."
+            ) from None
+        required = [Requirement(text) for text in found[name].requires or ()]
+        waiting += [need.name for need in required if need.marker is None or need.marker.evaluate({"extra": ""})]
+    return [found[name] for name in sorted(found)]
+
+
+def _open(stream: io.BufferedWriter, name: str) -> tarfile.TarFile:
+    if name.endswith(".tar"):
+        return tarfile.open(fileobj=stream, mode="w")
+    return tarfile.open(fileobj=stream, mode="w:gz", compresslevel=1)  # libraries: a higher level gains little
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Without the owner, who does not exist on the nodes."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
+def main() -> int:
+    """Packs an environment and says how large it is."""
+    parser = argparse.ArgumentParser(
+        prog="spark_apps.pack", description="Packs an environment for the Python workers of a cluster."
+    )
+    parser.add_argument("target", type=Path, help="file to write: .tar.gz, .tgz or .tar")
+    parser.add_argument("package", nargs="*", help=f"further packages beside {', '.join(WORKER)}")
+    arguments = parser.parse_args()
+    try:
+        environment(arguments.target, [*WORKER, *arguments.package])
+    except JobError as error:
+        print(f"pack failed: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"pack failed: {arguments.target} cannot be written: {error}", file=sys.stderr)
+        return ExitCode.UNREACHABLE
+    print(f"{arguments.target}: {arguments.target.stat().st_size / 2**20:,.0f} MiB")
+    return ExitCode.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""What a cluster is sent is complete, is named by what is in it, and runs where nothing of it is known."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from spark_apps import pack
+from spark_apps.contract import BadSetting
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BARE = [sys.executable, "-I"]
+"""Python that sees neither the folder it is started in nor PYTHONPATH."""
+
+
+def test_the_code_is_complete_and_runs_from_the_zip(tmp_path: Path) -> None:
+    archive = pack.code(tmp_path)
+    names = set(zipfile.ZipFile(archive).namelist())
+    assert {"spark_apps/__init__.py", "spark_apps/contract.py", "spark_apps/model/worker.py"} <= names
+    assert all(name.endswith(".py") for name in names)
+    done = run_from(archive, "import spark_apps.imaging as module; print(module.__file__)", tmp_path)
+    assert done == f"{archive}/spark_apps/imaging.py"
+
+
+def test_the_same_code_has_the_same_name_and_bytes_wherever_it_lies(tmp_path: Path) -> None:
+    archive = pack.code(tmp_path)
+    (tmp_path / "again").mkdir()
+    code = f"from pathlib import Path; from spark_apps import pack; print(pack.code(Path({str(tmp_path / 'again')!r})))"
+    again = Path(run_from(archive, code, tmp_path))
+    assert again.name == archive.name == pack.code_name()
+    assert again.read_bytes() == archive.read_bytes()
+
+
+def run_from(archive: Path, code: str, folder: Path) -> str:
+    command = [*BARE, "-c", f"import sys; sys.path.insert(0, {str(archive)!r}); {code}"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("name", ["environment.tar.gz", "environment.tar"])
+def test_an_environment_has_its_packages_and_what_they_require(name: str, tmp_path: Path) -> None:
+    pack.environment(tmp_path / name, ["jsonschema"])
+    with tarfile.open(tmp_path / name) as archive:
+        assert {(member.uid, member.gid, member.uname) for member in archive} == {(0, 0, "")}
+        archive.extractall(tmp_path / "node", filter="data")
+    code = "import sys, jsonschema, referencing\nprint(jsonschema.__file__, sys.version_info[:2], sys.path, sep='\\n')"
+    done = subprocess.run(
+        ["node/bin/python", "-c", code], cwd=tmp_path, env=BARE_ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    place, version, path = done.stdout.splitlines()
+    assert place == f"{tmp_path}/node/packages/jsonschema/__init__.py"
+    assert version == str(sys.version_info[:2])
+    assert sys.prefix not in path and str(REPOSITORY) not in path, "it sees nothing of the Python that packed it"
+
+
+BARE_ENVIRONMENT = {"PATH": f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin"}
+
+
+@pytest.mark.parametrize(
+    ("name", "packages", "words"),
+    [("environment.zip", ["pytest"], "is no tar"), ("environment.tar", ["no-such-package"], "is not installed in")],
+)
+def test_what_cannot_be_packed_is_refused(name: str, packages: list[str], words: str, tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match=words):
+        pack.environment(tmp_path / name, packages)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_says_why_it_failed_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "spark_apps.pack", str(tmp_path / "environment.tar"), "no-such-package"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no-such-package is not installed" in done.stderr
+    assert list(tmp_path.iterdir()) == []
