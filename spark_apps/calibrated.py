@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from spark_apps import contract, guard, model, storage, store
-from spark_apps.contract import ExtractSettings, Manifest
-from spark_apps.imaging import BadImage, Preprocessing
+from spark_apps import contract, guard, imaging, model, storage, store
+from spark_apps.contract import BadFile, ExtractSettings, Manifest
+from spark_apps.imaging import Preprocessing
 from spark_apps.model import quantize
 
 SAMPLE = quantize.MAX_PHOTOS + quantize.HELD_OUT
@@ -32,7 +32,7 @@ def prepare(settings: ExtractSettings, ingested: Manifest, here: bool) -> model.
     spec = model.ModelSpec.of(settings)
     if spec.precision != "int8":
         artifact = model.prepare(spec, here=here)
-        _keep(settings.store, artifact)
+        keep(settings.store, artifact)
         return artifact
     kin = model.uncalibrated(spec)
     kept = _first(settings.store, kin)
@@ -40,7 +40,7 @@ def prepare(settings: ExtractSettings, ingested: Manifest, here: bool) -> model.
         calibration = _calibration(settings, ingested)
         artifact = model.prepare(spec, here=here, calibration=calibration)
         artifact.info["calibration"].update(uncalibrated=kin, partition=settings.partition, at=contract.now())
-        _keep(settings.store, artifact)
+        keep(settings.store, artifact)
         kept = _first(settings.store, kin)  # another run may have been first
         assert kept is not None
     folder = contract.join(settings.store, "models", kept["fingerprint"])
@@ -60,7 +60,7 @@ def _first(store_uri: str, kin: str) -> dict[str, Any] | None:
     return min(calibrated, key=lambda info: (info["calibration"]["at"], info["fingerprint"]), default=None)
 
 
-def _keep(store_uri: str, artifact: model.ModelArtifact) -> None:
+def keep(store_uri: str, artifact: model.ModelArtifact) -> None:
     """Keeps the engine artefact and `model.json` in the store, where features of this fingerprint can be explained."""
     folder = contract.join(store_uri, "models", artifact.fingerprint)
     with storage.reaching("store", store_uri):
@@ -102,13 +102,14 @@ def _pixels(
     for image_id, (path, group, row) in places.items():
         groups.setdefault((path, group), []).append((row, image_id))
     decoded: dict[str, np.ndarray] = {}
-    with storage.reaching("store", settings.store), guard.Guard(preprocessing, max_pixels) as child:
+    decoder = partial(imaging.decoder, preprocessing, max_pixels)
+    with storage.reaching("store", settings.store), guard.Guard(decoder) as child:
         for (path, group), rows in groups.items():
             parquet = pq.ParquetFile(f"{root}/{path}", filesystem=filesystem)
             contents = parquet.read_row_group(group, columns=["content"])["content"]
             for row, image_id in rows:
                 try:
                     decoded[image_id] = child.decode(contents[row].as_py())
-                except BadImage:
+                except BadFile:
                     continue  # extract will set it aside
     return np.stack([decoded[image_id] for image_id in sorted(decoded)]) if decoded else np.empty((0,), np.uint8)

@@ -1,4 +1,4 @@
-"""What an extract task does: reads staged photos, decodes them, runs the model, and writes staged features.
+"""What an extract task does: reads staged files, decodes them, runs the extractor, and writes staged features.
 
 Decoding, inference and the next read overlap where a task has more than one core.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spark_apps import guard, model, plan, progress, storage, store
-from spark_apps.contract import ExtractSettings
-from spark_apps.imaging import BadImage, Preprocessing
+from spark_apps import extractors, guard, plan, progress, storage, store
+from spark_apps.contract import BadFile, ExtractSettings
+from spark_apps.extractors import Extractor, Label
 from spark_apps.model import worker
 
 Item = TypeVar("Item")
@@ -49,7 +50,7 @@ class Place:
     process. `device`: the GPU that Spark gave the task, where the model is for one.
     """
 
-    folder: Path
+    folder: Path | None
     cores: int
     careful: bool
     number: int
@@ -73,28 +74,26 @@ def compute_units(
 ) -> Iterator[dict[str, Any]]:
     """The work of one task: reads, decodes and infers the photos of its units; yields what it staged."""
     place = place or place_of_task()
-    info = shared.info
-    preprocessing = Preprocessing.of(info)
     loads = worker.loads
-    engine = worker.engine(info, place.folder, place.cores, place.device if info["device"] == "cuda" else None)
+    extractor = extractors.opened(shared.info, shared.max_pixels, place.folder, place.cores, place.device)
     ticker = progress.Ticker(shared.notes, place.number)
-    with Outbox(shared) as outbox, guard.Guard(preprocessing, shared.max_pixels) as child:
-        decode = child.decode if place.careful else guard.watched(preprocessing, shared.max_pixels)
-        batch = Batch(shared.settings.batch_size, preprocessing.crop)
+    careful = partial(preparation, shared.info, shared.max_pixels)
+    with Outbox(shared, extractor) as outbox, guard.Guard(careful) as child:
+        decode = child.decode if place.careful else guard.watched(extractor.prepare)
         found = photos(units, shared.settings.store)
         decoded = one_by_one(decode, found) if place.careful or place.cores == 1 else pooled(decode, found, place.cores)
         with closing(decoded):
-            for photo, pixels in decoded:
-                if isinstance(pixels, BadImage):
-                    outbox.refuse(photo, pixels)
-                    ticker.add(0, 1)
-                    continue
-                batch.add(photo, pixels)
-                if batch.full:
-                    ticker.add(outbox.compute(engine, batch))
-        ticker.add(outbox.compute(engine, batch))
-        ticker.flush()
+            for photo, item in decoded:
+                outbox.add(photo, item)
+                ticker.note(outbox.computed, outbox.refused)
+        outbox.flush()
+        ticker.note(outbox.computed, outbox.refused, last=True)
     yield {**outbox.record(), "loads": worker.loads - loads}
+
+
+def preparation(info: dict[str, Any], max_pixels: int) -> guard.Decode:
+    """How the extractor of `info` prepares a file, for a process that runs no model."""
+    return extractors.opened(info, max_pixels).prepare
 
 
 def copy_units(units: Iterator[plan.CopyUnit], shared: TaskPlan) -> Iterator[dict[str, Any]]:
@@ -111,14 +110,15 @@ def copy_units(units: Iterator[plan.CopyUnit], shared: TaskPlan) -> Iterator[dic
 
 @dataclass(frozen=True)
 class Photo:
-    """One distinct photo of a work unit and all the files that hold it."""
+    """One distinct content of a work unit, a photo or whatever the extractor takes, and all the files that hold it."""
 
     image_id: str
     content: bytes
     uris: list[str]
 
 
-Decoded = Generator[tuple[Photo, "np.ndarray | BadImage"]]
+Decoded = Generator[tuple[Photo, Any]]
+"""Each photo with what the extractor takes of it, or a `BadFile`."""
 
 
 def photos(units: Iterator[plan.ComputeUnit], store_uri: str) -> Iterator[Photo]:
@@ -138,21 +138,21 @@ def photos(units: Iterator[plan.ComputeUnit], store_uri: str) -> Iterator[Photo]
 
 
 def one_by_one(decode: guard.Decode, found: Iterator[Photo]) -> Decoded:
-    """Each photo and its pixels, or what is bad about it."""
+    """Decodes in the caller's thread."""
     for photo in found:
         try:
             yield photo, decode(photo.content)
-        except BadImage as bad:
+        except BadFile as bad:
             yield photo, bad
 
 
 def pooled(decode: guard.Decode, found: Iterator[Photo], threads: int) -> Decoded:
     """The same in `threads` threads, a few photos ahead, so that they decode while the caller runs the model."""
 
-    def attempt(photo: Photo) -> np.ndarray | BadImage:
+    def attempt(photo: Photo) -> Any:
         try:
             return decode(photo.content)
-        except BadImage as bad:
+        except BadFile as bad:
             return bad
 
     with ThreadPoolExecutor(threads, "decode") as pool:
@@ -181,66 +181,60 @@ def _ahead(
             future.cancel()
 
 
-class Batch:
-    """Pixels of up to `size` photos in one array, uint8 [size, crop, crop, 3], filled again and again."""
-
-    def __init__(self, size: int, crop: int) -> None:
-        self._pixels = np.empty((size, crop, crop, 3), np.uint8)
-        self.photos: list[Photo] = []
-
-    @property
-    def full(self) -> bool:
-        return len(self.photos) == len(self._pixels)
-
-    @property
-    def pixels(self) -> np.ndarray:
-        return self._pixels[: len(self.photos)]
-
-    def add(self, photo: Photo, pixels: np.ndarray) -> None:
-        self._pixels[len(self.photos)] = pixels
-        self.photos.append(photo)
-
-    def clear(self) -> None:
-        self.photos = []
-
-
 class Outbox:
-    """What one task hands over: rows of features and of quarantine, in staged files."""
+    """What one task hands over: rows of features and of quarantine, in staged files.
 
-    def __init__(self, shared: TaskPlan) -> None:
-        self._info, self._run_id, self._store = shared.info, shared.settings.run_id, shared.settings.store
+    `computed`: distinct photos that have a vector; `refused`: those that gave none.
+    """
+
+    def __init__(self, shared: TaskPlan, extractor: Extractor) -> None:
+        self._extractor, self._fingerprint = extractor, shared.info["fingerprint"]
+        self._run_id, self._store = shared.settings.run_id, shared.settings.store
+        self._batch_size = shared.settings.batch_size
         self._features = store.StagedWriter(self._store, store.FEATURES, shared.folder)
         self._quarantine = store.StagedWriter(self._store, store.QUARANTINE, shared.folder)
+        self._batch: list[tuple[Photo, Any]] = []
         self._codes: Counter[str] = Counter()
-        self._computed = 0
+        self.computed = self.refused = 0
 
-    def compute(self, engine: model.Engine, batch: Batch) -> int:
-        """Infers the batch, writes a row for every file of its photos, and empties it; returns the photos done."""
-        done = len(batch.photos)
-        if not done:
-            return 0
-        outputs = engine.run(batch.pixels)
-        assert outputs.logits is not None
-        tops = model.labels(self._info, outputs.logits)
+    def add(self, photo: Photo, item: Any) -> None:
+        """Takes what the extractor takes of a photo, or the `BadFile` that tells why there is none."""
+        if isinstance(item, BadFile):
+            self._refuse(photo, item)
+            return
+        self._batch.append((photo, item))
+        if len(self._batch) == self._batch_size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Runs the extractor on what is waiting, and writes a row for every file."""
+        batch, self._batch = self._batch, []
+        if not batch:
+            return
+        vectors, labels = self._extractor.label([item for _, item in batch])
+        for (photo, _), vector, label in zip(batch, vectors, labels, strict=True):
+            if isinstance(vector, BadFile):
+                self._refuse(photo, vector)
+            else:
+                self._accept(photo, vector, label)
+
+    def _accept(self, photo: Photo, vector: np.ndarray, label: Label) -> None:
+        self.computed += 1
         with storage.reaching("store", self._store):
-            for photo, vector, (label, score) in zip(batch.photos, outputs.features, tops, strict=True):
-                for uri in photo.uris:
-                    row = {
-                        "uri": uri,
-                        "image_id": photo.image_id,
-                        "features": vector,
-                        "model_fingerprint": self._info["fingerprint"],
-                        "top1_label": label,
-                        "top1_score": score,
-                        "run_id": self._run_id,
-                    }
-                    self._features.add(row, vector.nbytes)
-        self._computed += done
-        batch.clear()
-        return done
+            for uri in photo.uris:
+                row = {
+                    "uri": uri,
+                    "image_id": photo.image_id,
+                    "features": vector,
+                    "model_fingerprint": self._fingerprint,
+                    "top1_label": label[0],
+                    "top1_score": label[1],
+                    "run_id": self._run_id,
+                }
+                self._features.add(row, vector.nbytes)
 
-    def refuse(self, photo: Photo, bad: BadImage) -> None:
-        """Sets aside every file of a photo that gave no pixels."""
+    def _refuse(self, photo: Photo, bad: BadFile) -> None:
+        self.refused += 1
         for uri in photo.uris:
             common = {"uri": uri, "image_id": photo.image_id, "run_id": self._run_id}
             self._codes[bad.code] += 1
@@ -253,7 +247,7 @@ class Outbox:
             "features": self._features.files,
             "quarantine": self._quarantine.files,
             "codes": dict(self._codes),
-            "computed": self._computed,
+            "computed": self.computed,
         }
 
     def __enter__(self) -> Outbox:

@@ -82,6 +82,8 @@ class NothingToDo(JobError):
 QUARANTINE_CODES: dict[str, str] = {
     "empty": "The file has no bytes; the upload was probably interrupted. Send it again.",
     "not_an_image": "The content is no image, whatever the name says. Remove it or narrow --pattern.",
+    "not_text": "The content is no UTF-8 text, or holds no word. Convert it to UTF-8, or narrow --pattern.",
+    "not_audio": "The content is no sound that can be read here. Convert it to WAV or FLAC, or narrow --pattern.",
     "unsupported_format": "An image format that is not decoded here. Convert it to JPEG, PNG or WebP.",
     "truncated": "The image ends too early; the copy was probably cut short. Send it again.",
     "corrupt": "The content is damaged. Export or send it again.",
@@ -93,8 +95,21 @@ QUARANTINE_CODES: dict[str, str] = {
     "timeout": "Decoding took longer than the limit; the file is broken or hostile.",
     "out_of_memory": "Decoding needed more memory than the limit; the file is broken or hostile.",
     "decoder_crash": "Decoding killed its process; the file is broken or hostile.",
+    "extractor_failed": "The extractor raised an error at this file; the message says which. Mend one of them.",
 }
 """Every reason a file can be set aside for, with what a person can do about it."""
+
+
+class BadFile(Exception):
+    """A file that gives no vector. `code` is one of `QUARANTINE_CODES`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        assert code in QUARANTINE_CODES, code
+        super().__init__(message)
+        self.code, self.message = code, message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message)
 
 
 # --- names and places -------------------------------------------------------------------------------------------------
@@ -183,6 +198,13 @@ WEIGHTS_HELP = (
     "IMAGENET1K_V1, IMAGENET1K_V2 or DEFAULT (torchvision's hub); keras-v1 (a pretrained ResNet-50 from the npm "
     "registry, for places without the hub); a path or URI of a state dict; random:SEED for tests."
 )
+EXTRACTORS = ("image", "text", "audio")
+"""The registered extractors; see `spark_apps/extractors/`."""
+EXTRACTOR_HELP = (
+    "What makes a vector of a file: image (a backbone of torchvision), text, audio, or your own, as module:factory or "
+    "/path/file.py:factory."
+)
+EXTRACTOR_PATTERN = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*|/.+\.py:[A-Za-z_]\w*"
 MAX_RETENTION_HOURS = 28 * 24
 """Four weeks: Delta keeps the log of a table for 30 days, and what it no longer tells cannot be judged by age."""
 MAX_PIXELS = 178_956_970
@@ -244,17 +266,23 @@ class IngestSettings(Settings):
         "Files with more bytes are quarantined without being read.", 256 * 2**20, minimum=1, maximum=2**30
     )
     on_empty: str = setting("What a partition without files means.", "fail", choices=("fail", "skip"))
+    extractor: str = setting(
+        "As that of extract. With image, what is no photo is refused by its header; else files are taken as they are.",
+        "image",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_extractor(self.extractor)
         source = check_location("source", self.source.replace("{partition}", self.partition))
         object.__setattr__(self, "source", source)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractSettings(Settings):
-    """Settings of `extract`: which model, and how to run it."""
+    """Settings of `extract`: which extractor, which model, and how to run it."""
 
+    extractor: str = setting(EXTRACTOR_HELP, "image")
     model: str = setting("Backbone.", "resnet50", choices=BACKBONES)
     weights: str = setting(WEIGHTS_HELP, "DEFAULT")
     weights_sha256: str = setting("Expected sha256 of the weights file, 64 hex digits; empty to skip the check.", "")
@@ -296,6 +324,7 @@ class ExtractSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_extractor(self.extractor)
         if not self.weights:
             raise BadSetting("bad_weights", "weights is empty.", f"Use {WEIGHTS_HELP}")
         if self.layer and not re.fullmatch(LAYER_PATTERN, self.layer):
@@ -393,6 +422,16 @@ SETTINGS: dict[str, type[Settings]] = {
 }
 
 AnySettings = TypeVar("AnySettings", bound=StoreSettings)
+
+
+def check_extractor(name: str) -> None:
+    """Raises BadSetting when `name` is neither a registered extractor nor of the form `EXTRACTOR_PATTERN`."""
+    if name not in EXTRACTORS and not re.fullmatch(EXTRACTOR_PATTERN, name):
+        raise BadSetting(
+            "bad_extractor",
+            f"{name!r} is no extractor.",
+            f"Choose {', '.join(EXTRACTORS)}, or your own: package.module:factory or /path/file.py:factory.",
+        )
 
 
 def check_location(name: str, location: str) -> str:

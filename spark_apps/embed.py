@@ -31,8 +31,7 @@ from typing import Any, BinaryIO
 from PIL import Image, ImageFile
 
 from spark_apps import imaging
-from spark_apps.contract import JobError
-from spark_apps.imaging import BadImage, Preprocessing
+from spark_apps.contract import EXTRACTORS, BadFile, BadSetting, JobError
 
 IDLE_SECONDS = 120
 SECONDS_PER_IMAGE = 30
@@ -47,7 +46,7 @@ _LENGTH = struct.Struct("<Q")
 
 
 def thumbnail(content: bytes, side: int, max_pixels: int) -> bytes:
-    """The photo, upright and at most `side` pixels long, as WebP. Raises BadImage.
+    """The photo, upright and at most `side` pixels long, as WebP. Raises BadFile.
 
     A photo that ends too early is drawn as far as it goes.
     """
@@ -60,18 +59,23 @@ def thumbnail(content: bytes, side: int, max_pixels: int) -> bytes:
 
 
 def embedder(folder: Path, max_pixels: int) -> Callable[[bytes], Answer]:
-    """A function from a file's bytes to its label and vector, by the pipeline's own code. Raises JobError."""
-    from spark_apps import model
+    """A function from a file's bytes to its label and vector, by the pipeline's own code. Raises JobError.
+
+    A user's own extractor is refused: what the store names is not run in the pages' child.
+    """
+    from spark_apps import extractors
 
     info = json.loads((folder / "model.json").read_text())
-    engine = model.load(info, folder, THREADS, device="cpu")
-    preprocessing = Preprocessing.of(info)
+    name = info.get("extractor", "image")
+    if name not in EXTRACTORS:
+        raise BadSetting("own_extractor", f"The extractor {name} is not run here.", "Only those that are built in are.")
+    extractor = extractors.opened(info, max_pixels, folder, THREADS, "cpu")
 
     def embed(content: bytes) -> Answer:
-        outputs = engine.run(imaging.decode(content, preprocessing, max_pixels)[None])
-        assert outputs.logits is not None
-        ((label, score),) = model.labels(info, outputs.logits)
-        return {"label": label, "score": score}, outputs.features[0].astype("<f4").tobytes()
+        (vector,), ((label, score),) = extractor.label([extractor.prepare(content)])
+        if isinstance(vector, BadFile):
+            raise vector
+        return {"label": label, "score": score}, vector.astype("<f4").tobytes()
 
     return embed
 
@@ -90,7 +94,7 @@ def serve(argv: list[str], source: BinaryIO, target: BinaryIO) -> None:
         faulthandler.dump_traceback_later(SECONDS_PER_IMAGE, exit=True)  # should nobody be there to end a hanging one
         try:
             said, payload = answer(content)
-        except BadImage as bad:
+        except BadFile as bad:
             said, payload = {"code": bad.code, "message": bad.message}, b""
         except MemoryError:
             said, payload = {"code": "out_of_memory", "message": "Decoding needed more memory than the limit."}, b""

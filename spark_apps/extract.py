@@ -1,7 +1,8 @@
 """Extract: one feature vector per photo, by a pretrained model that every Python worker loads once.
 
-The driver resolves and verifies the weights and ships one artefact; tasks read staged images, decode, infer and write
-staged features. Image bytes and vectors never cross the JVM. Vectors that are already known are copied.
+The driver resolves and verifies the model and ships one artefact; tasks read staged images, decode, infer and write
+staged features. Image bytes and vectors never cross the JVM. Vectors that are already known are copied. Other files
+than photos go the same way, with another --extractor.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import os
 from collections import Counter
 from functools import partial
 
-from spark_apps import calibrated, plan, progress, resources, runtime, store
+from spark_apps import extractors, plan, progress, resources, runtime, store
 from spark_apps.compute import Place, TaskPlan, compute_units, copy_units
-from spark_apps.contract import ExtractSettings, Manifest
+from spark_apps.contract import BadSetting, ExtractSettings, Manifest
 
 UNITS_PER_TASK = 8
 """Row groups that a task works through on a large day, so that batches stay full and start-up is paid rarely."""
@@ -40,8 +41,9 @@ def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
     """
     ingested = runtime.read_manifest(settings, "ingest")
     here = runtime.on_this_machine()
+    _check_ingested(settings, ingested)
     with timings.phase("model"):
-        artifact = calibrated.prepare(settings, ingested, here)
+        artifact = extractors.prepare(settings, ingested, here)
     with timings.phase("plan"):
         todo = plan.plan(settings, ingested.staged["images"], artifact.key, artifact.fingerprint)
     with store.staging(settings) as folder, progress.watching(settings, "extract", todo.to_compute) as notes:
@@ -51,7 +53,7 @@ def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
             with timings.phase("copy"):
                 records = list(copy(iter(todo.copy)))
             with timings.phase("compute"):
-                driver = Place(artifact.files[0].parent, os.cpu_count() or 1, careful=True, number=0)
+                driver = Place(artifact.folder, os.cpu_count() or 1, careful=True, number=0)
                 records += compute(iter(todo.compute), place=driver) if todo.compute else []
         else:
             with timings.phase("session"):
@@ -61,6 +63,8 @@ def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
                 )
                 for file in artifact.files:
                     runtime.ship(spark, file)
+                for source in artifact.sources:
+                    spark.addPyFile(str(source))
             workers = runtime.parallelism(spark)
             with timings.phase("compute"):
                 tasks = max(TASKS_PER_WORKER * workers, len(todo.compute) // UNITS_PER_TASK)
@@ -88,6 +92,17 @@ def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
         model=artifact.info,
         outcome={"model_loads": sum(record["loads"] for record in records), "ingested": vars(ingested)},
     )
+
+
+def _check_ingested(settings: ExtractSettings, ingested: Manifest) -> None:
+    """Raises BadSetting when ingest has refused, as no photos, what this extractor is to read."""
+    photos_only = ingested.settings.get("extractor", "image") == "image"
+    if photos_only and settings.extractor != "image":
+        raise BadSetting(
+            "contradiction",
+            f"Ingest took only photos, but the extractor is {settings.extractor}.",
+            f"Run ingest with --extractor {settings.extractor}, too.",
+        )
 
 
 def main() -> int:

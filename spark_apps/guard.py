@@ -19,22 +19,20 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-import numpy as np
-
-from spark_apps import imaging
-from spark_apps.imaging import BadImage, Preprocessing
+from spark_apps.contract import BadFile
 
 SECONDS_PER_IMAGE = 30
 """The largest photo that --max-pixels admits decodes in under 10 s on a slow core."""
+START_SECONDS = 60
 CHILD_MEMORY_BYTES = 4 * 2**30
 """Address space of the child: 178 million pixels as RGBA with the copies that conversion makes, and Python itself."""
 
-Decode = Callable[[bytes], np.ndarray]
-"""Bytes of a file to uint8 [crop, crop, 3]; raises BadImage."""
+Decode = Callable[[bytes], Any]
+"""Bytes of a file to what the model takes, for a photo uint8 [crop, crop, 3]; raises BadFile."""
 
 
-def watched(preprocessing: Preprocessing, max_pixels: int, seconds: float = SECONDS_PER_IMAGE) -> Decode:
-    """Decodes in this process, in any number of threads, and ends it when one image takes longer than `seconds`."""
+def watched(decode: Decode, seconds: float = SECONDS_PER_IMAGE) -> Decode:
+    """Decodes in this process, in any number of threads, and ends it when one file takes longer than `seconds`."""
     deadlines: dict[int, float] = {}
     changing = threading.Lock()
 
@@ -46,42 +44,41 @@ def watched(preprocessing: Preprocessing, max_pixels: int, seconds: float = SECO
         else:
             faulthandler.cancel_dump_traceback_later()
 
-    def decode(content: bytes) -> np.ndarray:
+    def watch(content: bytes) -> Any:
         me = threading.get_ident()
         with changing:
             deadlines[me] = time.monotonic() + seconds
             wind()
         try:
-            return imaging.decode(content, preprocessing, max_pixels)
+            return decode(content)
         finally:
             with changing:
                 del deadlines[me]
                 wind()
 
-    return decode
+    return watch
 
 
 class Guard:
-    """Decodes in a child process with a time and a memory limit; a dead child is replaced at the next image.
+    """Decodes in a child process with a time and a memory limit; a dead child is replaced at the next file.
 
-    Use as a context manager, or call `close`.
+    `make` is pickled, and gives the child its `Decode`. Use as a context manager, or call `close`.
     """
 
     def __init__(
         self,
-        preprocessing: Preprocessing,
-        max_pixels: int,
+        make: Callable[[], Decode],
         seconds: float = SECONDS_PER_IMAGE,
         memory_bytes: int = CHILD_MEMORY_BYTES,
     ) -> None:
-        self._arguments = (preprocessing, max_pixels, memory_bytes, seconds)
+        self._arguments = (make, memory_bytes, seconds)
         self._seconds = seconds
         self._child: subprocess.Popen[bytes] | None = None
 
-    def decode(self, content: bytes) -> np.ndarray:
-        """uint8 [crop, crop, 3]. Raises BadImage: `timeout`, `out_of_memory`, `decoder_crash` tell the child's fate."""
+    def decode(self, content: bytes) -> Any:
+        """What the child's `Decode` gives. Raises BadFile: `timeout`, `out_of_memory`, `decoder_crash` tell its end."""
         if self._child is not None and self._child.poll() is not None:
-            self.close()  # it died between two images, through no fault of this one
+            self.close()  # it died between two files, through no fault of this one
         child = self._child or self._start()
         assert child.stdin and child.stdout
         try:
@@ -89,19 +86,18 @@ class Guard:
             answer = _receive(child.stdout, time.monotonic() + self._seconds)
         except TimeoutError:
             self.close()
-            raise BadImage("timeout", f"Decoding took longer than {self._seconds:g} s.") from None
+            raise BadFile("timeout", f"Decoding took longer than {self._seconds:g} s.") from None
         except (BrokenPipeError, EOFError):
             status = child.wait()
             self.close()
             if status == -9:
-                raise BadImage(
+                raise BadFile(
                     "out_of_memory", "The system ended the decoder, most likely for lack of memory."
                 ) from None
-            raise BadImage("decoder_crash", f"The decoder died with status {status}.") from None
-        if isinstance(answer, BadImage):
+            raise BadFile("decoder_crash", f"The decoder died with status {status}.") from None
+        if isinstance(answer, BadFile):
             raise answer
-        pixels: np.ndarray = answer
-        return pixels
+        return answer
 
     def close(self) -> None:
         """Ends the child."""
@@ -123,7 +119,7 @@ class Guard:
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
         assert self._child.stdin and self._child.stdout
         _send(self._child.stdin, pickle.dumps(self._arguments))
-        _receive(self._child.stdout, time.monotonic() + 60)  # ready: importing is not the first image's time
+        _receive(self._child.stdout, time.monotonic() + START_SECONDS)  # ready: importing is not the first file's time
         return self._child
 
 
@@ -133,8 +129,8 @@ def serve() -> None:
 
     source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder that prints must not disturb the answers
-    preprocessing, max_pixels, memory_bytes, seconds = pickle.loads(_read(source))
-    decode = watched(preprocessing, max_pixels, 2 * seconds)  # should the parent die while this child hangs
+    make, memory_bytes, seconds = pickle.loads(_read(source))
+    decode = watched(make(), 2 * seconds)  # should the parent die while this child hangs
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _send(target, pickle.dumps(None))
@@ -146,10 +142,10 @@ def serve() -> None:
         answer: Any
         try:
             answer = decode(content)
-        except BadImage as bad:
+        except BadFile as bad:
             answer = bad
         except MemoryError:
-            answer = BadImage("out_of_memory", "Decoding needed more memory than the limit.")
+            answer = BadFile("out_of_memory", "Decoding needed more memory than the limit.")
         _send(target, pickle.dumps(answer))
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from spark_apps.contract import QUARANTINE_CODES
+from spark_apps.contract import BadFile
 
 FORMATS = (
     "AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX",
@@ -35,16 +36,8 @@ _OTHER_MAGIC = (b"%!PS", b"\xff\x0a", b"\0\0\0\x0cJXL", b"<svg", b"<?xml", b"%PD
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 
 
-class BadImage(Exception):
-    """A file that gives no pixels. `code` is one of `contract.QUARANTINE_CODES`."""
-
-    def __init__(self, code: str, message: str) -> None:
-        assert code in QUARANTINE_CODES, code
-        super().__init__(message)
-        self.code, self.message = code, message
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.code, self.message)
+class BadImage(BadFile):
+    """A file that gives no pixels."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +55,21 @@ class ImageInfo:
 class Preprocessing:
     """Sides in pixels: the photo's short side is scaled to `resize`, then a square of `crop` is cut from its centre.
 
+    `interpolation`: bilinear or bicubic, both antialiased.
     `scaled`: large JPEGs are decoded at a fraction of their size, and only the square is resampled. Faster, not equal.
     """
 
     resize: int = 256
     crop: int = 224
     scaled: bool = False
+    interpolation: str = "bilinear"
 
     @classmethod
     def of(cls, info: dict[str, Any]) -> Preprocessing:
         """That of a model, from the `info` of its artefact."""
         values = info["preprocessing"]
-        return cls(values["resize"], values["crop"], values.get("decode") == "scaled")
+        scaled, interpolation = values.get("decode") == "scaled", values.get("interpolation", "bilinear")
+        return cls(values["resize"], values["crop"], scaled, interpolation)
 
     @property
     def least(self) -> int:
@@ -119,13 +115,14 @@ def upright_rgb(content: bytes, max_pixels: int, least: int = 0) -> Image.Image:
 
 
 def fit(photo: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Resize (bilinear, antialiased) and centre crop, equal to torchvision's `Resize` and `CenterCrop`.
+    """Resize (antialiased) and centre crop, equal to torchvision's `Resize` and `CenterCrop`.
 
     Source of both formulas: torchvision/transforms/functional.py, `_compute_resized_output_size` and `center_crop`.
     Just the part below the crop is resampled, which may differ from torchvision by 1/255, when `scaled` is asked for,
     and for photos more than about 30 times as long as wide, whose resized form would fill the memory.
     """
     size, crop = preprocessing.resize, preprocessing.crop
+    resampling = Image.Resampling[preprocessing.interpolation.upper()]
     short, long = sorted(photo.size)
     scaled = int(size * long / short)
     width, height = (size, scaled) if photo.width <= photo.height else (scaled, size)
@@ -133,8 +130,13 @@ def fit(photo: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     if preprocessing.scaled or scaled > WIDEST_EXACT_SIDE:
         x, y = photo.width / width, photo.height / height
         box = (left * x, top * y, (left + crop) * x, (top + crop) * y)
-        return photo.resize((crop, crop), Image.Resampling.BILINEAR, box=box)
-    return photo.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + crop, top + crop))
+        return photo.resize((crop, crop), resampling, box=box)
+    return photo.resize((width, height), resampling).crop((left, top, left + crop, top + crop))
+
+
+def decoder(preprocessing: Preprocessing, max_pixels: int) -> Callable[[bytes], np.ndarray]:
+    """`decode` for one model: a function of a file's bytes alone."""
+    return lambda content: decode(content, preprocessing, max_pixels)
 
 
 def decode(content: bytes, preprocessing: Preprocessing, max_pixels: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Ingest: lists the photos of a partition, hashes and checks each one, and packs their bytes into staged Parquet.
+"""Ingest: lists the files of a partition, hashes and checks each one, and packs their bytes into staged Parquet.
 
 A bad file becomes a quarantine row. Nothing is published here; validate does that.
 """
@@ -22,8 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spark_apps import contract, imaging, landing, runtime, storage, store
-from spark_apps.contract import BadSetting, IngestSettings, Manifest, NothingToDo
-from spark_apps.imaging import BadImage
+from spark_apps.contract import BadFile, BadSetting, IngestSettings, Manifest, NothingToDo
 
 LISTING_FILE_UNITS = 64
 """Work units in one file of the listing, so that the footer a task reads stays small."""
@@ -108,6 +107,7 @@ def ingest_units(
 ) -> Iterator[dict[str, Any]]:
     """The work of one task: reads, hashes, checks and packs the files of its units; yields what it staged."""
     codes: Counter[str] = Counter()
+    photos_only = settings.extractor == "image"
     with (
         storage.reaching("store", settings.store),
         store.StagedWriter(settings.store, store.IMAGES, folder, row_group_bytes) as images,
@@ -121,15 +121,15 @@ def ingest_units(
                 image_id = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else None
                 common = {"uri": row["uri"], "image_id": image_id, "run_id": settings.run_id}
                 try:
-                    if isinstance(content, BadImage):
+                    if isinstance(content, BadFile):
                         raise content
-                    header = imaging.inspect(content, settings.max_pixels)
-                except BadImage as bad:
+                    header = vars(imaging.inspect(content, settings.max_pixels)) if photos_only else {}
+                except BadFile as bad:
                     codes[bad.code] += 1
                     quarantine.add(store.quarantine_row(common, "ingest", bad, max(row["size_bytes"], 0)), 512)
                     continue
                 facts = {"content": content, "size_bytes": len(content), "modified_at": row["modified_at"]}
-                images.add({**common, **facts, **vars(header)}, len(content))
+                images.add({**common, **facts, **header}, len(content))
     yield {"images": images.files, "quarantine": quarantine.files, "codes": dict(codes)}
 
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-from spark_apps.contract import Unreachable
-from spark_apps.imaging import BadImage
+from spark_apps.contract import BadFile, Unreachable
 from spark_apps.storage import filesystem, is_local, reaching
 
 LISTING = pa.schema([("uri", pa.string()), ("size_bytes", pa.int64()), ("modified_at", pa.timestamp("us", "UTC"))])
@@ -41,8 +40,8 @@ def list_files(source: str, pattern: str) -> pa.Table:
     return pa.table(columns, schema=LISTING) if rows else LISTING.empty_table()
 
 
-def read_files(files: Iterable[tuple[str, int]], max_bytes: int) -> Iterator[bytes | BadImage]:
-    """The content of each (uri, listed size in bytes), in order; a `BadImage` for a file that cannot be taken.
+def read_files(files: Iterable[tuple[str, int]], max_bytes: int) -> Iterator[bytes | BadFile]:
+    """The content of each (uri, listed size in bytes), in order; a `BadFile` for a file that cannot be taken.
 
     Object stores are read ahead by a few files; memory stays bounded by `READ_AHEAD` files.
 
@@ -58,27 +57,27 @@ def read_files(files: Iterable[tuple[str, int]], max_bytes: int) -> Iterator[byt
                 yield from pool.map(lambda file: _read(file[0], file[1], max_bytes), window)
 
 
-def _read(uri: str, size: int, max_bytes: int) -> bytes | BadImage:
+def _read(uri: str, size: int, max_bytes: int) -> bytes | BadFile:
     if size == NOT_A_FILE:
-        return BadImage("unreadable", "It is no regular file: a dangling link, a pipe or a device.")
+        return BadFile("unreadable", "It is no regular file: a dangling link, a pipe or a device.")
     if size == 0:
-        return BadImage("empty", "The file has no bytes.")
+        return BadFile("empty", "The file has no bytes.")
     if size > max_bytes:
-        return BadImage("too_large", f"{size:,} bytes are more than the limit of {max_bytes:,}.")
+        return BadFile("too_large", f"{size:,} bytes are more than the limit of {max_bytes:,}.")
     try:
         filesystem_, path = filesystem(uri)
         name = os.fsencode(path) if is_local(uri) else path  # a name on a disk need not be UTF-8
         with filesystem_.open_input_stream(name, compression=None, buffer_size=0) as stream:
             content: bytes = stream.read(size + 1)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        return BadImage("unreadable", f"{type(error).__name__}: {error}"[:300])
+        return BadFile("unreadable", f"{type(error).__name__}: {error}"[:300])
     except OSError as error:
         if is_local(uri) and not os.path.isfile(os.fsencode(filesystem(uri)[1])):
-            return BadImage("unreadable", f"It is no regular file any more: {error}"[:300])
+            return BadFile("unreadable", f"It is no regular file any more: {error}"[:300])
         with reaching("source", uri):  # not this one file: the disk or the network is failing, so a retry may help
             raise
     if len(content) != size:
-        return BadImage("changed", f"It had {size:,} bytes when it was listed and has others now.")
+        return BadFile("changed", f"It had {size:,} bytes when it was listed and has others now.")
     return content
 
 

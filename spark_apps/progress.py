@@ -30,14 +30,13 @@ class Ticker:
         self._counts = {"done": 0, "failed": 0}
         self._last = time.monotonic()
 
-    def add(self, done: int, failed: int = 0) -> None:
-        """Counts `done` finished images and `failed` quarantined ones."""
-        self._counts["done"] += done
-        self._counts["failed"] += failed
-        if time.monotonic() - self._last >= EVERY_SECONDS:
-            self.flush()
+    def note(self, done: int, failed: int, last: bool = False) -> None:
+        """So many images are finished and so many quarantined, in all; `last` is written at once."""
+        self._counts = {"done": done, "failed": failed}
+        if last or time.monotonic() - self._last >= EVERY_SECONDS:
+            self._flush()
 
-    def flush(self) -> None:
+    def _flush(self) -> None:
         self._last = time.monotonic()
         try:
             storage.write_json(self._uri, self._counts)

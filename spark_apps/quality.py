@@ -243,15 +243,15 @@ def drifted(evidence: Evidence) -> Check:
 
 
 def recomputed(evidence: Evidence) -> Check:
-    """A random sample, computed again by plain torchvision in fp32, gives the same vectors."""
-    limit = MIN_COSINE[evidence.model["precision"]]
-    if evidence.model["preprocessing"].get("decode") == "scaled":
+    """A random sample, computed again by the extractor's slow way (photos: plain torchvision in fp32), is the same."""
+    limit = evidence.model.get("min_cosine") or MIN_COSINE[evidence.model["precision"]]
+    if evidence.model.get("preprocessing", {}).get("decode") == "scaled":
         limit = min(limit, MIN_COSINE_SCALED)
     if not evidence.cosines:
         return Check("recomputation", ERROR, True, None, limit, "No photo was computed again.")
     worst = min(cosine for _, cosine in evidence.cosines)
     bad = [uri for uri, cosine in evidence.cosines if not cosine >= limit]
-    message = f"Smallest cosine between {len(evidence.cosines)} stored vectors and their fp32 recomputation."
+    message = f"Smallest cosine between {len(evidence.cosines)} stored vectors and their independent recomputation."
     return Check("recomputation", ERROR, not bad, worst, limit, message, tuple(bad[:OFFENDERS]))
 
 

@@ -24,8 +24,7 @@ from deltalake.transaction import AddAction
 from pyarrow import fs
 
 from spark_apps import contract, storage
-from spark_apps.contract import BadSetting, JobError
-from spark_apps.imaging import BadImage
+from spark_apps.contract import BadFile, BadSetting, JobError
 
 ROW_GROUP_BYTES = 16 * 2**20
 FILE_BYTES = 128 * 2**20
@@ -227,7 +226,7 @@ class StagedWriter:
                 storage.delete(contract.join(self._table.uri(self._store), file["path"]))
 
 
-def quarantine_row(common: dict[str, Any], stage: str, bad: BadImage, size_bytes: int) -> dict[str, Any]:
+def quarantine_row(common: dict[str, Any], stage: str, bad: BadFile, size_bytes: int) -> dict[str, Any]:
     """A row of the table quarantine; `common` holds uri, image_id and run_id."""
     return {
         **common,

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spark_apps import catalog, contract, drift, imaging, quality, runtime, storage, store
+from spark_apps import catalog, contract, drift, extractors, quality, runtime, storage, store
 from spark_apps.contract import Manifest, QualityFailed, ValidateSettings
 
 REPORT_VERSION = 1
@@ -153,7 +153,7 @@ def _shown(settings: ValidateSettings, model: str) -> str:
 def recompute(
     settings: ValidateSettings, info: dict[str, Any], staged: dict[str, list[dict[str, Any]]], max_pixels: int
 ) -> list[tuple[str, float]]:
-    """(uri, cosine) of a random sample of photos, computed again by plain torchvision in fp32.
+    """(uri, cosine) of a random sample of files, computed again by the extractor's slow and independent way.
 
     The sample is drawn by a hash of run and image, so a retry draws the same. Reads only the row groups it needs.
     """
@@ -169,12 +169,10 @@ def recompute(
     vectors = _read(settings.store, store.FEATURES, staged["features"], ["uri", "features"], chosen)
     if not chosen:
         return []
-    from spark_apps.model.reference import reference
-
-    features_of = reference(info)
+    extractor = extractors.opened(info, max_pixels)
     by_uri = dict(zip(vectors["uri"].to_pylist(), vectors["features"].to_pylist(), strict=True))
     return [
-        (uri, _cosine(features_of(imaging.upright_rgb(content, max_pixels)), np.array(by_uri[uri], np.float64)))
+        (uri, _cosine(extractor.reference(content), np.array(by_uri[uri], np.float64)))
         for uri, content in zip(contents["uri"].to_pylist(), contents["content"].to_pylist(), strict=True)
     ]
 
@@ -236,7 +234,10 @@ def _norms(norms: Any) -> dict[str, Any]:
     """Euclidean norms of the vectors: quantiles and a histogram."""
     if not len(norms):
         return {"quantiles": {}, "histogram": {"edges": [], "counts": []}}
-    counts, edges = np.histogram(norms, HISTOGRAM_BINS)
+    norms = np.asarray(norms, np.float64)
+    low, high = norms.min(), norms.max()
+    least = 1e-6 * max(high, 1.0)  # vectors of one length differ by rounding alone: too little for so many bins
+    counts, edges = np.histogram(norms, HISTOGRAM_BINS, (low, max(high, low + least)))
     at = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
     return {
         "quantiles": {str(p): float(value) for p, value in zip(at, np.quantile(norms, at), strict=True)},

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spark_apps import contract, store
-from spark_apps.imaging import BadImage
+from spark_apps.contract import BadFile
 
 MODEL, FINGERPRINT = "resnet18-random_0-fp32", "fingerprint-1"
 
@@ -62,7 +62,7 @@ class Shelf:
 
     def quarantine(self, partition: str, run_id: str, uris: Iterable[str]) -> list[dict[str, Any]]:
         """Stages a row for each of `uris`."""
-        bad = BadImage("empty", "The file has no bytes.")
+        bad = BadFile("empty", "The file has no bytes.")
         rows = [store.quarantine_row({"uri": uri, "image_id": None}, "ingest", bad, 0) for uri in uris]
         return self._stage(store.QUARANTINE, partition, run_id, rows)
 

@@ -24,6 +24,7 @@ FIELDS: dict[str, list[tuple[str, str, str]]] = {
         ("ingest", "on_empty", "When there are no photos"),
     ],
     "Model": [
+        ("extract", "extractor", "Extractor"),
         ("extract", "model", "Backbone"),
         ("extract", "weights", "Weights"),
         ("extract", "weights_sha256", "Checksum of the weights"),
@@ -49,9 +50,11 @@ FIELDS: dict[str, list[tuple[str, str, str]]] = {
 
 DESCRIPTIONS = {
     "partition": "The day or batch to work on, for example 2026-11-22. Empty: the day of the run's data interval.",
+    "extractor": "image: photos, by the backbone below. text, audio: files of that kind, without a backbone. "
+    "Others are those that [image_features] extractors names.",
     "weights_sha256": "Expected sha256 of the weights file, 64 hex digits. Empty: not checked.",
 }
-"""Where an empty field means something that the command line does not have."""
+"""Where the form says something that the command line does not."""
 
 EXAMPLES = {"weights": ["DEFAULT", "IMAGENET1K_V1", "IMAGENET1K_V2", "keras-v1", "random:0"]}
 """Proposals for settings that also take free text."""
@@ -72,8 +75,9 @@ def _param(section: str, stage: str, name: str, title: str) -> Param:
     about = contract.describe(contract.SETTINGS[stage], name)
     kind = about["type"]
     schema: dict[str, Any] = {"section": section, "title": title, "type": TYPES[kind]}
-    if about["choices"]:
-        schema["enum"] = list(about["choices"])
+    choices = settings.extractors() if name == "extractor" else about["choices"]
+    if choices:
+        schema["enum"] = list(choices)
     if about["minimum"] is not None:
         schema |= {"minimum": about["minimum"], "maximum": about["maximum"]}
     if name in EXAMPLES:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from spark_apps.imaging import Preprocessing
 
 LAYER = "avgpool"
-"""Where the features are taken: after global average pooling, before the classifier."""
+"""Where a ResNet's features are taken: after global average pooling, before the classifier."""
+PENULTIMATE = "penultimate"
+"""The same place in other backbones: what enters the last layer of the classifier."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class ModelSpec:
     precision: str = "fp32"
     device: str = "auto"
     decode: str = "exact"
+    layer: str = ""
 
     def __post_init__(self) -> None:
         # A value refused by the command is refused here, with the same words: build its settings and drop them.
@@ -50,6 +53,7 @@ class ModelSpec:
             precision=self.precision,
             device=self.device,
             decode=self.decode,
+            layer=self.layer,
         )
 
     @classmethod
@@ -63,6 +67,7 @@ class ModelSpec:
             precision=settings.precision,
             device=settings.device,
             decode=settings.decode,
+            layer=settings.layer,
         )
 
 
@@ -70,21 +75,25 @@ class ModelSpec:
 class Preset:
     """How a photo becomes the model's input.
 
-    Short side scaled to `resize` pixels (bilinear, antialiased), centre square of `crop` pixels, then per RGB channel
-    `(value / 255 - mean) / std`.
+    Short side scaled to `resize` pixels (bilinear or bicubic, antialiased), centre square of `crop` pixels, then per
+    RGB channel `(value / 255 - mean) / std`.
     """
 
     resize: int = 256
     crop: int = 224
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"
 
     def to_json(self) -> dict[str, Any]:
-        return {"resize": self.resize, "crop": self.crop, "mean": list(self.mean), "std": list(self.std)}
+        values = {"resize": self.resize, "crop": self.crop, "mean": list(self.mean), "std": list(self.std)}
+        # Bilinear goes without saying: fingerprints are older than the choice.
+        return values | ({} if self.interpolation == "bilinear" else {"interpolation": self.interpolation})
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Preset:
-        return cls(values["resize"], values["crop"], tuple(values["mean"]), tuple(values["std"]))
+        mean, std = tuple(values["mean"]), tuple(values["std"])
+        return cls(values["resize"], values["crop"], mean, std, values.get("interpolation", "bilinear"))
 
 
 @dataclass(frozen=True)
@@ -94,13 +103,19 @@ class ModelArtifact:
     `files` lie in a cache folder of the driver; their names hold the fingerprint, so that files of several models can
     share one flat folder. `info` is JSON-able and becomes `model.json`: backbone, variant, weights, weights_sha256,
     preprocessing, layer, engine, precision, calibration, device, dim, classes, categories, fingerprint, key, and the
-    sha256 of each file by its name.
+    sha256 of each file by its name. `sources`: Python modules that workers need and may lack.
     """
 
     key: str
     fingerprint: str
     files: tuple[Path, ...]
     info: dict[str, Any]
+    sources: tuple[Path, ...] = ()
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the files lie; None when there are none."""
+        return self.files[0].parent if self.files else None
 
 
 @dataclass(frozen=True)
@@ -124,6 +139,7 @@ def fingerprint(
     precision: str,
     engine: str,
     calibration: str = "",
+    layer: str = LAYER,
 ) -> str:
     """16 hex digits that differ whenever the vectors of one photo may differ.
 
@@ -134,7 +150,7 @@ def fingerprint(
         "weights_sha256": weights_sha256.lower(),
         "backbone": backbone,
         "variant": variant,
-        "layer": LAYER,
+        "layer": layer,
         "preprocessing": preprocessing,
         "precision": precision,
         "engine": "any" if precision == "fp32" else engine,

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from spark_apps.compute import DECODED_AHEAD, Batch, Photo, _ahead, one_by_one, pooled
-from spark_apps.imaging import BadImage
+from spark_apps.compute import DECODED_AHEAD, Photo, _ahead, one_by_one, pooled
+from spark_apps.contract import BadFile
 
 
 def numbered(count: int) -> Iterator[Photo]:
@@ -22,12 +22,12 @@ def slow_for_the_first(content: bytes) -> np.ndarray:
     if content == b"\0":
         time.sleep(0.2)
     if content == b"\x03":
-        raise BadImage("corrupt", "three")
+        raise BadFile("corrupt", "three")
     return np.full((2, 2, 3), content[0], np.uint8)
 
 
-def seen(decoded: Iterator[tuple[Photo, np.ndarray | BadImage]]) -> list[tuple[str, object]]:
-    return [(photo.image_id, got.code if isinstance(got, BadImage) else int(got[0, 0, 0])) for photo, got in decoded]
+def seen(decoded: Iterator[tuple[Photo, np.ndarray | BadFile]]) -> list[tuple[str, object]]:
+    return [(photo.image_id, got.code if isinstance(got, BadFile) else int(got[0, 0, 0])) for photo, got in decoded]
 
 
 def test_a_pool_gives_the_same_in_the_same_order_as_one_by_one() -> None:
@@ -79,17 +79,3 @@ def test_reading_ahead_holds_one_item_more_than_the_caller() -> None:
             time.sleep(0.05)
             assert max(read) <= item + 1
     assert read == list(range(6))
-
-
-def test_a_batch_is_one_array_filled_again_and_again() -> None:
-    batch = Batch(2, 2)
-    first, second, third = numbered(3)
-    batch.add(first, np.full((2, 2, 3), 1, np.uint8))
-    assert (len(batch.pixels), batch.full) == (1, False)
-    batch.add(second, np.full((2, 2, 3), 2, np.uint8))
-    memory = batch.pixels.__array_interface__["data"]
-    assert batch.full
-    batch.clear()
-    batch.add(third, np.full((2, 2, 3), 3, np.uint8))
-    assert batch.pixels.tolist() == np.full((1, 2, 2, 3), 3).tolist()
-    assert batch.pixels.__array_interface__["data"] == memory

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ import pytest
 
 from demo.landing import flat_png
 from spark_apps import imaging
-from spark_apps.contract import MAX_PIXELS
+from spark_apps.contract import MAX_PIXELS, BadFile
 from spark_apps.guard import Guard, watched
-from spark_apps.imaging import BadImage, Preprocessing
+from spark_apps.imaging import Preprocessing
 
 SIZE = Preprocessing()
+DECODER = partial(imaging.decoder, SIZE, MAX_PIXELS)
 SMALL = flat_png(60, 40)
 SLOW = flat_png(10_000, 10_000)
 """A valid picture that keeps a decoder busy for a second or more."""
@@ -29,7 +31,7 @@ SLOW = flat_png(10_000, 10_000)
 
 @pytest.fixture
 def guard() -> Iterator[Guard]:
-    with Guard(SIZE, MAX_PIXELS) as guard:
+    with Guard(DECODER) as guard:
         yield guard
 
 
@@ -39,8 +41,8 @@ def children() -> list[psutil.Process]:
     return [child for child in living if "guard.serve()" in " ".join(child.cmdline())]
 
 
-def refusal(guard: Guard, content: bytes) -> BadImage:
-    with pytest.raises(BadImage) as caught:
+def refusal(guard: Guard, content: bytes) -> BadFile:
+    with pytest.raises(BadFile) as caught:
         guard.decode(content)
     return caught.value
 
@@ -57,7 +59,7 @@ def test_a_bad_image_is_refused_as_in_this_process_and_the_child_stays(guard: Gu
     guard.decode(SMALL)
     (child,) = children()
     for content in (b"", b"no image", SMALL[:40]):
-        with pytest.raises(BadImage) as expected:
+        with pytest.raises(BadFile) as expected:
             imaging.decode(content, SIZE, MAX_PIXELS)
         found = refusal(guard, content)
         assert (found.code, found.message) == (expected.value.code, expected.value.message)
@@ -65,7 +67,7 @@ def test_a_bad_image_is_refused_as_in_this_process_and_the_child_stays(guard: Gu
 
 
 def test_a_picture_that_takes_too_long_is_a_timeout() -> None:
-    with Guard(SIZE, MAX_PIXELS, seconds=0.3) as guard:
+    with Guard(DECODER, seconds=0.3) as guard:
         begin = time.monotonic()
         bad = refusal(guard, SLOW)
         assert (bad.code, bad.message) == ("timeout", "Decoding took longer than 0.3 s.")
@@ -74,7 +76,7 @@ def test_a_picture_that_takes_too_long_is_a_timeout() -> None:
 
 
 def test_after_a_picture_that_hangs_the_next_is_decoded() -> None:
-    with Guard(SIZE, MAX_PIXELS, seconds=4) as guard:
+    with Guard(DECODER, seconds=4) as guard:
         guard.decode(SMALL)
         (child,) = children()
         child.suspend()  # hangs for ever
@@ -83,7 +85,7 @@ def test_after_a_picture_that_hangs_the_next_is_decoded() -> None:
 
 
 def test_a_picture_that_needs_too_much_memory_is_refused_and_the_next_is_decoded() -> None:
-    with Guard(SIZE, MAX_PIXELS, memory_bytes=400 * 2**20) as guard:
+    with Guard(DECODER, memory_bytes=400 * 2**20) as guard:
         assert refusal(guard, SLOW).code == "out_of_memory"
         assert guard.decode(SMALL).shape == (224, 224, 3)
 
@@ -119,7 +121,7 @@ def test_a_child_that_dies_between_two_pictures_is_no_fault_of_the_next(guard: G
 
 
 def test_no_child_is_left_behind_and_none_is_started_without_need() -> None:
-    with Guard(SIZE, MAX_PIXELS) as guard:
+    with Guard(DECODER) as guard:
         assert children() == []
         guard.decode(SMALL)
         assert len(children()) == 1
@@ -130,8 +132,12 @@ def test_no_child_is_left_behind_and_none_is_started_without_need() -> None:
 def in_a_worker(code: str, content: bytes) -> subprocess.CompletedProcess[bytes]:
     setup = """
 import sys, time
+from functools import partial
+from spark_apps import imaging
 from spark_apps.guard import Guard, watched
-from spark_apps.imaging import BadImage, Preprocessing
+from spark_apps.contract import BadFile
+from spark_apps.imaging import Preprocessing
+decoder = imaging.decoder(Preprocessing(), 10**8)
 content = sys.stdin.buffer.read()
 """
     command = [sys.executable, "-c", setup + code]
@@ -139,7 +145,7 @@ content = sys.stdin.buffer.read()
 
 
 def test_a_hang_ends_the_watched_worker() -> None:
-    done = in_a_worker("watched(Preprocessing(), 10**8, seconds=0.2)(content)\nprint('went on')", SLOW)
+    done = in_a_worker("watched(decoder, seconds=0.2)(content)\nprint('went on')", SLOW)
     assert done.returncode != 0
     assert b"went on" not in done.stdout
     assert b"Timeout" in done.stderr and b"imaging.py" in done.stderr, "the log must tell where it hung"
@@ -147,12 +153,12 @@ def test_a_hang_ends_the_watched_worker() -> None:
 
 def test_the_watch_ends_with_the_picture_good_or_bad() -> None:
     code = """
-watched(Preprocessing(), 10**8)(content)  # what the first picture loads takes time on a busy machine
-decode = watched(Preprocessing(), 10**8, seconds=2)
+watched(decoder)(content)  # what the first picture loads takes time on a busy machine
+decode = watched(decoder, seconds=2)
 print(decode(content).shape)
 try:
     decode(b'')
-except BadImage as bad:
+except BadFile as bad:
     print(bad.code)
 time.sleep(2.3)
 print('went on')
@@ -167,7 +173,7 @@ import io, threading
 from PIL import Image
 small = io.BytesIO()
 Image.new("RGB", (40, 40)).save(small, "PNG")
-decode = watched(Preprocessing(), 10**8, seconds=0.5)
+decode = watched(decoder, seconds=0.5)
 def others():
     while True:
         decode(small.getvalue())
@@ -183,13 +189,13 @@ print('went on')
 
 def test_a_watched_picture_has_the_same_pixels(photos: dict[str, Path]) -> None:
     content = photos["chelsea.png"].read_bytes()
-    assert np.array_equal(watched(SIZE, MAX_PIXELS)(content), imaging.decode(content, SIZE, MAX_PIXELS))
+    assert np.array_equal(watched(DECODER())(content), imaging.decode(content, SIZE, MAX_PIXELS))
 
 
 def test_a_worker_that_is_killed_leaves_no_idle_child() -> None:
     code = """
 import os
-guard = Guard(Preprocessing(), 10**8)
+guard = Guard(partial(imaging.decoder, Preprocessing(), 10**8))
 guard.decode(content)
 print(guard._child.pid, flush=True)
 os.kill(os.getpid(), 9)

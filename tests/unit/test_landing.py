@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from spark_apps import landing, storage
-from spark_apps.contract import Unreachable
-from spark_apps.imaging import BadImage
+from spark_apps.contract import BadFile, Unreachable
 
 PLENTY = 2**20
 
@@ -36,13 +35,13 @@ def names(folder: Path, pattern: str = "*") -> list[str]:
     return [os.path.relpath(storage.filesystem(uri)[1], folder) for uri in uris]
 
 
-def read(uri: str, size: int, max_bytes: int = PLENTY) -> bytes | BadImage:
+def read(uri: str, size: int, max_bytes: int = PLENTY) -> bytes | BadFile:
     (outcome,) = landing.read_files([(uri, size)], max_bytes)
     return outcome
 
 
-def code(outcome: bytes | BadImage) -> str | None:
-    return outcome.code if isinstance(outcome, BadImage) else None
+def code(outcome: bytes | BadFile) -> str | None:
+    return outcome.code if isinstance(outcome, BadFile) else None
 
 
 # --- listing ----------------------------------------------------------------------------------------------------------

@@ -40,11 +40,8 @@ def test_what_the_tasks_did_is_added_up_logged_and_cleared(
 ) -> None:
     with watching(settings, "extract", 1200) as folder:
         first, second = Ticker(folder, 0), Ticker(folder, 1)
-        for _ in range(3):
-            first.add(100)
-            second.add(0, 1)
-        second.flush()
-        first.flush()
+        first.note(300, 0, last=True)
+        second.note(0, 3, last=True)
         state = wait_for_state(settings, 300)
         assert {key: state[key] for key in ("stage", "total", "done", "failed")} == {
             "stage": "extract",
@@ -61,12 +58,10 @@ def test_what_the_tasks_did_is_added_up_logged_and_cleared(
 def test_a_task_that_starts_again_counts_from_the_beginning(settings: ExtractSettings) -> None:
     with watching(settings, "extract", 10) as folder:
         died = Ticker(folder, 0)
-        died.add(7)
-        died.flush()
+        died.note(7, 0, last=True)
         wait_for_state(settings, 7)
         again = Ticker(folder, 0)
-        again.add(2)
-        again.flush()
+        again.note(2, 0, last=True)
         wait_for_state(settings, 2)
 
 
@@ -74,7 +69,7 @@ def test_a_ticker_notes_by_itself_after_a_while(settings: ExtractSettings) -> No
     with watching(settings, "extract", 10) as folder:
         ticker = Ticker(folder, 0)
         time.sleep(0.06)
-        ticker.add(4, 1)
+        ticker.note(4, 1)
         state = wait_for_state(settings, 4)
         assert state["failed"] == 1
 
@@ -85,8 +80,7 @@ def test_notes_of_an_earlier_attempt_do_not_count(settings: ExtractSettings) -> 
     old.write_text('{"done": 1000, "failed": 0}')
     with watching(settings, "extract", 10) as folder:
         ticker = Ticker(folder, 0)
-        ticker.add(1)
-        ticker.flush()
+        ticker.note(1, 0, last=True)
         wait_for_state(settings, 1)
 
 
@@ -101,16 +95,14 @@ def test_before_anything_is_done_there_is_no_estimate(
 def test_a_note_that_cannot_be_written_or_read_stops_nobody(settings: ExtractSettings, tmp_path: Path) -> None:
     (tmp_path / "a file").touch()
     ticker = Ticker(str(tmp_path / "a file" / "below"), 0)
-    ticker.add(1)
-    ticker.flush()
+    ticker.note(1, 0, last=True)
     with watching(settings, "extract", 10) as folder:
         broken = Path(folder, "00000001.json")
         broken.write_text('{"done": ')
         time.sleep(0.2)
         broken.unlink()
         good = Ticker(folder, 0)
-        good.add(5)
-        good.flush()
+        good.note(5, 0, last=True)
         wait_for_state(settings, 5)
 
 

@@ -1,0 +1,69 @@
+"""The extractor `image`: photos by a backbone of torchvision, in one of the model room's engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spark_apps import calibrated, imaging, model
+from spark_apps.contract import ExtractSettings, Manifest
+from spark_apps.extractors import Extractor, Labelled
+from spark_apps.imaging import Preprocessing
+from spark_apps.model import worker
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def prepare(settings: ExtractSettings, ingested: Manifest, here: bool) -> model.ModelArtifact:
+    """See `extractors.prepare`."""
+    return calibrated.prepare(settings, ingested, here)
+
+
+def opened(info: dict[str, Any], max_pixels: int, folder: Path | None, cores: int, device: str | None) -> Extractor:
+    """See `extractors.opened`."""
+    return Photos(info, max_pixels, folder, cores, device)
+
+
+class Photos(Extractor):
+    """Photos to the features of a backbone; the engine is opened at the first batch and shared by all of this process.
+
+    Prepared items are uint8 [crop, crop, 3].
+    """
+
+    def __init__(
+        self, info: dict[str, Any], max_pixels: int, folder: Path | None, cores: int, device: str | None
+    ) -> None:
+        self.name, self.dim, self.fingerprint = info["key"], info["dim"], info["fingerprint"]
+        self._info, self._max_pixels = info, max_pixels
+        self._folder, self._cores, self._device = folder, cores, device if info["device"] == "cuda" else None
+        self._preprocessing = Preprocessing.of(info)
+
+    def prepare(self, content: bytes) -> NDArray[np.uint8]:
+        return imaging.decode(content, self._preprocessing, self._max_pixels)
+
+    def extract(self, items: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        return self._run(items).features
+
+    def label(self, items: Sequence[NDArray[np.uint8]]) -> Labelled:
+        outputs = self._run(items)
+        assert outputs.logits is not None
+        return list(outputs.features), model.labels(self._info, outputs.logits)
+
+    def reference(self, content: bytes) -> NDArray[np.float32]:
+        """By plain torchvision in fp32, with its own transforms."""
+        return self._torchvision(imaging.upright_rgb(content, self._max_pixels))
+
+    def _run(self, items: Sequence[NDArray[np.uint8]]) -> model.Outputs:
+        assert self._folder is not None
+        return worker.engine(self._info, self._folder, self._cores, self._device).run(np.stack(items))
+
+    @cached_property
+    def _torchvision(self) -> Callable[[Any], NDArray[np.float32]]:
+        from spark_apps.model.reference import reference
+
+        return reference(self._info)
