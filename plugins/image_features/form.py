@@ -28,6 +28,7 @@ FIELDS: dict[str, list[tuple[str, str, str]]] = {
         ("extract", "model", "Backbone"),
         ("extract", "weights", "Weights"),
         ("extract", "weights_sha256", "Checksum of the weights"),
+        ("extract", "layer", "Layer"),
         ("extract", "precision", "Precision"),
         ("extract", "engine", "Engine"),
         ("extract", "device", "Device"),

@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from spark_apps.model.backbones import Backbone
-    from spark_apps.model.spec import Preset
+    from spark_apps.model.weights import ResolvedWeights
 
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """What runs in floating point; of an int8 model, the little that is not quantised."""
 
 
-def export(backbone: Backbone, model: nn.Module, preset: Preset, precision: str, stem: Path) -> tuple[int, int]:
+def export(weights: ResolvedWeights, model: nn.Module, layer: str, precision: str, stem: Path) -> tuple[int, int]:
     """Writes `<stem>.xml` and `<stem>.bin`, in fp32 whatever the precision computed in; returns (dim, classes).
 
     Goes straight to OpenVINO's PyTorch frontend: `openvino.convert_model` does the same but reports its use over the
@@ -32,21 +31,23 @@ def export(backbone: Backbone, model: nn.Module, preset: Preset, precision: str,
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    from spark_apps.model.network import Network
+    from spark_apps.model.network import Network, width
 
-    network = Network(backbone, model, preset).eval()
-    example = torch.zeros(1, preset.crop, preset.crop, 3, dtype=torch.uint8)
+    crop = weights.preset.crop
+    network = Network(weights.backbone, model, weights.preset, layer=layer).eval()
+    example = torch.zeros(1, crop, crop, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # tracing; torch.export works too, slower and noisier
         decoder = TorchScriptPythonDecoder(network, example_input=(example,))  # kept: the frontend only borrows it
     frontend = FrontEndManager().load_by_framework("pytorch")
     converted = frontend.convert(frontend.load(decoder))
     converted.inputs[0].get_node().set_element_type(ov.Type.u8)
-    converted.reshape({0: [-1, preset.crop, preset.crop, 3]})
-    for port, name in zip([*converted.inputs, *converted.outputs], ("pixels", "features", "logits"), strict=True):
+    converted.reshape({0: [-1, crop, crop, 3]})
+    ports = [*converted.inputs, *converted.outputs]
+    for port, name in zip(ports, ("pixels", "features", "logits")[: len(ports)], strict=True):
         port.set_names({name})
     ov.save_model(converted, stem.with_suffix(".xml"), compress_to_fp16=False)
-    return network.dim, network.classes
+    return width(weights.backbone, weights.preset, weights.variant, layer), network.classes
 
 
 def open_engine(info: dict[str, Any], folder: Path, threads: int, device: str) -> OpenVinoEngine:
@@ -67,19 +68,19 @@ def open_engine(info: dict[str, Any], folder: Path, threads: int, device: str) -
             "ENABLE_MMAP": True,
         },
     )
-    return OpenVinoEngine(compiled, info["preprocessing"]["crop"])
+    return OpenVinoEngine(compiled, info["preprocessing"]["crop"], info["dim"], info["classes"])
 
 
 class OpenVinoEngine:
     """See `engines.Engine`."""
 
-    def __init__(self, compiled: ov.CompiledModel, crop: int) -> None:
-        self._request, self._crop = compiled.create_infer_request(), crop
-        self._widths = {name: compiled.output(name).partial_shape[1].get_length() for name in ("features", "logits")}
+    def __init__(self, compiled: ov.CompiledModel, crop: int, dim: int, classes: int) -> None:
+        self._request, self._crop, self._dim, self._classes = compiled.create_infer_request(), crop, dim, classes
 
     def run(self, pixels: NDArray[np.uint8]) -> Outputs:
         pixels = check_pixels(pixels, self._crop)
         if not len(pixels):  # the CPU plugin refuses empty inputs
-            return Outputs(*(np.empty((0, width), np.float32) for width in self._widths.values()))
+            return Outputs(np.empty((0, self._dim), np.float32), np.empty((0, self._classes), np.float32))
         results = self._request.infer([pixels], share_inputs=True)
-        return Outputs(results["features"], results["logits"])
+        logits = results["logits"] if self._classes else np.empty((len(pixels), 0), np.float32)
+        return Outputs(results["features"], logits)

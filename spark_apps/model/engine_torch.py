@@ -10,23 +10,23 @@ import torch
 
 from spark_apps.model import backbones
 from spark_apps.model.engines import Outputs, check_pixels
-from spark_apps.model.network import Network
+from spark_apps.model.network import Network, width
 from spark_apps.model.spec import Preset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from spark_apps.model.weights import ResolvedWeights
+
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def export(
-    backbone: backbones.Backbone, model: torch.nn.Module, preset: Preset, precision: str, stem: Path
-) -> tuple[int, int]:
+def export(weights: ResolvedWeights, model: torch.nn.Module, layer: str, precision: str, stem: Path) -> tuple[int, int]:
     """Writes `<stem>.pt`, the folded weights in the memory order they are used in; returns (dim, classes)."""
-    network = Network(backbone, model, preset, _DTYPES[precision])
+    network = Network(weights.backbone, model, weights.preset, _DTYPES[precision], layer)
     state = network.to(memory_format=torch.channels_last).state_dict()  # type: ignore[call-overload]
     torch.save(dict(state), stem.with_suffix(".pt"))
-    return network.dim, network.classes
+    return width(weights.backbone, weights.preset, weights.variant, layer), network.classes
 
 
 def open_engine(info: dict[str, Any], folder: Path, threads: int, device: str) -> TorchEngine:
@@ -34,8 +34,8 @@ def open_engine(info: dict[str, Any], folder: Path, threads: int, device: str) -
     path = folder / f"{info['fingerprint']}.pt"
     state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     backbone, preset = backbones.get(info["backbone"]), Preset.from_json(info["preprocessing"])
-    model = backbones.build(backbone, info["classes"], info["variant"])
-    network = Network(backbone, model, preset, _DTYPES[info["precision"]])
+    model = backbones.build(backbone, info["classes"] or 1000, info["variant"])  # at 0 the classifier is cut off
+    network = Network(backbone, model, preset, _DTYPES[info["precision"]], info["layer"])
     network.load_state_dict(state, assign=True)
     if device.startswith("cuda"):
         torch.backends.cudnn.allow_tf32 = False  # on by default, and keeps 10 bits of fp32's 23
@@ -54,5 +54,7 @@ class TorchEngine:
         if not pixels.flags.writeable:  # Arrow's buffers are not, and torch knows no read-only tensors
             pixels = pixels.copy()
         with torch.inference_mode():
-            features, logits = self._network(torch.from_numpy(pixels).to(self._device))
-        return Outputs(features.cpu().numpy(), logits.cpu().numpy())
+            features, *logits = (
+                output.cpu().numpy() for output in self._network(torch.from_numpy(pixels).to(self._device))
+            )
+        return Outputs(features, logits[0] if logits else np.empty((len(pixels), 0), np.float32))

@@ -19,22 +19,24 @@ from numpy.typing import NDArray
 from spark_apps.contract import BadSetting, model_key
 from spark_apps.imaging import Preprocessing
 from spark_apps.model import backbones, cache, machine
-from spark_apps.model.spec import LAYER, Calibration, ModelArtifact, ModelSpec, fingerprint
+from spark_apps.model.spec import Calibration, ModelArtifact, ModelSpec, fingerprint
 from spark_apps.model.weights import ResolvedWeights, resolve
 
-FORMAT = 2
+FORMAT = 3
 """Version of the artefacts in the cache; raised when an engine writes them differently."""
 MIN_CALIBRATION_PHOTOS = 16
 """Fewer say too little of the range of an activation."""
+MIN_INT8_COSINE = 0.99
+"""What an int8 model must keep, in the median over the photos held out: the limit of the check `recomputation`."""
 _ENGINES = {"torch": "spark_apps.model.engine_torch", "openvino": "spark_apps.model.engine_openvino"}
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """float32 arrays: features [n, dim], and logits [n, classes] where the model has a classifier."""
+    """float32 arrays: features [n, dim] and logits [n, classes]; at an earlier layer there are 0 classes."""
 
     features: NDArray[np.float32]
-    logits: NDArray[np.float32] | None
+    logits: NDArray[np.float32]
 
 
 class Engine(Protocol):
@@ -56,11 +58,12 @@ def prepare(spec: ModelSpec, *, here: bool = True, calibration: Calibration | No
     `calibration`: the photos that int8 needs; other precisions ignore it.
 
     Raises:
-        BadSetting: no such weights, wrong sha256 or architecture, engine not installed, not runnable here, or int8
-            without photos to calibrate it on.
+        BadSetting: no such weights or layer, wrong sha256 or architecture, engine not installed, not runnable here,
+            or int8 without photos to calibrate it on, or too coarse for this model.
         Unreachable: the weights cannot be fetched at the moment.
     """
     engine, device = _choose(spec, here)
+    _layer(spec)  # a wrong one is refused before weights are fetched
     weights = resolve(spec)
     identity = _identity(spec, weights, engine, calibration.photos if calibration else "")
     folder = cache.folder("engines", f"{engine}-{version(engine)}-{FORMAT}") / identity
@@ -69,14 +72,14 @@ def prepare(spec: ModelSpec, *, here: bool = True, calibration: Calibration | No
         preprocessing = Preprocessing.of({"preprocessing": _preprocessing(spec, weights)})
         int8 = calibration if spec.precision == "int8" else None
         pixels = int8.pixels(preprocessing) if int8 else None
-        made = _make(folder, weights, engine, spec.precision, identity, pixels)
+        made = _make(folder, weights, _layer(spec), engine, spec.precision, identity, pixels)
     info = {
         "backbone": spec.backbone,
         "variant": weights.variant,
         "weights": weights.name,
         "weights_sha256": weights.sha256,
         "preprocessing": _preprocessing(spec, weights),
-        "layer": LAYER,
+        "layer": _layer(spec),
         "engine": engine,
         "precision": spec.precision,
         "calibration": made["calibration"],
@@ -85,7 +88,7 @@ def prepare(spec: ModelSpec, *, here: bool = True, calibration: Calibration | No
         "classes": made["classes"],
         "categories": made["categories"],
         "fingerprint": identity,
-        "key": model_key(spec.backbone, weights.label, spec.precision, spec.decode),
+        "key": model_key(spec.backbone, weights.label, spec.precision, spec.decode, _named(spec)),
         "files": made["files"],
     }
     return ModelArtifact(info["key"], identity, tuple(folder / name for name in info["files"]), info)
@@ -165,6 +168,16 @@ def _choose(spec: ModelSpec, here: bool) -> tuple[str, str]:
     return engine, device
 
 
+def _layer(spec: ModelSpec) -> str:
+    return backbones.layer(backbones.get(spec.backbone), spec.layer)
+
+
+def _named(spec: ModelSpec) -> str:
+    """The layer for the key: only where it is not the usual one."""
+    usual = backbones.get(spec.backbone).family.output
+    return "" if _layer(spec) == usual else spec.layer
+
+
 def _preprocessing(spec: ModelSpec, weights: ResolvedWeights) -> dict[str, Any]:
     return weights.preset.to_json() | ({} if spec.decode == "exact" else {"decode": spec.decode})
 
@@ -178,12 +191,14 @@ def _identity(spec: ModelSpec, weights: ResolvedWeights, engine: str, calibratio
         precision=spec.precision,
         engine=engine,
         calibration=calibration,
+        layer=_layer(spec),
     )
 
 
 def _make(
     folder: Path,
     weights: ResolvedWeights,
+    layer: str,
     engine: str,
     precision: str,
     identity: str,
@@ -201,13 +216,15 @@ def _make(
     with cache.staged(folder) as staging:
         staging.mkdir()
         dim, classes = importlib.import_module(_ENGINES[engine]).export(
-            weights.backbone, model, weights.preset, precision, staging / identity
+            weights, model, layer, precision, staging / identity
         )
         noted = None
         if pixels is not None:
             from spark_apps.model import quantize
 
-            noted = quantize.quantize((staging / identity).with_suffix(".xml"), pixels)
+            transformer = weights.backbone.family.transformer
+            noted = quantize.quantize((staging / identity).with_suffix(".xml"), pixels, transformer)
+            _check_int8(weights.backbone.name, noted)
         made = {
             "dim": dim,
             "classes": classes,
@@ -217,6 +234,16 @@ def _make(
         }
         (staging / "made.json").write_text(json.dumps(made))
     return made
+
+
+def _check_int8(name: str, noted: dict[str, Any]) -> None:
+    if noted["cosine_median"] < MIN_INT8_COSINE:
+        raise BadSetting(
+            "int8_too_coarse",
+            f"In int8 the features of {name} differ too much: over {noted['held_out']} photos their median cosine to "
+            f"fp32 is {noted['cosine_median']}, less than {MIN_INT8_COSINE}.",
+            "Use precision fp32 or bf16 with this model.",
+        )
 
 
 def _intact(folder: Path) -> dict[str, Any] | None:

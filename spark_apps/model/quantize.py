@@ -19,12 +19,12 @@ HELD_OUT = 32
 """Photos, at most a fifth of all, that the int8 model is compared with fp32 on and that it has not seen."""
 
 
-def quantize(xml: Path, pixels: NDArray[np.uint8]) -> dict[str, Any]:
+def quantize(xml: Path, pixels: NDArray[np.uint8], transformer: bool = False) -> dict[str, Any]:
     """Replaces the fp32 model `xml` (and its .bin) by an int8 one calibrated on `pixels`, uint8 [n, crop, crop, 3].
 
     Method: NNCF's post-training quantisation with its defaults (weights per channel and symmetric, activations by
-    their range over the photos, fast bias correction). Returns what is worth telling: the numbers of photos, and the
-    cosine between the features of both models over those held out.
+    their range over the photos, fast bias correction), for a `transformer` with its scheme for those. Returns what is
+    worth telling: the numbers of photos, and the cosine between the features of both models over those held out.
     """
     os.environ.setdefault("NNCF_CI", "1")  # else it reports its use over the network
     import nncf
@@ -33,7 +33,9 @@ def quantize(xml: Path, pixels: NDArray[np.uint8]) -> dict[str, Any]:
     held_out = min(HELD_OUT, len(pixels) // 5)
     seen = pixels[held_out:][:MAX_PHOTOS]
     fp32 = ov.Core().read_model(xml)
-    int8 = nncf.quantize(fp32, nncf.Dataset([photo[None] for photo in seen]), subset_size=len(seen))
+    photos = nncf.Dataset([photo[None] for photo in seen])
+    kind = nncf.ModelType.TRANSFORMER if transformer else None
+    int8 = nncf.quantize(fp32, photos, subset_size=len(seen), model_type=kind)
     cosines = _cosines(fp32, int8, pixels[:held_out])
     del fp32  # its weights are mapped from the file that is replaced now
     unfinished = xml.with_name("int8.xml")

@@ -6,13 +6,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spark_apps.model.backbones import Backbone, build
+from spark_apps.model.backbones import Backbone, unweighted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
 CLASSES = 1000
+GAINS = {
+    "AlexNet": 1.4,
+    "VGG": 1.4,
+    "SqueezeNet": 1.4,
+    "GoogLeNet": 1.4,
+    "Inception v3": 1.4,
+    "MobileNet v2": 1.4,
+    "MobileNet v3": 1.4,
+    "MNASNet": 1.2,
+    "ShuffleNet v2": 1.3,
+    "EfficientNet": 1.5,
+}
+"""Standard deviation of a kernel's values, times the square root of fan_in, by family; 1 where none is given. The
+square root of 2 (He et al., 2015) where little or nothing passes by the ReLUs; the others were found by trying."""
+_BATCH_NORM = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def random_state_dict(backbone: Backbone, seed: int) -> dict[str, Tensor]:
@@ -26,16 +41,23 @@ def random_state_dict(backbone: Backbone, seed: int) -> dict[str, Tensor]:
     import torch
 
     generator = np.random.Generator(np.random.PCG64(seed))
-    state: dict[str, Tensor] = {}
-    for key, tensor in build(backbone, CLASSES).state_dict().items():
+    model = unweighted(backbone, CLASSES)
+    # What nobody trains: which entry of a table belongs to which pair of positions.
+    state = {name: values for name, values in model.named_buffers() if not name.endswith(_BATCH_NORM)}
+    gain = GAINS.get(backbone.family.title, 1)
+    for key, tensor in model.state_dict().items():
         shape = tuple(tensor.shape)
+        if key in state:
+            continue
         if key.endswith("num_batches_tracked"):
             state[key] = torch.tensor(0)
             continue
         values: NDArray[np.float32]
-        if len(shape) > 1:
+        if len(shape) > 1 and key.endswith("weight"):
             values = generator.standard_normal(shape, np.float32)
-            values *= np.float32(1 / np.sqrt(np.prod(shape[1:])))
+            values *= np.float32(gain / np.sqrt(np.prod(shape[1:])))
+        elif len(shape) > 1:  # class tokens, position embeddings, layer scales
+            values = generator.standard_normal(shape, np.float32) / np.float32(2)
         elif key.endswith(("weight", "running_var")):
             values = generator.random(shape, np.float32) / np.float32(2) + np.float32(0.75)
         else:

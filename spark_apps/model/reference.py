@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spark_apps.model import backbones
 from spark_apps.model.spec import ModelSpec
 from spark_apps.model.torchvision_import import torchvision
 from spark_apps.model.weights import resolve
@@ -14,6 +15,7 @@ from spark_apps.model.weights import resolve
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
+    from torch import Tensor
 
 
 def reference(model: ModelSpec | dict[str, Any]) -> Callable[[Image.Image], NDArray[np.float32]]:
@@ -28,15 +30,23 @@ def reference(model: ModelSpec | dict[str, Any]) -> Callable[[Image.Image], NDAr
     import torch
 
     if isinstance(model, dict):
-        model = ModelSpec(model["backbone"], model["weights"], model["weights_sha256"])
+        model = ModelSpec(model["backbone"], model["weights"], model["weights_sha256"], layer=model["layer"])
     weights = resolve(model)
-    network = weights.model()
-    network.set_submodule(weights.backbone.head, torch.nn.Identity())
-    preset = weights.preset
+    network, preset = weights.model(), weights.preset
+    taken: list[NDArray[np.float32]] = []
+    place = backbones.layer(weights.backbone, model.layer)
+    layout = backbones.layout(weights.backbone, network, place)
+    if place == weights.backbone.family.output:
+        head = network.get_submodule(weights.backbone.family.head)
+        head.register_forward_pre_hook(lambda module, inputs: taken.append(_average(inputs[0], layout)))
+    else:
+        earlier = network.get_submodule(place)
+        earlier.register_forward_hook(lambda module, inputs, output: taken.append(_average(output, layout)))
     transforms = torchvision().transforms
+    interpolation = transforms.InterpolationMode(preset.interpolation)
     prepared = transforms.Compose(
         [
-            transforms.Resize(preset.resize),
+            transforms.Resize(preset.resize, interpolation),
             transforms.CenterCrop(preset.crop),
             transforms.ToTensor(),
             transforms.Normalize(preset.mean, preset.std),
@@ -45,7 +55,16 @@ def reference(model: ModelSpec | dict[str, Any]) -> Callable[[Image.Image], NDAr
 
     def features(image: Image.Image) -> NDArray[np.float32]:
         with torch.inference_mode():
-            found: NDArray[np.float32] = network(prepared(image)[None])[0].numpy()
-        return found
+            network(prepared(image)[None])
+        return taken.pop()
 
     return features
+
+
+def _average(output: Tensor, layout: str) -> NDArray[np.float32]:
+    """One photo's values at a layer, float32 [c]. A copy: the next module may work in place."""
+    values = output[0].numpy()
+    if layout == backbones.TOKENS:
+        values = values[1:]
+    axes = {backbones.VECTOR: (), backbones.IMAGE: (1, 2), backbones.GRID: (0, 1), backbones.TOKENS: (0,)}[layout]
+    return np.array(values.mean(axes, dtype=np.float64), np.float32)

@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import re
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,11 @@ WRAPPERS = ("state_dict", "model")
 """Keys under which training scripts (Lightning, timm, torchvision's references) keep the state dict."""
 PREFIXES = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile put before every name."""
+RENAMED = {
+    "DenseNet": ((r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2."),),
+    "ViT": ((r"\.mlp\.linear_1\.", ".mlp.0."), (r"\.mlp\.linear_2\.", ".mlp.3.")),
+}
+"""Family → (pattern of an old name, what it is today)."""
 
 
 def read(path: Path, name: str) -> dict[str, Tensor]:
@@ -69,17 +75,20 @@ def fit(backbone: Backbone, variant: str, state: Mapping[str, Tensor], name: str
     """
     import torch
 
+    given = state
+    state = _modern(backbone, given)
     model = build(backbone, _classes(backbone, state), variant)
     complaint = _misfit(model, state)
     if complaint:
-        others = [
-            other.name for other in CATALOGUE.values() if not _misfit(build(other, _classes(other, state)), state)
-        ]
+        others = [other.name for other in CATALOGUE.values() if _fits(other, given)]
         hint = f"They fit {others[0]}: choose that model." if others else "They fit no model of the catalogue."
         raise BadSetting(
             "weights_mismatch", f"The weights {name} are not those of a {backbone.name}: {complaint}.", hint
         )
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()}, assign=True)
+    values = OrderedDict((k, v.float() if v.is_floating_point() else v) for k, v in state.items())
+    # MNASNet asks which version of its architecture wrote the file. The shapes have shown it: the present one.
+    values._metadata = {"": {"version": getattr(model, "_version", 1)}}  # type: ignore[attr-defined]
+    model.load_state_dict(values, assign=True)
     broken = [key for key, value in model.state_dict().items() if not torch.isfinite(value).all()]
     if broken:
         raise BadSetting(
@@ -100,9 +109,31 @@ def sha256(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def _modern(backbone: Backbone, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` under the names that torchvision uses today, without what only training uses.
+
+    torchvision renamed parts of DenseNet and ViT and left its own files as they were; see `_load_state_dict` in its
+    densenet.py and `MLPBlock` in its vision_transformer.py.
+    """
+    renamed = {}
+    for key, value in state.items():
+        for old, new in RENAMED.get(backbone.family.title, ()):
+            key = re.sub(old, new, key)
+        if not key.startswith(backbone.family.training_only):
+            renamed[key] = value
+    return renamed
+
+
+def _fits(backbone: Backbone, state: Mapping[str, Tensor]) -> bool:
+    state = _modern(backbone, state)
+    if f"{backbone.family.head}.weight" not in state:  # most differ in this, and building 80 models takes seconds
+        return False
+    return not _misfit(build(backbone, _classes(backbone, state)), state)
+
+
 def _classes(backbone: Backbone, state: Mapping[str, Tensor]) -> int:
-    head = state.get(f"{backbone.head}.weight")
-    return head.shape[0] if head is not None and head.ndim == 2 else 1000
+    head = state.get(f"{backbone.family.head}.weight")
+    return head.shape[0] if head is not None and head.ndim in (2, 4) else 1000
 
 
 def _misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str:

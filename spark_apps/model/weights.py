@@ -126,7 +126,7 @@ def _hub(backbone: Backbone, name: str) -> ResolvedWeights:
         real_name.lower(),
         sha256,
         Preset.from_json(known["preset"]),
-        "",
+        known.get("variant", ""),
         True,
         lambda: state_dicts.read(path, real_name),
     )
@@ -152,14 +152,23 @@ def _ask_hub(backbone: Backbone, name: str) -> dict[str, Any]:
             "bad_weights", f"{backbone.name} has no weights {name!r}; it has {names}.", f"Use {WEIGHTS_HELP}"
         )
     entry = known[name.upper()]
+    if entry.meta["categories"] is None:  # of vgg16 there are some for the features alone; the rest is NaN
+        raise BadSetting(
+            "bad_weights",
+            f"The weights {entry.name} of {backbone.name} lack the classifier, so they are not usable here.",
+            f"Use another of {', '.join(known.__members__)}.",
+        )
     path = Path(get_dir(), "checkpoints", Path(urlsplit(entry.url).path).name)
     if not path.exists():
         with _download(f"The weights {entry.name} of {backbone.name}", entry.url):
             # Loading is how torchvision downloads; check_hash compares the file with the hash in its name.
             entry.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, map_location="cpu", weights_only=True)
     shown = entry.transforms()
-    preset = Preset(shown.resize_size[0], shown.crop_size[0], tuple(shown.mean), tuple(shown.std))
-    return {"name": entry.name, "path": str(path), "preset": preset.to_json()}
+    crop, interpolation = shown.crop_size[0], shown.interpolation.value
+    preset = Preset(shown.resize_size[0], crop, tuple(shown.mean), tuple(shown.std), interpolation)
+    built_for = backbone.preset.crop
+    variant = f"image-size-{crop}" if backbone.family.title == "ViT" and crop != built_for else ""
+    return {"name": entry.name, "path": str(path), "preset": preset.to_json(), "variant": variant}
 
 
 def _file(backbone: Backbone, uri: str, expected: str) -> ResolvedWeights:

@@ -104,8 +104,8 @@ def test_random_weights_give_features_that_tell_photos_apart(photos: list[Image.
     assert distances.min() > 1  # four orders above the agreement between engines that the tests above ask for
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_backbone_gives_the_same_folded_as_torchvision_plain(backbone: str) -> None:
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES if backbones.get(name).family.title == "ResNet"])
+def test_every_resnet_gives_the_same_folded_as_torchvision_plain(backbone: str) -> None:
     import torch
 
     entry, preset = backbones.get(backbone), Preset(crop=64)
@@ -120,7 +120,7 @@ def test_every_backbone_gives_the_same_folded_as_torchvision_plain(backbone: str
     with torch.inference_mode():
         features, logits = network(photo)
         expected = plain(normalise(photo.permute(0, 3, 1, 2) / 255))
-    assert features.shape == (1, network.dim)
+    assert features.shape == (1, plain.fc.in_features)
     np.testing.assert_allclose(logits.numpy(), expected.numpy(), atol=1e-4)
 
 
@@ -270,7 +270,7 @@ def test_artefact_is_made_once_and_again_when_damaged(engine: str) -> None:
 def test_failed_export_leaves_nothing_behind(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from spark_apps.model import engine_torch
 
-    def fails(backbone: object, model: object, preset: object, precision: str, stem: Path) -> tuple[int, int]:
+    def fails(weights: object, model: object, layer: str, precision: str, stem: Path) -> tuple[int, int]:
         stem.with_suffix(".pt").write_bytes(b"half")
         raise OSError("No space left on device")
 
