@@ -34,6 +34,10 @@ test: setup ## Run the tests
 test-faults: setup ## Kill, starve and cut off the jobs at random moments, and check that no reader and no row is harmed
 	$(PYTHON) -m pytest tests/faults -m "slow_faults or not slow_faults" $(ARGS)
 
+.PHONY: test-all
+test-all: setup ## Run every test: the fault drills and all backbones too (hours, and up to 20 GB of memory)
+	$(PYTHON) -m pytest -m "" $(ARGS)
+
 .PHONY: bench
 bench: setup ## Measure us beside the others: table, var/bench/report.json, charts (ARGS=--docs puts them into docs/)
 	@deploy/bench.sh
