@@ -1,16 +1,20 @@
-"""The contact sheet: some photos, each with the photos whose features are nearest to its own by cosine."""
+"""The contact sheet: some photos, each with the photos whose features are nearest to its own by cosine.
+
+Texts and sounds are shown by a picture of them, with their names for labels.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from spark_apps import catalog, contract, imaging
+from spark_apps import catalog, contract, imaging, preview
 
 Vectors = npt.NDArray[np.float32]
 
@@ -31,13 +35,18 @@ class Photos:
     partitions: list[str]
     vectors: Vectors
 
+    @property
+    def noun(self) -> str:
+        return "photos" if any(self.scores) else "files"
+
 
 def make(store: str, partitions: list[str], model: str, path: Path, *, rows: int = 7, columns: int = 5) -> None:
     """Draws the sheet of the published photos of `partitions` into the PNG file `path`."""
     photos = gather(store, partitions, model)
     sheet = [(query, nearest(photos, query, columns)) for query in choose_queries(photos, rows, columns)]
     shown = {index for query, near in sheet for index in (query, *(other for other, _ in near))}
-    subtitle = f"{model}  ·  {len(photos.uris)} photos of {len(partitions)} days"
+    days = f"{len(partitions)} days" if len(partitions) > 1 else partitions[0]
+    subtitle = f"{model}  ·  {len(photos.uris)} {photos.noun} of {days}"
     if "-random_" in model:
         subtitle += "  ·  RANDOM WEIGHTS: of little meaning"
     picture = draw(photos, sheet, thumbnails(store, photos, shown), columns, subtitle)
@@ -61,7 +70,7 @@ def gather(store: str, partitions: list[str], model: str) -> Photos:
     return Photos(
         uris=[row["uri"] for row in rows],
         image_ids=[row["image_id"] for row in rows],
-        labels=[row["top1_label"] or "" for row in rows],
+        labels=[row["top1_label"] or unquote(row["uri"].rpartition("/")[2]) for row in rows],
         scores=[row["top1_score"] or 0.0 for row in rows],
         partitions=[row["partition"] for row in rows],
         vectors=vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12),
@@ -109,9 +118,16 @@ def thumbnails(store: str, photos: Photos, wanted: set[int]) -> dict[int, Image.
         for index in wanted:
             if photos.partitions[index] == partition:
                 content = table["content"][place[photos.uris[index]]].as_py()
-                upright = imaging.upright_rgb(content, contract.MAX_PIXELS)
-                made[index] = ImageOps.fit(upright, (TILE, TILE), Image.Resampling.LANCZOS)
+                made[index] = _thumbnail(content)
     return made
+
+
+def _thumbnail(content: bytes) -> Image.Image:
+    size, best = (TILE, TILE), Image.Resampling.LANCZOS
+    try:
+        return ImageOps.fit(imaging.upright_rgb(content, contract.MAX_PIXELS), size, best)
+    except imaging.BadImage:
+        return ImageOps.pad(preview.draw(content, TILE, contract.MAX_PIXELS), size, best, preview.PAPER)
 
 
 def draw(
@@ -126,8 +142,13 @@ def draw(
     height = HEADER + len(sheet) * (TILE + CAPTION + GAP) + MARGIN // 2
     canvas = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(canvas)
-    pen.text((MARGIN, 34), "Photos and their nearest neighbours", INK, _font(30))
-    pen.text((MARGIN, 76), f"{subtitle}  ·  cosine of the features, top-1 label", GREY, _font(16))
+    pen.text((MARGIN, 34), f"{photos.noun.title()} and their nearest neighbours", INK, _font(30))
+    pen.text(
+        (MARGIN, 76),
+        f"{subtitle}  ·  cosine of the features, {'top-1 label' if any(photos.scores) else 'name'}",
+        GREY,
+        _font(16),
+    )
     pen.line((MARGIN, HEADER - 20, width - MARGIN, HEADER - 20), PALE, 2)
     for row, (query, near) in enumerate(sheet):
         top = HEADER + row * (TILE + CAPTION + GAP)

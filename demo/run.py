@@ -1,16 +1,21 @@
-"""`make demo`: three days of photos through real Airflow and real Spark, and what came out."""
+"""`make demo`: three days of photos through real Airflow and real Spark, and what came out.
+
+`--extractor text` and `--extractor audio` take a folder of texts or of sounds through the same Dag instead.
+"""
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 from types import FrameType
 from typing import Any
 from urllib.parse import quote
 
-from demo import contact_sheet, landing, places, results, weights
+from demo import contact_sheet, landing, other_files, places, results, weights
 from demo.airflow_client import DAG_ID, AirflowClient, Run, ServerError
 from demo.airflow_server import AirflowServer, running
 from demo.follow import follow
@@ -24,12 +29,20 @@ class DemoFailed(Exception):
     """The demo ends here; the message is for the person who started it."""
 
 
-def main() -> int:
+def main(argv: Sequence[str] = ()) -> int:
     """Runs the demo; the exit code is 0 only when every day is published and every file accounted for."""
     signal.signal(signal.SIGTERM, _terminated)
+    parser = argparse.ArgumentParser(prog="demo", description="Takes files through real Airflow and real Spark.")
+    parser.add_argument(
+        "--extractor",
+        choices=contract.EXTRACTORS,
+        default="image",
+        help="image: three days of photos; text, audio: a folder of texts or of sounds",
+    )
+    extractor = parser.parse_args(argv).extractor
     begin = time.monotonic()
     try:
-        found = run()
+        found = run(extractor)
     except KeyboardInterrupt:
         return _stopped("Interrupted.", 130)
     except SystemExit as ended:
@@ -41,7 +54,7 @@ def main() -> int:
     return 0
 
 
-def run() -> list[results.DayResult]:
+def run(extractor: str = "image") -> list[results.DayResult]:
     """Prepares, runs, checks and draws; returns the result of each day.
 
     Raises:
@@ -49,26 +62,34 @@ def run() -> list[results.DayResult]:
     """
     if running(places.AIRFLOW_HOME):
         raise DemoFailed("An Airflow is running from var/airflow (make up, or another demo). Run `make down` first.")
-    folders = landing.prepare(places.LANDING)
+    if extractor == "image":
+        folders = landing.prepare(places.LANDING)
+    else:
+        folder = other_files.prepare(places.LANDING, extractor)
+        folders = {folder.name: folder}
     files = sum(path.is_file() for folder in folders.values() for path in folder.rglob("*"))
-    _say("photos", f"{files} files of {len(folders)} days in {places.shown(places.LANDING)}")
-    chosen, missing = weights.choose()
+    _say("files", f"{files} in {', '.join(places.shown(folder) for folder in folders.values())}")
+    chosen, missing = weights.choose() if extractor == "image" else ("", [])
     for sentence in missing:
         _say("weights", sentence)
-    _say("weights", f"{weights.BACKBONE} with {chosen}")
+    _say("model", f"{weights.BACKBONE} with {chosen}" if chosen else f"the extractor {extractor}")
     if chosen == weights.RANDOM:
         _say("WARNING", "THESE WEIGHTS ARE RANDOM: the vectors carry little meaning, and so do neighbours and labels.")
     _say("airflow", "starting ...")
     with server(chosen) as airflow:
         _say("airflow", f"{airflow.url} (user {airflow.username}, password {airflow.password})")
-        days = _backfill(airflow, {"model": weights.BACKBONE, "weights": chosen})
-        _say("backfill", f"{landing.DAYS[0]} to {landing.DAYS[-1]}, by Airflow's scheduler")
+        if extractor == "image":
+            days = _backfill(airflow, {"model": weights.BACKBONE, "weights": chosen})
+            _say("backfill", f"{landing.DAYS[0]} to {landing.DAYS[-1]}, by Airflow's scheduler")
+        else:
+            days = {day: airflow.trigger({"extractor": extractor, "partition": day}) for day in folders}
+            _say("run", f"triggered with extractor {extractor} and partition {', '.join(days)}")
         ended = follow(airflow, str(places.STORE), days, RUN_TIMEOUT_S)
         _check_runs(airflow, days, ended)
     store = str(places.STORE)
-    found = [results.read(store, day, days[day], folders[day]) for day in landing.DAYS]
+    found = [results.read(store, day, days[day], folder) for day, folder in folders.items()]
     results.summarise(found, places.SUMMARY)
-    contact_sheet.make(store, list(landing.DAYS), found[0].model, places.CONTACT_SHEET)
+    contact_sheet.make(store, list(folders), found[0].model, places.CONTACT_SHEET)
     return found
 
 
@@ -78,7 +99,7 @@ def server(chosen_weights: str) -> AirflowServer:
         places.AIRFLOW_HOME,
         store=str(places.STORE),
         source=places.source(),
-        env={"AIRFLOW__IMAGE_FEATURES__WEIGHTS": chosen_weights},
+        env={"AIRFLOW__IMAGE_FEATURES__WEIGHTS": chosen_weights} if chosen_weights else {},
     )
 
 

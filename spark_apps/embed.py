@@ -28,9 +28,9 @@ import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from PIL import Image, ImageFile
+from PIL import ImageFile
 
-from spark_apps import imaging
+from spark_apps import preview
 from spark_apps.contract import EXTRACTORS, BadFile, BadSetting, JobError
 
 IDLE_SECONDS = 120
@@ -46,15 +46,13 @@ _LENGTH = struct.Struct("<Q")
 
 
 def thumbnail(content: bytes, side: int, max_pixels: int) -> bytes:
-    """The photo, upright and at most `side` pixels long, as WebP. Raises BadFile.
+    """A picture of the file (see `preview`), at most `side` pixels long, as WebP. Raises BadFile.
 
     A photo that ends too early is drawn as far as it goes.
     """
     ImageFile.LOAD_TRUNCATED_IMAGES = True
-    photo = imaging.upright_rgb(content, max_pixels, least=side)
-    photo.thumbnail((side, side), Image.Resampling.BILINEAR)
     target = io.BytesIO()
-    photo.save(target, "WEBP", quality=75)
+    preview.draw(content, side, max_pixels).save(target, "WEBP", quality=75)
     return target.getvalue()
 
 

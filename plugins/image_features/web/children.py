@@ -111,6 +111,8 @@ class Child:
         if "code" in said:
             self.close()
             log.error("Image features: %s cannot start: %s", EMBED.name, said)
+            if said["code"] == "own_extractor":
+                raise Refused(422, "own_extractor", said["message"], "Choose a file of the partition instead.")
             raise Refused(
                 503,
                 "no_model_artifact" if self.arguments[0] == "model" else "no_thumbnail",

@@ -43,7 +43,8 @@ class Problem(BaseModel):
 
     `code` is stable: not_signed_in, not_allowed, not_our_dag, no_such_run, no_such_partition, no_such_photo,
     no_thumbnail, bad_partition, bad_image_id, bad_request, not_same_origin, upload_too_large, busy, no_model_artifact,
-    the codes of `StoreState`, and those of `contract.QUARANTINE_CODES` for an uploaded photo; `unexpected` else.
+    own_extractor, the codes of `StoreState`, and those of `contract.QUARANTINE_CODES` for an uploaded photo;
+    `unexpected` else.
     """
 
     code: str
