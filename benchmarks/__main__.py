@@ -1,6 +1,7 @@
 """`make bench`: every system on the same photos, round by round, then the scenarios, then the report.
 
-Everything is kept below var/bench: report.json, charts/. An interrupted run leaves the report of what was measured.
+Everything is kept below var/bench: report.json, charts/. An interrupted run leaves the report of what was measured, and
+`--add` goes on with scenarios.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ def main() -> int:
     if options.redraw:
         _finish(json.loads(places.REPORT.read_text()), options.docs)
         return 0
+    last: dict[str, Any] = json.loads(places.REPORT.read_text()) if options.add else {}
     entries = tuple(entry for entry in ENTRIES if not options.only or entry.system in options.only)
+    if options.add:  # the scenarios are about ours
+        entries = tuple(entry for entry in entries if entry.system == "ours")
     facts: dict[str, Any] = {"machine": report.machine(options.cores), "quick": options.quick}
     weights = _weights(options.weights)
     main_set = PhotoSet("0.2", options.images)
@@ -55,14 +59,20 @@ def main() -> int:
     measured = Measured(entries, models)
     scenarios: dict[str, Any] = {}
     try:
-        measured.rounds(setting, options.rounds, options.passes)
+        if not options.add:
+            measured.rounds(setting, options.rounds, options.passes)
         for name in options.scenarios:
             scenarios[name] = _scenario(name, setting)
     except KeyboardInterrupt:
         say("interrupted: the report holds what was measured")
     facts["seconds"] = round(time.monotonic() - begin)
     scenarios = {name: found for name, found in scenarios.items() if found is not None}
-    _finish(report.build(measured.lines(), scenarios, facts), options.docs)
+    if options.add:
+        facts = {name: last[name] for name in facts} | {"seconds": last["seconds"] + facts["seconds"]}
+        found = report.build(last["results"], last["scenarios"] | scenarios, facts)
+    else:
+        found = report.build(measured.lines(), scenarios, facts)
+    _finish(found, options.docs)
     return 1 if measured.failures else 0
 
 
@@ -152,7 +162,7 @@ def _finish(found: dict[str, Any], docs: bool) -> None:
     print("\n" + report.table(report.RESULT_HEAD, report.result_rows(found)))
     print("\n" + report.table(report.MEASURE_HEAD, report.measure_rows(found)) + "\n")
     if found["first_variant"]:
-        print(f"The mission's first variant: {found['first_variant']}")
+        print(f"A UDF that holds the SparkSession: {found['first_variant']}")
     for name, value in found["scenarios"].items():
         print(f"{name}: {json.dumps(value)[:1500]}")
     if docs:
@@ -175,7 +185,7 @@ def _write_docs(found: dict[str, Any]) -> None:
     )
     parts = [
         about,
-        f"The mission's first variant, by Spark: *{found['first_variant'] or 'not tried'}*",
+        f"A UDF that holds the SparkSession, by Spark: *{found['first_variant'] or 'not tried'}*",
         report.markdown(report.MEASURE_HEAD, report.measure_rows(found)),
         report.markdown(report.RESULT_HEAD, report.result_rows(found)),
     ]
@@ -202,6 +212,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cores", type=int, default=min(2, os.cpu_count() or 1), help="cores that each system may use")
     parser.add_argument("--weights", default="auto", help="as in extract --weights; auto: the best that can be had")
     parser.add_argument("--docs", action="store_true", help="put charts and tables into docs/, too")
+    parser.add_argument("--add", action="store_true", help="measure scenarios only, and add them to the last report")
     parser.add_argument("--redraw", action="store_true", help="measure nothing: show and draw the last report again")
     options = parser.parse_args()
     choices: tuple[tuple[str, Any, Any], ...] = (

@@ -64,7 +64,7 @@ class Ratios:
         found: dict[str, Ratio] = {}
         for precision in ("fp32", "bf16", "int8"):
             ours = ("ours", "openvino", precision)
-            found[f"{precision}_vs_seed"] = self._rate(ours, [("mission_udf", "eager", "fp32")])
+            found[f"{precision}_vs_broadcast_udf"] = self._rate(ours, [("broadcast_udf", "eager", "fp32")])
             found[f"{precision}_vs_best_peer"] = self._rate(ours, [(peer, "eager", "fp32") for peer in PEERS])
         found["same_engine_vs_best_peer"] = self._weakest(("ray_data", "daft_cls"))
         found["vs_no_spark"] = self._weakest(("no_spark",))
@@ -161,7 +161,7 @@ def build(lines: list[Line], scenarios: dict[str, Any], facts: dict[str, Any]) -
 
 
 def first_variant(lines: list[Line]) -> str:
-    """What Spark says to the mission's first class, which holds the SparkSession; empty when it was not tried."""
+    """What Spark says to a UDF whose object holds the SparkSession; empty when it was not tried."""
     passes = [turn for item in lines for turn in item.get("detail", {}).get("passes", [])]
     return next((turn["first_variant"] for turn in passes if "first_variant" in turn), "")
 

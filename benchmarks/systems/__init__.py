@@ -18,7 +18,7 @@ class Entry:
 
 
 TITLES = {
-    "mission_udf": "the mission's broadcast UDF",
+    "broadcast_udf": "broadcast UDF",
     "predict_batch_udf": "predict_batch_udf",
     "pandas_iterator": "pandas UDF with iterator",
     "ray_data": "Ray Data",
@@ -30,7 +30,7 @@ TITLES = {
 PRECISIONS = ("fp32", "bf16", "int8")
 
 ENTRIES = (
-    *(Entry(system) for system in ("mission_udf", "predict_batch_udf", "pandas_iterator", "ray_data", "daft_cls")),
+    *(Entry(system) for system in ("broadcast_udf", "predict_batch_udf", "pandas_iterator", "ray_data", "daft_cls")),
     *(Entry(system, "openvino", precision) for system in ("ray_data", "daft_cls") for precision in PRECISIONS),
     *(Entry("ours", "openvino", precision) for precision in PRECISIONS),
     Entry("ours", "torch", "fp32"),

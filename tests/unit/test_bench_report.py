@@ -12,7 +12,7 @@ from benchmarks.protocol import Result
 from benchmarks.systems import ENTRIES, TITLES, Entry
 
 RATES = {
-    "mission_udf eager fp32": 20.0,
+    "broadcast_udf eager fp32": 20.0,
     "predict_batch_udf eager fp32": 19.0,
     "ray_data eager fp32": 23.0,
     "daft_cls eager fp32": 24.0,
@@ -84,9 +84,9 @@ def test_a_line_that_was_not_measured_says_why() -> None:
 def test_each_ratio_is_taken_against_its_own_opponent(lines: list[report.Line]) -> None:
     ratios = {name: ratio.value for name, ratio in report.Ratios(lines, SCENARIOS).all().items()}
     assert ratios == {
-        "fp32_vs_seed": 3.0,
-        "bf16_vs_seed": None,
-        "int8_vs_seed": 6.6,
+        "fp32_vs_broadcast_udf": 3.0,
+        "bf16_vs_broadcast_udf": None,
+        "int8_vs_broadcast_udf": 6.6,
         "fp32_vs_best_peer": 2.5,  # Daft's 24, not predict_batch_udf's 19
         "bf16_vs_best_peer": None,
         "int8_vs_best_peer": 5.5,
@@ -101,7 +101,7 @@ def test_each_ratio_is_taken_against_its_own_opponent(lines: list[report.Line]) 
 
 def test_what_cannot_be_measured_is_null_with_its_reason(lines: list[report.Line]) -> None:
     ratios = report.Ratios(lines, {}).all()
-    assert ratios["bf16_vs_seed"].how == ratios["bf16_vs_best_peer"].how == NO_BF16
+    assert ratios["bf16_vs_broadcast_udf"].how == ratios["bf16_vs_best_peer"].how == NO_BF16
     assert "growth" in ratios["cost_growth"].how and ratios["cost_growth"].value is None
     assert "megapixels" in ratios["scaled_decode_12mp"].how
     assert "left out" in report.Ratios([], {}).all()["vs_no_spark"].how
@@ -123,12 +123,12 @@ def test_the_report_has_the_shape_that_readers_rely_on(lines: list[report.Line])
     assert all(promised <= line.keys() for line in made["results"])
     assert list(made["ratios"]) == [limit.name for limit in LIMITS]
     verdicts = {measure["name"]: measure["verdict"] for measure in made["measures"]}
-    assert verdicts["fp32_vs_seed"] == "aim reached"
-    assert verdicts["int8_vs_seed"] == "enough"
+    assert verdicts["fp32_vs_broadcast_udf"] == "aim reached"
+    assert verdicts["int8_vs_broadcast_udf"] == "enough"
     assert verdicts["vs_no_spark"] == "too low"
     assert verdicts["cost_growth"] == "enough"
     assert verdicts["first_row_vs_predict_batch_udf"] == "too high"
-    assert verdicts["bf16_vs_seed"] == "not measured"
+    assert verdicts["bf16_vs_broadcast_udf"] == "not measured"
 
 
 @pytest.mark.parametrize(("value", "verdict"), [(1.09, "enough"), (1.0, "aim reached"), (1.2, "too high")])

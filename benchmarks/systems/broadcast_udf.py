@@ -1,6 +1,6 @@
-"""Where the project started: the model broadcast as an object, a plain `udf` that takes one photo at a time.
+"""What is tried first: the model broadcast as an object, a plain `udf` that takes one photo at a time.
 
-Its first variant, a class that keeps the SparkSession beside the model and is called inside the UDF, cannot run:
+What is tried before it, a class that keeps the SparkSession beside the model and is called inside the UDF, cannot run:
 `first_variant` tries it and returns what Spark says.
 """
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def mission_udf(job: Job) -> Iterator[OnePass]:
+def broadcast_udf(job: Job) -> Iterator[OnePass]:
     from pyspark.sql.functions import udf
     from pyspark.sql.types import ArrayType, FloatType
 
-    with spark_session.session("mission", job.cores) as spark:
+    with spark_session.session("broadcast", job.cores) as spark:
         broadcast = spark.sparkContext.broadcast(eager.load(job.model))
 
         def extract_features(image_binary: bytes) -> list[float]:
@@ -73,4 +73,4 @@ def first_variant(spark: SparkSession, frame: DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(serve("mission_udf", mission_udf, __doc__))
+    sys.exit(serve("broadcast_udf", broadcast_udf, __doc__))

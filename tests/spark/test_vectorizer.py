@@ -26,7 +26,7 @@ PHOTOS = Path(skimage.__file__).parent / "data"
 
 @pytest.fixture(scope="module")
 def spark() -> SparkSession:
-    context("mission")
+    context("vectorizer")
     return SparkSession.builder.getOrCreate()
 
 
