@@ -78,12 +78,13 @@ def parts(value: Any, by_value: Collection[str] = ()) -> Iterable[Part]:
     return _of_reduced(value)
 
 
-def by_name(value: Any, by_value: Collection[str] = (), name: str | None = None) -> bool:
+def by_name(value: Any, by_value: Collection[str] = ()) -> bool:
     """Whether cloudpickle pickles this function or class as the name that it can be imported by."""
-    name = name or getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
-    module = getattr(value, "__module__", None)
+    name, module = getattr(value, "__qualname__", None), getattr(value, "__module__", None)
     if not isinstance(name, str) or not isinstance(module, str):
         return False
+    if module == "builtins":  # where not all of Python's own types can be found; cloudpickle knows them all
+        return True
     if module == "__main__" or module not in sys.modules or _registered(module, by_value):
         return False
     return _lookup(module, name) is value

@@ -103,8 +103,8 @@ def explain_closure(fn: Any, *, by_value: Collection[str] = ()) -> list[Finding]
     return sorted(found, key=lambda finding: not finding.fatal)
 
 
-def check_closure(fn: Any, *, by_value: Collection[str] = ()) -> None:
-    """Raises for the first thing that keeps `fn` from Spark's workers; warns of what makes it heavy.
+def check_closure(fn: Any, *, by_value: Collection[str] = (), notes: bool = True) -> None:
+    """Raises for the first thing that keeps `fn` from Spark's workers; with `notes`, warns of what makes it heavy.
 
     Raises:
         BadSetting: `driver_only`; the message has the path, the hint the fix.
@@ -117,7 +117,8 @@ def check_closure(fn: Any, *, by_value: Collection[str] = ()) -> None:
                 f"{finding.path} is {finding.what}, {finding.reason}.",
                 finding.fix,
             )
-        warnings.warn(str(finding), stacklevel=2)
+        if notes:
+            warnings.warn(str(finding), stacklevel=2)
 
 
 def called(fn: Any) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spark_apps import imaging, runtime
+from spark_apps.doctor import check_closure
 from spark_apps.imaging import BadImage, Preprocessing
 from spark_apps.model import Calibration, Engine, ModelSpec, prepare, worker
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
     from pyspark.sql import Column, DataFrame
 
 WEIGHTS_VARIABLE = "IMAGE_FEATURES_WEIGHTS"
@@ -40,7 +43,7 @@ class ImageVectorizer:
         weights: see `contract.WEIGHTS_HELP`; by default $IMAGE_FEATURES_WEIGHTS, else DEFAULT.
         batch_size: photos per model call where there is a whole column of them.
         max_pixels: larger photos are refused before they are decoded.
-        weights_sha256, engine, precision, device, decode: as in `contract.ExtractSettings`.
+        weights_sha256, engine, precision, device, decode, layer: as in `contract.ExtractSettings`.
         calibration: photos as bytes, for precision int8; the same ones give the same model again.
 
     Raises:
@@ -57,13 +60,14 @@ class ImageVectorizer:
         precision: str = "fp32",
         device: str = "auto",
         decode: str = "exact",
+        layer: str = "",
         calibration: Sequence[bytes] = (),
         batch_size: int = 16,
         max_pixels: int = 100_000_000,
     ) -> None:
         weights = weights or os.environ.get(WEIGHTS_VARIABLE) or "DEFAULT"
         artifact = prepare(
-            ModelSpec(model, weights, weights_sha256, engine, precision, device, decode),
+            ModelSpec(model, weights, weights_sha256, engine, precision, device, decode, layer),
             calibration=Calibration(
                 hashlib.sha256(b"".join(hashlib.sha256(photo).digest() for photo in calibration)).hexdigest(),
                 lambda preprocessing: np.stack(
@@ -100,50 +104,17 @@ class ImageVectorizer:
         return frame.withColumn(error_column, result["error"]) if error_column else frame
 
     def udf(self) -> Any:
-        """A Spark UDF from a binary column to struct<features: array<float>, error: string>."""
-        from pyspark.sql.pandas.functions import arrow_udf
+        """A Spark UDF from a binary column to struct<features: array<float>, error: string>.
 
+        Raises:
+            BadSetting: a class derived from this one holds something that only the driver has, such as the session.
+        """
+        check_closure(self.extract_features)
         _follow(self._files)
+        return image_udf(self._run, self._preprocessing, self.batch_size, self.max_pixels)
 
-        def extract(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
-            for batch in batches:
-                yield self._extract_column(batch)
-
-        # Spark reads the kind of UDF off the annotations, which must be types here, not strings.
-        import pyarrow
-
-        extract.__annotations__ = {"batches": Iterator[pyarrow.Array], "return": Iterator[pyarrow.Array]}
-        make: Any = arrow_udf  # its stubs miss that annotations can name the kind of UDF
-        return make(extract, "features array<float>, error string")
-
-    def _extract_column(self, contents: pa.Array) -> pa.Array:
-        """Slices of `batch_size`, since Spark may hand over far larger batches than it was told to."""
-        import pyarrow as pa
-
-        engine = self._engine()
-        features: list[np.ndarray | None] = [None] * len(contents)
-        errors: list[str | None] = [None] * len(contents)
-        pixels: list[np.ndarray] = []
-        rows: list[int] = []
-
-        def flush() -> None:
-            if rows:
-                for row, vector in zip(rows, engine.run(np.stack(pixels)).features, strict=True):
-                    features[row] = vector
-            pixels.clear()
-            rows.clear()
-
-        for row, content in enumerate(contents):
-            try:
-                pixels.append(imaging.decode(content.as_py() or b"", self._preprocessing, self.max_pixels))
-                rows.append(row)
-            except BadImage as bad:
-                errors[row] = f"{bad.code}: {bad.message}"
-            if len(rows) == self.batch_size:
-                flush()
-        flush()
-        columns = [pa.array(features, pa.list_(pa.float32())), pa.array(errors, pa.string())]
-        return pa.StructArray.from_arrays(columns, names=["features", "error"])
+    def _run(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._engine().run(pixels).features
 
     @property
     def _preprocessing(self) -> Preprocessing:
@@ -156,6 +127,70 @@ class ImageVectorizer:
     def __getstate__(self) -> dict[str, Any]:
         _follow(self._files)
         return self.__dict__
+
+
+def image_udf(
+    run: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    preprocessing: Preprocessing,
+    batch_size: int,
+    max_pixels: int,
+) -> Any:
+    """A Spark UDF from a binary column of photos to struct<features: array<float>, error: string>.
+
+    A photo that cannot be decoded has null features, and `code: message` as its error.
+
+    Args:
+        run: pixels, uint8 [n, crop, crop, 3] with n up to `batch_size`, to features, float32 [n, dim]. Spark pickles it
+            with all that it holds, and each task unpickles it: let it find its model in the worker.
+    """
+    from pyspark.sql.pandas.functions import arrow_udf
+    from pyspark.sql.types import ArrayType, FloatType, StringType, StructType
+
+    def extract(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
+        for batch in batches:
+            yield _features(batch, run, preprocessing, batch_size, max_pixels)
+
+    # Spark reads the kind of UDF off the annotations, which must be types here, not strings.
+    import pyarrow
+
+    extract.__annotations__ = {"batches": Iterator[pyarrow.Array], "return": Iterator[pyarrow.Array]}
+    make: Any = arrow_udf  # its stubs miss that annotations can name the kind of UDF
+    return make(extract, StructType().add("features", ArrayType(FloatType())).add("error", StringType()))
+
+
+def _features(
+    contents: pa.Array,
+    run: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    preprocessing: Preprocessing,
+    batch_size: int,
+    max_pixels: int,
+) -> pa.Array:
+    """Slices of `batch_size`, since Spark may hand over far larger batches than it was told to."""
+    import pyarrow as pa
+
+    features: list[np.ndarray | None] = [None] * len(contents)
+    errors: list[str | None] = [None] * len(contents)
+    pixels: list[np.ndarray] = []
+    rows: list[int] = []
+
+    def flush() -> None:
+        if rows:
+            for row, vector in zip(rows, run(np.stack(pixels)), strict=True):
+                features[row] = vector
+        pixels.clear()
+        rows.clear()
+
+    for row, content in enumerate(contents):
+        try:
+            pixels.append(imaging.decode(content.as_py() or b"", preprocessing, max_pixels))
+            rows.append(row)
+        except BadImage as bad:
+            errors[row] = f"{bad.code}: {bad.message}"
+        if len(rows) == batch_size:
+            flush()
+    flush()
+    columns = [pa.array(features, pa.list_(pa.float32())), pa.array(errors, pa.string())]
+    return pa.StructArray.from_arrays(columns, names=["features", "error"])
 
 
 @lru_cache(maxsize=4)
@@ -180,9 +215,8 @@ def extract_features_udf(column: Column | str) -> Column:
 
 def _follow(files: tuple[str, ...]) -> None:
     """Ships the model's files to the executors of the active Spark session, if there is one on this process."""
-    from pyspark import SparkContext
-
-    context = SparkContext._active_spark_context
+    pyspark = sys.modules.get("pyspark")  # a process that has not loaded it has no session
+    context = pyspark.SparkContext._active_spark_context if pyspark else None
     if context is not None:
         for file in files:
             runtime.ship(context, Path(file))

@@ -434,6 +434,7 @@ def never_named(): return 1
         "an enum": calls([Colour.RED, Colour]),
         "an abstract class": calls([Shape, Square()]),
         "a named tuple": calls(Point(1, 2)),
+        "types of Python": calls([type(None), type(...), type(recursive), type(row for row in ""), type(print)]),
         "a generic class": calls([Box(1), Box]),
         "a type variable": calls(T),
         "a dataclass": calls([Settings([1]), Settings, dataclasses.fields(Settings)]),
