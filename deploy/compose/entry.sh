@@ -3,7 +3,7 @@
 set -euo pipefail
 umask 027
 
-# The settings that all Spark processes share, and the secret they know each other by. A driver on a standalone cluster
+# The settings that all Spark processes share, those of the arguments, and the secret they know each other by. A driver on a standalone cluster
 # takes the secret from its settings only; a file keeps it out of arguments and of the jobs' environment. How many tasks
 # run at once is said beforehand: a job cuts its work before all executors have come.
 spark_settings() {
@@ -13,6 +13,7 @@ spark_settings() {
 $SPARK_SETTINGS
 spark.default.parallelism  $((SPARK_WORKERS * SPARK_WORKER_CORES))
 spark.authenticate.secret  $SPARK_AUTH_SECRET
+$*
 END
     )
     unset SPARK_AUTH_SECRET SPARK_SETTINGS
@@ -33,7 +34,7 @@ case "${1:-}" in
         exec airflow api-server
         ;;
     scheduler)
-        spark_settings
+        spark_settings spark.driver.host spark-driver # there the workers reach it, and only there it listens
         exec airflow scheduler --skip-serve-logs
         ;;
     dag-processor)

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from demo.airflow_client import DAG_ID, AirflowClient
+
+log = logging.getLogger("compose")
+
 REPOSITORY = Path(__file__).resolve().parents[2]
+YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
 PASSED_ON = re.compile(r"PATH|HOME|DOCKER_\w+|BUILDX_\w+|BASE_IMAGE|POSTGRES_IMAGE|S3_\w+|WHEELS|PIP_CONF")
 """Of the environment, what says where images and packages come from here. All else is the stack's own affair."""
 
@@ -33,6 +46,14 @@ def engine_missing() -> str:
     return "" if found.returncode == 0 else f"no Docker engine answers: {found.stderr.strip()}"
 
 
+def needs_engine() -> None:
+    """Skips the test, or ends all where `make test-compose` has asked for it and there is no engine."""
+    if os.environ.get("IMAGE_FEATURES_COMPOSE") != "required":
+        pytest.skip("builds and starts the whole stack; make test-compose runs it")
+    if reason := engine_missing():
+        pytest.exit(f"The stack cannot be tried here: {reason}.", returncode=1)
+
+
 class ComposeFailed(Exception):
     """A command of docker has failed; the message has its last words."""
 
@@ -49,6 +70,33 @@ class Stack:
             name: value for name, value in self.settings().items() if re.search("PASSWORD|KEY|SECRET", name)
         }
         self.set(**settings)
+
+    @property
+    def airflow(self) -> AirflowClient:
+        """Its REST API, signed in."""
+        url = f"http://127.0.0.1:{self.settings()['AIRFLOW_PORT']}"
+        return AirflowClient(url, "admin", self.secrets["AIRFLOW_ADMIN_PASSWORD"])
+
+    def start(self) -> None:
+        """Starts the stack, or what is missing of it, and waits until all of it is healthy."""
+        began = time.monotonic()
+        self.compose("up", "--detach", "--wait", "--wait-timeout", "900", timeout=1000)
+        log.info("healthy after %.0f s:\n%s", time.monotonic() - began, self.compose("ps").rstrip())
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator[None]:
+        """Started from nothing, and nothing is left of it; the containers' logs are in `folder`."""
+        self.compose("down", "--volumes", "--remove-orphans")
+        assert not self.remains()
+        try:
+            self.start()
+            yield
+        finally:
+            (folder / "logs.txt").write_text(self.try_compose("logs", "--no-color", "--timestamps").stdout)
+            log.info("the containers' logs are in %s", folder / "logs.txt")
+            self.compose("down", "--volumes", "--timeout", "30")
+        assert not self.remains()
+        log.info("taken down: no container, volume or network is left")
 
     def settings(self) -> dict[str, str]:
         """What the file of settings says, comments apart."""
@@ -84,6 +132,11 @@ class Stack:
         assignments = "\n".join(f"{name} = {value!r}" for name, value in values.items())
         return json.loads(self.compose("exec", "-T", service, "python", "-", stdin=f"{assignments}\n{script}"))
 
+    def memory(self) -> str:
+        """What each container uses now."""
+        ids = self.compose("ps", "--quiet").split()
+        return docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", *ids).rstrip()
+
     def containers(self, service: str) -> list[str]:
         """The ids of a service's running containers."""
         return self.compose("ps", "--quiet", "--status=running", service).split()
@@ -95,12 +148,30 @@ class Stack:
         return "".join(docker(*kind, "--quiet", "--filter", label) for kind in kinds)
 
 
-def docker(*arguments: str) -> str:
+def switch_on(airflow: AirflowClient) -> str:
+    """Switches the Dag on; the id of the run, that of yesterday, which Airflow then starts by itself."""
+    airflow.api("PATCH", f"/api/v2/dags/{DAG_ID}", {"is_paused": False})
+    for _ in range(120):
+        for run in airflow.api("GET", f"/api/v2/dags/{DAG_ID}/dagRuns")["dag_runs"]:
+            if run["run_type"] == "scheduled":
+                return str(run["dag_run_id"])
+        time.sleep(1)
+    raise AssertionError("Airflow started no run by itself.")
+
+
+def docker(*arguments: str, timeout: float = 120) -> str:
     """What `docker ARGUMENTS` prints. Raises ComposeFailed."""
-    done = _run("docker", *arguments)
+    done = _run("docker", *arguments, timeout=timeout)
     if done.returncode:
         raise ComposeFailed(f"docker {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout
+
+
+def free_port() -> str:
+    """A port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 def _run(*command: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:

@@ -8,16 +8,12 @@ are the variables BASE_IMAGE and POSTGRES_IMAGE of docker-compose.yaml, taken fr
 from __future__ import annotations
 
 import json
-import logging
-import os
 import shutil
-import socket
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -29,15 +25,11 @@ from skimage import data
 from demo import landing
 from demo.airflow_client import DAG_ID, AirflowClient, ServerError
 from tests.compose import inside
-from tests.compose.stack import ComposeFailed, Stack, docker, engine_missing
+from tests.compose.stack import YESTERDAY, Stack, docker, free_port, log, needs_engine, switch_on
 
 pytestmark = pytest.mark.timeout(3600)
 
-log = logging.getLogger("compose")
-
 LONG_DAY, LONG_DAY_PHOTOS = "a-long-day", 480
-YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
-"""The day that Airflow runs by itself when the Dag is switched on."""
 RUN_SECONDS = 1800
 SETTINGS = {"weights": "random:0", "recheck": 2, "max_failed_fraction": 0.3}
 
@@ -109,42 +101,16 @@ def photos() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def story(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """The stack, built and healthy."""
-    if os.environ.get("IMAGE_FEATURES_COMPOSE") != "required":
-        pytest.skip("builds and starts the whole stack; make test-compose runs it")
-    if reason := engine_missing():
-        pytest.exit(f"The stack cannot be tried here: {reason}.", returncode=1)
+    needs_engine()
     folder = tmp_path_factory.mktemp("stack")
-    port = str(free_port())
-    stack = Stack(folder, LANDING=str(photos), AIRFLOW_PORT=port, WEIGHTS="random:0", SPARK_EVENT_LOG="true")
-    stack.compose("down", "--volumes", "--remove-orphans")
-    assert not stack.remains()
+    settings = {"LANDING": str(photos), "AIRFLOW_PORT": free_port(), "WEIGHTS": "random:0", "SPARK_EVENT_LOG": "true"}
+    stack = Stack(folder, **settings)
     began = time.monotonic()
     stack.compose("build", timeout=3000)
     (image,) = json.loads(docker("image", "inspect", stack.config()["services"]["scheduler"]["image"]))
     log.info("built in %.0f s; the image has %.2f GB", time.monotonic() - began, image["Size"] / 1e9)
-    try:
-        start(stack)
-        airflow = AirflowClient(f"http://127.0.0.1:{port}", "admin", stack.secrets["AIRFLOW_ADMIN_PASSWORD"])
-        yield Story(stack, airflow, photos, seen={"the image": json.dumps(image)})
-    finally:
-        (folder / "logs.txt").write_text(stack.try_compose("logs", "--no-color", "--timestamps").stdout)
-        log.info("the containers' logs are in %s", folder / "logs.txt")
-        stack.compose("down", "--volumes", "--timeout", "30")
-    assert not stack.remains()
-    log.info("taken down: no container, volume or network is left")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def start(stack: Stack) -> None:
-    """Starts the stack, or what is missing of it, and waits until all of it is healthy."""
-    began = time.monotonic()
-    stack.compose("up", "--detach", "--wait", "--wait-timeout", "900", timeout=1000)
-    log.info("healthy after %.0f s:\n%s", time.monotonic() - began, stack.compose("ps", "--format", "table").rstrip())
+    with stack.running(folder):
+        yield Story(stack, stack.airflow, photos, seen={"the image": json.dumps(image)})
 
 
 # --- the story --------------------------------------------------------------------------------------------------------
@@ -159,12 +125,11 @@ def test_airflow_is_ready_and_asks_for_the_password(story: Story) -> None:
     workers = story.stack.python(inside.MASTER)["workers"]
     log.info("Spark's master has %s", ", ".join(f"{worker['host']} ({worker['state']})" for worker in workers))
     assert [worker["state"] for worker in workers] == ["ALIVE", "ALIVE"]
+    log.info("memory of the stack at rest:\n%s", story.stack.memory())
 
 
 def test_a_backfill_of_three_days_and_the_scheduled_run_are_published(story: Story) -> None:
-    story.airflow.api("PATCH", f"/api/v2/dags/{DAG_ID}", {"is_paused": False})
-    scheduled = wait_for_scheduled(story.airflow)
-    story.run_ids[YESTERDAY] = scheduled
+    story.run_ids[YESTERDAY] = switch_on(story.airflow)
     run_ids = story.airflow.backfill(landing.DAYS[0], landing.DAYS[-1], {"model": "resnet18", **SETTINGS}, at_once=3)
     story.run_ids |= dict(zip(landing.DAYS, run_ids, strict=True))
     log.info("backfill of %s to %s: %s", landing.DAYS[0], landing.DAYS[-1], run_ids)
@@ -182,12 +147,14 @@ def test_a_worker_killed_in_the_middle_of_extract_costs_no_photo(story: Story) -
     log.info("triggered %s over the API", story.run_ids[LONG_DAY])
     progress = wait_for_progress(story, LONG_DAY)
     story.seen["arguments of all processes"] = "".join(
-        docker("top", container, "-eo", "args") for container in story.stack.compose("ps", "--quiet").split()
+        docker("top", container, "-eo", "pid,args") for container in story.stack.compose("ps", "--quiet").split()
     )
     story.seen["the driver's environment"] = story.stack.python(inside.DRIVER_ENVIRONMENT)
     story.seen["Spark's pages"] = json.dumps(story.stack.python(inside.PAGES))
     assert "spark_apps/extract.py" in story.seen["arguments of all processes"]
     assert "PYSPARK_PYTHON=" in story.seen["the driver's environment"]
+
+    log.info("memory of the stack at work:\n%s", story.stack.memory())
 
     victim = story.stack.containers("spark-worker")[0]
     docker("kill", victim)
@@ -224,7 +191,7 @@ def test_two_executors_took_part_in_the_backfill(story: Story) -> None:
 
 
 def test_the_killed_worker_comes_back_with_up(story: Story) -> None:
-    start(story.stack)
+    story.stack.start()
     assert len(story.stack.containers("spark-worker")) == 2
     states = Counter(worker["state"] for worker in story.stack.python(inside.MASTER)["workers"])
     assert states["ALIVE"] == 2
@@ -265,8 +232,8 @@ def test_after_a_restart_everything_is_found_again(story: Story) -> None:
     story.stack.compose("down", "--timeout", "30")
     assert not story.stack.compose("ps", "--all", "--quiet")
     log.info("down; starting again")
-    start(story.stack)
-    story.airflow = AirflowClient(story.airflow.url, "admin", story.stack.secrets["AIRFLOW_ADMIN_PASSWORD"])
+    story.stack.start()
+    story.airflow = story.stack.airflow
     assert history(story.airflow) == runs_before
     assert story.airflow.task_log(story.run_ids[LONG_DAY], "extract") == log_before
     assert story.read_published() == story.published
@@ -288,16 +255,6 @@ def test_a_day_that_is_run_again_reuses_its_vectors(story: Story) -> None:
 # --- waiting ----------------------------------------------------------------------------------------------------------
 
 
-def wait_for_scheduled(airflow: AirflowClient) -> str:
-    """The id of the run that Airflow starts by itself, once the Dag is switched on."""
-    for _ in range(120):
-        for run in airflow.api("GET", f"/api/v2/dags/{DAG_ID}/dagRuns")["dag_runs"]:
-            if run["run_type"] == "scheduled":
-                return str(run["dag_run_id"])
-        time.sleep(1)
-    raise AssertionError("Airflow started no run by itself.")
-
-
 def wait_for_progress(story: Story, day: str) -> dict[str, Any]:
     """What progress.json says as soon as extract has done something, and is not done."""
     deadline = time.monotonic() + RUN_SECONDS
@@ -311,7 +268,7 @@ def wait_for_progress(story: Story, day: str) -> dict[str, Any]:
         state = story.airflow.run(story.run_ids[day])["state"]
         assert state not in ("success", "failed"), f"The run ended ({state}) before its extract was seen at work."
         time.sleep(0.5)
-    raise ComposeFailed("extract was never seen at work")
+    raise AssertionError("extract was never seen at work")
 
 
 def history(airflow: AirflowClient) -> dict[str, str]:
