@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from demo import other_files
 from demo.airflow_client import Run, ServerError
 from demo.airflow_server import AirflowServer, running
 from demo.keeper import session_members
@@ -45,6 +46,7 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "batch-7").mkdir()
     for name in ("coffee", "chelsea"):
         photos[name].save(folder / "batch-7" / f"{name}.png")
+    other_files.prepare(folder, "text")
     (folder / "nothing").mkdir()
     return folder
 
@@ -99,6 +101,7 @@ def started(airflow: AirflowServer, landing: Path) -> Started:
             {"source": nothing, "on_empty": "skip"}, logical_date="2026-11-03T18:30:00+00:00"
         ),
         "batch": airflow.trigger({"partition": "batch-7"}),
+        "texts": airflow.trigger({"partition": "texts", "extractor": "text"}),
     }
     runs = airflow.wait(run_ids.values(), timeout=600)
     return {name: (run_id, runs[run_id]) for name, run_id in run_ids.items()}
@@ -123,6 +126,14 @@ def test_a_trigger_without_logical_date_works_on_the_partition_it_names(
     run_id, run = started["batch"]
     assert run == _all("success"), airflow.task_log(run_id, "validate")
     assert _counts(airflow, "batch-7", run_id) == {"listed": 2, "featured": 2, "quarantined": 0}
+
+
+def test_one_parameter_makes_it_a_run_over_texts(airflow: AirflowServer, started: Started) -> None:
+    run_id, run = started["texts"]
+    assert run == _all("success"), airflow.task_log(run_id, "validate")
+    assert _counts(airflow, "texts", run_id) == {"listed": 34, "featured": 31, "quarantined": 3}
+    (published,) = catalog.partitions(airflow.store, "wordllama_256")
+    assert (published.partition, published.run_id) == ("texts", run_id)
 
 
 def test_each_publication_is_an_event_of_the_asset(airflow: AirflowServer, started: Started) -> None:
@@ -185,7 +196,9 @@ def test_a_wrong_run_is_refused_by_its_first_task_in_plain_words(
     assert "Spark-Submit cmd" not in log
 
 
-@pytest.mark.parametrize("conf", [{"batch_size": 0}, {"partition": "../../x"}, {"precision": "fp64"}])
+@pytest.mark.parametrize(
+    "conf", [{"batch_size": 0}, {"partition": "../../x"}, {"precision": "fp64"}, {"extractor": "os:getcwd"}]
+)
 def test_a_value_out_of_bounds_does_not_even_become_a_run(conf: dict[str, Any], airflow: AirflowServer) -> None:
     with pytest.raises(ServerError, match=next(iter(conf))):
         airflow.trigger(conf)
