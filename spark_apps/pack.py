@@ -1,4 +1,4 @@
-"""Packs what a cluster is sent: this package as a zip, and an environment for its Python workers as a tar.
+"""Packs what a cluster is sent: this package as a zip, and an environment for its Python workers as a tar.gz.
 
     python -m spark_apps.pack environment.tar.gz                       what a worker with engine openvino needs
     python -m spark_apps.pack environment.tar.gz torch torchvision     and further packages
@@ -72,17 +72,17 @@ def code(folder: Path) -> Path:
 
 
 def environment(target: Path, packages: Iterable[str] = WORKER) -> None:
-    """Writes `packages`, with all they require, and a `bin/python` that sees them, as .tar.gz, .tgz or .tar.
+    """Writes `packages`, with all they require, and a `bin/python` that sees them, as .tar.gz or .tgz.
 
     Raises:
         BadSetting: another kind of file is asked for, or one of the packages is not installed here.
     """
-    if not target.name.endswith((".tar.gz", ".tgz", ".tar")):
-        raise BadSetting("bad_environment", f"{target} is no tar.", "Name it environment.tar.gz, .tgz or .tar.")
+    if not target.name.endswith((".tar.gz", ".tgz")):  # unpacking others, Spark 4.2 forgets that a file is a program
+        raise BadSetting("bad_environment", f"{target} is no .tar.gz.", "Name it environment.tar.gz, for example.")
     files = list(environment_files(packages))
     part = target.with_name(target.name + ".part")
     try:
-        with part.open("wb") as stream, _open(stream, target.name) as archive:
+        with tarfile.open(part, "w:gz", compresslevel=1) as archive:  # a higher level gains little on libraries
             for name, content in files:
                 if isinstance(content, Path):
                     archive.add(content, name, recursive=False, filter=_anonymous)
@@ -131,12 +131,6 @@ def _closure(packages: Iterable[str]) -> list[Distribution]:
     return [found[name] for name in sorted(found)]
 
 
-def _open(stream: io.BufferedWriter, name: str) -> tarfile.TarFile:
-    if name.endswith(".tar"):
-        return tarfile.open(fileobj=stream, mode="w")
-    return tarfile.open(fileobj=stream, mode="w:gz", compresslevel=1)  # libraries: a higher level gains little
-
-
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
     """Without the owner, who does not exist on the nodes."""
     member.uid = member.gid = 0
@@ -149,7 +143,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="spark_apps.pack", description="Packs an environment for the Python workers of a cluster."
     )
-    parser.add_argument("target", type=Path, help="file to write: .tar.gz, .tgz or .tar")
+    parser.add_argument("target", type=Path, help="file to write: .tar.gz or .tgz")
     parser.add_argument("package", nargs="*", help=f"further packages beside {', '.join(WORKER)}")
     arguments = parser.parse_args()
     try:

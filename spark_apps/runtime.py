@@ -278,7 +278,7 @@ def spread(
         records = spark.parallelize(shares, tasks).mapPartitions(run_share).collect()
     except Exception as error:
         _await_idle(spark)
-        if unfit := _unfit_worker(str(error)):
+        if unfit := _unfit_worker(str(error), _failed_on(spark)):
             raise unfit from None
         raise
     for record in records:
@@ -287,20 +287,31 @@ def spread(
     return records
 
 
-def _unfit_worker(trace: str) -> BadSetting | None:
+def _failed_on(context: SparkContext) -> str:
+    """A host on which a task of the last job failed; Spark's account of a Python error does not name it."""
+    with suppress(Exception):  # not a public interface
+        tracker = context.statusTracker()
+        job = tracker.getJobInfo(max(tracker.getJobIdsForGroup()))
+        for stage in job.stageIds if job else []:
+            tasks = context._jsc.sc().statusStore().taskList(stage, 0, 1000)
+            for task in (tasks.apply(index) for index in range(tasks.size())):
+                if task.status() == "FAILED":
+                    return str(task.host())
+    return "an executor"
+
+
+def _unfit_worker(trace: str, host: str) -> BadSetting | None:
     """What a person has to mend on the nodes before any task can run there, from Spark's account of a failed job."""
-    host = re.search(r"\(TID \d+\) \((\S+) executor", trace)
-    where = f"on {host[1]}" if host else "of an executor"
     if found := re.search(r"Python in worker has different version: (\S+) than that in driver: ([\d.]+)", trace):
-        message = f"The Python {where} is {found[1]}, that of the driver is {found[2]}; Spark needs the same."
+        message = f"The Python on {host} is {found[1]}, that of the driver is {found[2]}; Spark needs the same."
         hint = f"Set PYSPARK_PYTHON to a Python {found[2]} that every node has."
         return BadSetting("worker_python_differs", message, hint)
     if found := re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", trace):
-        message = f"The Python {where} has no package {found[1]}."
+        message = f"The Python on {host} has no package {found[1]}."
         hint = "Install what a worker needs on every node, or send an environment along (docs/clusters.md)."
         return BadSetting("worker_package_missing", message, hint)
-    if found := re.search(r'Cannot run program "([^"]+)"', trace):
-        message = f"There is no Python {where} that {found[1]} leads to."
+    if found := re.search(r'Cannot run program "([^"]+)": error=\d+, (.+)', trace):
+        message = f"The Python {found[1]} on {host} cannot be started: {found[2]}."
         return BadSetting("worker_python_missing", message, "Set PYSPARK_PYTHON to one that every node has.")
     return None
 

@@ -195,9 +195,8 @@ def test_versions_are_those_of_what_is_installed() -> None:
 
 LOST = (
     "An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.\n"
-    ": org.apache.spark.SparkException: Job aborted due to stage failure: Task 3 in stage 0.0 failed 4 times, "
-    "most recent failure: Lost task 3.3 in stage 0.0 (TID 9) (10.0.0.7 executor 1): {error}\n"
-    "\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.handlePythonException(PythonRunner.scala:581)\n"
+    ": {error}\n"
+    "\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.handlePythonException(PythonRunner.scala:665)\n"
 )
 IN_PYTHON = "org.apache.spark.api.python.PythonException: Traceback (most recent call last):\n"
 
@@ -217,16 +216,18 @@ IN_PYTHON = "org.apache.spark.api.python.PythonException: Traceback (most recent
             "The Python on 10.0.0.7 has no package pyarrow.",
         ),
         (
+            "org.apache.spark.SparkException: Job aborted due to stage failure: Task 3 in stage 0.0 failed 4 times, "
+            "most recent failure: Lost task 3.3 in stage 0.0 (TID 9) (10.0.0.7 executor 1): "
             'java.io.IOException: Cannot run program "python3.11": error=2, No such file or directory',
-            "There is no Python on 10.0.0.7 that python3.11 leads to.",
+            "The Python python3.11 on 10.0.0.7 cannot be started: No such file or directory.",
         ),
     ],
 )
 def test_nodes_that_cannot_run_a_task_are_a_sentence(error: str, sentence: str) -> None:
-    problem = runtime._unfit_worker(LOST.format(error=error))
+    problem = runtime._unfit_worker(LOST.format(error=error), "10.0.0.7")
     assert problem is not None
     assert sentence in str(problem)
 
 
 def test_any_other_failure_of_a_task_is_no_matter_of_the_nodes() -> None:
-    assert runtime._unfit_worker(WORKER_TRACE) is None
+    assert runtime._unfit_worker(WORKER_TRACE, "10.0.0.7") is None
