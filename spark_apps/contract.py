@@ -116,6 +116,9 @@ class BadFile(Exception):
 
 PARTITION_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 STAGES = ("ingest", "extract", "validate")
+ENVIRONMENT = "environment"
+"""Where an executor finds a packed environment, in its working folder; see `spark_apps.pack`."""
+ENVIRONMENT_PYTHON = f"./{ENVIRONMENT}/bin/python"
 
 
 def check_partition(key: str) -> str:

@@ -2,6 +2,7 @@
 
     python -m spark_apps.pack environment.tar.gz                       what a worker with engine openvino needs
     python -m spark_apps.pack environment.tar.gz torch torchvision     and further packages
+    python -m spark_apps.pack --code /folder                           this package; prints where the zip is
 
 The environment holds the packages of the Python that packs it, so driver and workers have the same versions. It holds
 no interpreter: a node needs Python of the same minor version. Standard library only, but for `environment`.
@@ -24,9 +25,6 @@ from spark_apps.contract import BadSetting, ExitCode, JobError
 
 WORKER = ("numpy", "pyarrow", "pillow", "deltalake", "openvino")
 """What tasks of ingest and extract import, with engine openvino."""
-FOLDER = "environment"
-"""Where an executor finds the unpacked environment, in its working folder."""
-PYTHON = f"./{FOLDER}/bin/python"
 
 _RUN = """#!/bin/sh
 # The node's own {python}, with the packages beside this file.
@@ -139,14 +137,18 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def main() -> int:
-    """Packs an environment and says how large it is."""
+    """Packs an environment and says how large it is, or the code and says where it is."""
     parser = argparse.ArgumentParser(
         prog="spark_apps.pack", description="Packs an environment for the Python workers of a cluster."
     )
-    parser.add_argument("target", type=Path, help="file to write: .tar.gz or .tgz")
+    parser.add_argument("target", type=Path, help="file to write: .tar.gz or .tgz; with --code an existing folder")
+    parser.add_argument("--code", action="store_true", help="pack this package as a zip, instead")
     parser.add_argument("package", nargs="*", help=f"further packages beside {', '.join(WORKER)}")
     arguments = parser.parse_args()
     try:
+        if arguments.code:
+            print(code(arguments.target))
+            return ExitCode.DONE
         environment(arguments.target, [*WORKER, *arguments.package])
     except JobError as error:
         print(f"pack failed: {error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +13,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from image_features import ROOT, assets, connections, errors, form, links, processes, settings
-from spark_apps import contract, pack
+from spark_apps import contract
 from spark_apps.contract import JobError
 
 if TYPE_CHECKING:
@@ -173,12 +174,15 @@ def _is_local(master: str) -> bool:
 
 def _send_along(hook: SparkSubmitHook, folder: Path, driver_here: bool) -> None:
     """Gives the cluster what its nodes do not have: this project's code and, where configured, an environment."""
-    hook._py_files = ",".join(filter(None, [hook._py_files, str(pack.code(folder))]))
+    # By a process: of spark_apps this side knows the contract and the catalog, and nothing else.
+    command = [sys.executable, "-m", "spark_apps.pack", "--code", str(folder)]
+    code = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    hook._py_files = ",".join(filter(None, [hook._py_files, code]))
     environment = settings.environment()
     if not environment:
         return
-    hook._archives = ",".join(filter(None, [hook._archives, f"{environment}#{pack.FOLDER}"]))
-    pythons = {"spark.pyspark.python": pack.PYTHON}
+    hook._archives = ",".join(filter(None, [hook._archives, f"{environment}#{contract.ENVIRONMENT}"]))
+    pythons = {"spark.pyspark.python": contract.ENVIRONMENT_PYTHON}
     if driver_here:
         pythons["spark.pyspark.driver.python"] = sys.executable  # the other setting would win over the environment's
     hook._conf = {**pythons, **hook._conf}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from spark_apps import catalog, pack
+from spark_apps import catalog, contract, pack
 from spark_apps.contract import ExitCode
 from tests.cluster.standalone import Standalone
 
@@ -62,8 +62,8 @@ def ingest(
 def test_nodes_that_have_nothing_run_in_a_packed_environment(cluster: Standalone, day: Path, tmp_path: Path) -> None:
     packed = tmp_path / "environment.tar.gz"
     pack.environment(packed, [package for package in pack.WORKER if package != "openvino"])  # ingest needs no engine
-    options = ("--archives", f"{packed}#{pack.FOLDER}")
-    done = ingest(cluster, day, tmp_path / "store", *options, PYSPARK_PYTHON=pack.PYTHON)
+    options = ("--archives", f"{packed}#{contract.ENVIRONMENT}")
+    done = ingest(cluster, day, tmp_path / "store", *options, PYSPARK_PYTHON=contract.ENVIRONMENT_PYTHON)
     assert done.returncode == ExitCode.DONE, done.stdout[-3000:]
     manifest = catalog.manifest(str(tmp_path / "store"), "d1", RUN, "ingest")
     assert manifest is not None
