@@ -3,9 +3,9 @@
 set -euo pipefail
 umask 027
 
-# The settings that all Spark processes share, those of the arguments, and the secret they know each other by. A driver on a standalone cluster
-# takes the secret from its settings only; a file keeps it out of arguments and of the jobs' environment. How many tasks
-# run at once is said beforehand: a job cuts its work before all executors have come.
+# Settings of Spark: those that all processes share, those of the arguments, and the secret they know each other by. A
+# driver on a standalone cluster takes the secret from its settings only; a file keeps it out of arguments and of the
+# jobs' environment. How many tasks run at once is said beforehand: a job cuts its work before all executors have come.
 spark_settings() {
     (
         umask 077
