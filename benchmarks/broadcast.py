@@ -1,13 +1,14 @@
 """What a broadcast model costs beside one that is shipped as a file and mapped: `python -m benchmarks.broadcast`.
 
 The same ResNet-50 three times, each in a fresh Spark session with two workers of one core: `broadcast_extractor`,
-`ImageVectorizer` on torch, `ImageVectorizer` on OpenVINO. The table goes into docs/from-two-snippets.md.
+`ImageVectorizer` on torch, `ImageVectorizer` on OpenVINO. With `--docs` the table goes into docs/from-two-snippets.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -41,6 +42,8 @@ COLUMNS = {
     "images_per_second": "images/s",
     "cpu_ms_per_image": "processor time per image, ms",
 }
+RESULT = places.BENCH / "broadcast.json"
+DOCS = places.ROOT / "docs" / "from-two-snippets.md"
 CORES = 2
 BATCH = 16
 CHECKED = 4
@@ -51,26 +54,50 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=128, help="photos of a pass, of 0.2 megapixels")
     parser.add_argument("--rounds", type=int, default=3, help="fresh sessions of each, in turn; medians are shown")
     parser.add_argument("--passes", type=int, default=2, help="warm passes over all photos in each session")
+    parser.add_argument("--docs", action="store_true", help="put the table into docs/from-two-snippets.md")
+    parser.add_argument("--redraw", action="store_true", help="measure nothing: show the last result again")
     parser.add_argument("--measure", choices=SYSTEMS, help=argparse.SUPPRESS)
     parser.add_argument("--state", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         print(json.dumps(measure(options.measure, PhotoSet("0.2", options.images), options.state, options.passes)))
         return 0
+    if not options.redraw:
+        _measure_all(options)
+    found = json.loads(RESULT.read_text())
+    print(table(found["medians"]))
+    if options.docs:
+        _write_docs(found)
+    return 0
+
+
+def _measure_all(options: argparse.Namespace) -> None:
     photos.make(PhotoSet("0.2", options.images))
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in SYSTEMS}
+    found: dict[str, Any] = {"machine": report.machine(CORES), "images": options.images, "rounds": measured}
+    found["date"] = time.strftime("%Y-%m-%d", time.gmtime())
+    places.BENCH.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         state = save_weights(Path(folder))
         for _ in range(options.rounds):
             for name, results in measured.items():
                 results.append(_in_a_process(name, state, options))
                 print(f"{SYSTEMS[name]}: {results[-1]}", file=sys.stderr, flush=True)
-    lines = {name: summary(results) for name, results in measured.items()}
-    found = {"machine": report.machine(CORES), "images": options.images, "rounds": measured, "medians": lines}
-    places.BENCH.mkdir(parents=True, exist_ok=True)
-    (places.BENCH / "broadcast.json").write_text(json.dumps(found, indent=1))
-    print(table(lines))
-    return 0
+            found["medians"] = {name: summary(results) for name, results in measured.items()}
+            RESULT.write_text(json.dumps(found, indent=1))
+
+
+def _write_docs(found: dict[str, Any]) -> None:
+    """Puts the table between the two marks of the page."""
+    facts, rounds = found["machine"], len(next(iter(found["rounds"].values())))
+    about = (
+        f"{facts['processor']}, {CORES} of {facts['cores']} cores, {found['images']} photos of 500 x 375, batches of "
+        f"{BATCH}, medians of {rounds} sessions each, {found['date']}; load of the machine before the start "
+        f"{facts['load_at_start']}."
+    )
+    marks = re.compile(r"(<!-- made by python -m benchmarks.broadcast -->\n).*?(<!-- end -->)", re.DOTALL)
+    made = f"\n{about}\n\n{table(found['medians'])}\n\n"
+    DOCS.write_text(marks.sub(lambda match: match[1] + made + match[2], DOCS.read_text()))
 
 
 def _in_a_process(name: str, state: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -188,7 +215,7 @@ def workers_pss() -> list[int]:
 
 def workers_cpu() -> float:
     """Seconds that they have computed so far, all together."""
-    return sum(times.user + times.system for times in (worker.cpu_times() for worker in workers()))
+    return float(sum(times.user + times.system for times in (worker.cpu_times() for worker in workers())))
 
 
 def cosine(vectors: np.ndarray, photo_set: PhotoSet, state: str) -> float:
