@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from spark_apps.model.spec import LAYER, PENULTIMATE, Preset
 from spark_apps.model.torchvision_import import torchvision
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 VECTOR = "vector"
 """[n, c]: taken as it is."""
@@ -57,7 +58,14 @@ FAMILIES = (
     Family("MobileNet v2", ("mobilenet_v2",), "classifier.1", {"features.*": IMAGE}),
     Family("MobileNet v3", ("mobilenet_v3",), "classifier.3", {"features.*": IMAGE}),
     Family("RegNet", ("regnet",), "fc", {"stem": IMAGE, "trunk_output.block*": IMAGE}),
-    Family("ViT", ("vit",), "heads.head", {"encoder.layers.*": TOKENS}, transformer=True),
+    Family(
+        "ViT",
+        ("vit",),
+        "heads.head",
+        {"encoder.layers.*": TOKENS},
+        options={"image_size": 224},
+        transformer=True,
+    ),
     Family("Swin", ("swin",), "head", {"features.*": GRID}, transformer=True),
     Family("MaxViT", ("maxvit",), "classifier.5", {"stem": IMAGE, "blocks.*": IMAGE}, transformer=True),
     Family("DenseNet", ("densenet",), "classifier", {"features.*": IMAGE}),
@@ -213,6 +221,19 @@ VARIANTS: dict[str, Callable[[nn.Module], None]] = {"stride-in-conv1": _stride_i
 is `image-size-N`, of a ViT whose position embeddings are those of photos of N pixels."""
 
 
+def sized(backbone: Backbone, crop: int) -> str:
+    """The variant for photos of `crop` pixels: only a ViT's table of positions depends on it."""
+    return "" if backbone.family.options.get("image_size", crop) == crop else f"image-size-{crop}"
+
+
+def photo_size(backbone: Backbone, state: Mapping[str, Tensor]) -> int:
+    """The side in pixels of the photos that a ViT's weights are for; for other weights that of the preset."""
+    positions, patches = state.get("encoder.pos_embedding"), state.get("conv_proj.weight")
+    if "image_size" not in backbone.family.options or positions is None or patches is None:
+        return backbone.preset.crop
+    return math.isqrt(positions.shape[1] - 1) * patches.shape[-1]  # [1, 1 + side * side, c], [c, 3, patch, patch]
+
+
 def build(backbone: Backbone, classes: int, variant: str = "") -> nn.Module:
     """The whole classifier, in evaluation mode, without storage (on the meta device): load a state dict into it with
     `load_state_dict(state, assign=True)`."""
@@ -222,14 +243,15 @@ def build(backbone: Backbone, classes: int, variant: str = "") -> nn.Module:
 def unweighted(backbone: Backbone, classes: int, variant: str = "") -> nn.Module:
     """The same with real buffers: weights have no storage, the tables of positions have their values.
 
-    `with torch.device("meta")` would do, but for RegNet, which computes its widths with tensors.
+    `with torch.device("meta")` would take too much away: RegNet computes its widths with tensors.
     """
     import torch
     from torch.overrides import TorchFunctionMode
 
     class EmptyOnMeta(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            return func(*args, **{**({"device": "meta"} if func is torch.empty else {}), **(kwargs or {})})
+            kwargs = kwargs or {}
+            return func(*args, **kwargs | ({"device": "meta"} if func is torch.empty else {}))
 
     size = re.fullmatch(r"image-size-(\d+)", variant)
     options = {**backbone.family.options, **({"image_size": int(size[1])} if size else {})}

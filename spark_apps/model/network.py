@@ -38,8 +38,7 @@ class Network(nn.Module):
         super().__init__()
         layer = layer or backbone.family.output
         self.layout = backbones.layout(backbone, model, layer)
-        head = model.get_submodule(backbone.family.head)
-        assert isinstance(head, nn.Linear | nn.Conv2d)
+        head = _head(backbone, model)
         ends_early = layer != backbone.family.output
         self.classes = 0 if ends_early else head.weight.shape[0]
         self.body = fold(_cut(model, head, model.get_submodule(layer) if ends_early else None)).to(dtype)
@@ -58,9 +57,18 @@ class Network(nn.Module):
 
 def width(backbone: Backbone, preset: Preset, variant: str = "", layer: str = "") -> int:
     """Length of the feature vectors. Nothing is computed: the photo and the weights have shapes and no values."""
-    network = Network(backbone, backbones.build(backbone, 1000, variant), preset, layer=layer).to("meta")
+    model = backbones.build(backbone, 1000, variant)
+    if layer in ("", backbone.family.output):
+        return _head(backbone, model).weight.shape[1]
+    network = Network(backbone, model, preset, layer=layer).to("meta")
     pixels = torch.empty(1, preset.crop, preset.crop, 3, dtype=torch.uint8, device="meta")
     return int(network(pixels)[0].shape[1])
+
+
+def _head(backbone: Backbone, model: nn.Module) -> nn.Linear | nn.Conv2d:
+    head = model.get_submodule(backbone.family.head)
+    assert isinstance(head, nn.Linear | nn.Conv2d)
+    return head
 
 
 def fold(model: fx.GraphModule) -> fx.GraphModule:

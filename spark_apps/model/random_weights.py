@@ -10,7 +10,7 @@ from spark_apps.model.backbones import Backbone, unweighted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
 CLASSES = 1000
 GAINS = {
@@ -27,6 +27,8 @@ GAINS = {
 }
 """Standard deviation of a kernel's values, times the square root of fan_in, by family; 1 where none is given. The
 square root of 2 (He et al., 2015) where little or nothing passes by the ReLUs; the others were found by trying."""
+BRANCH = 0.2
+"""What a residual branch of an inverted bottleneck adds is scaled by this: there is no ReLU to shrink it."""
 _BATCH_NORM = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -44,7 +46,7 @@ def random_state_dict(backbone: Backbone, seed: int) -> dict[str, Tensor]:
     model = unweighted(backbone, CLASSES)
     # What nobody trains: which entry of a table belongs to which pair of positions.
     state = {name: values for name, values in model.named_buffers() if not name.endswith(_BATCH_NORM)}
-    gain = GAINS.get(backbone.family.title, 1)
+    gain, branches = GAINS.get(backbone.family.title, 1), _ends_of_branches(model)
     for key, tensor in model.state_dict().items():
         shape = tuple(tensor.shape)
         if key in state:
@@ -60,7 +62,21 @@ def random_state_dict(backbone: Backbone, seed: int) -> dict[str, Tensor]:
             values = generator.standard_normal(shape, np.float32) / np.float32(2)
         elif key.endswith(("weight", "running_var")):
             values = generator.random(shape, np.float32) / np.float32(2) + np.float32(0.75)
+            if key in branches:
+                values *= np.float32(BRANCH)
         else:
             values = generator.standard_normal(shape, np.float32) / np.float32(10)
         state[key] = torch.from_numpy(values)
     return state
+
+
+def _ends_of_branches(model: nn.Module) -> set[str]:
+    """The scale of the last batch norm of each inverted bottleneck that has a residual connection."""
+    from torch import nn
+
+    ends = set()
+    for name, block in model.named_modules():
+        if getattr(block, "use_res_connect", False) or getattr(block, "apply_residual", False):
+            norms = [inner for inner, module in block.named_modules() if isinstance(module, nn.BatchNorm2d)]
+            ends.add(f"{name}.{norms[-1]}.weight")
+    return ends

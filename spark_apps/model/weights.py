@@ -166,8 +166,7 @@ def _ask_hub(backbone: Backbone, name: str) -> dict[str, Any]:
     shown = entry.transforms()
     crop, interpolation = shown.crop_size[0], shown.interpolation.value
     preset = Preset(shown.resize_size[0], crop, tuple(shown.mean), tuple(shown.std), interpolation)
-    built_for = backbone.preset.crop
-    variant = f"image-size-{crop}" if backbone.family.title == "ViT" and crop != built_for else ""
+    variant = backbones.sized(backbone, crop)
     return {"name": entry.name, "path": str(path), "preset": preset.to_json(), "variant": variant}
 
 
@@ -180,7 +179,16 @@ def _file(backbone: Backbone, uri: str, expected: str) -> ResolvedWeights:
     else:
         path, sha256 = _http(uri) if uri.startswith(("http://", "https://")) else _stored(uri)
     label = f"{Path(name).stem[:40]}_{sha256[:8]}"
-    return ResolvedWeights(backbone, uri, label, sha256, backbone.preset, "", True, lambda: state_dicts.read(path, uri))
+
+    def read() -> dict[str, Tensor]:
+        return state_dicts.read(path, uri)
+
+    preset, variant = backbone.preset, ""
+    if "image_size" in backbone.family.options:  # a ViT: the file says for which photos it is
+        size = backbones.photo_size(backbone, read())
+        variant = backbones.sized(backbone, size)
+        preset = Preset(size, size, interpolation="bicubic") if variant else preset
+    return ResolvedWeights(backbone, uri, label, sha256, preset, variant, True, read)
 
 
 def _http(url: str) -> tuple[Path, str]:
