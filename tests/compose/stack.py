@@ -130,7 +130,10 @@ class Stack:
     def python(self, script: str, service: str = "scheduler", **values: Any) -> Any:
         """The JSON that a Python script prints inside a running container; `values` are its variables."""
         assignments = "\n".join(f"{name} = {value!r}" for name, value in values.items())
-        return json.loads(self.compose("exec", "-T", service, "python", "-", stdin=f"{assignments}\n{script}"))
+        # without the interpreter's own end, at which Arrow's threads now and then abort the process of a short script
+        leave = "import os, sys\nsys.stdout.flush()\nos._exit(0)"
+        text = f"{assignments}\n{script}\n{leave}\n"
+        return json.loads(self.compose("exec", "-T", service, "python", "-", stdin=text))
 
     def memory(self) -> str:
         """What each container uses now."""
