@@ -42,13 +42,14 @@ from pathlib import Path
 found = ""
 for process in Path("/proc").glob("[0-9]*"):
     try:
-        if b"spark_apps/extract.py" in (process / "cmdline").read_bytes():
+        command = (process / "cmdline").read_bytes()
+        if b"spark_apps/ingest.py" in command or b"spark_apps/extract.py" in command:
             found += (process / "environ").read_text().replace(chr(0), chr(10))
     except OSError:
         continue
 print(json.dumps(found))
 """
-"""The environment of the processes of a running extract."""
+"""The environment of the processes of running jobs."""
 
 EVENTS = """
 import collections, json, pathlib
