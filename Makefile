@@ -38,6 +38,15 @@ test-faults: setup ## Kill, starve and cut off the jobs at random moments, and c
 test-all: setup ## Run every test: the fault drills and all backbones too (hours, and up to 20 GB of memory)
 	$(PYTHON) -m pytest -m "" $(ARGS)
 
+.PHONY: env
+env: ## Write a .env with fresh secrets for docker-compose.yaml
+	@python3 deploy/env.py
+
+.PHONY: test-compose
+test-compose: setup ## Build and start the stack of docker-compose.yaml, run days, kill a worker, restart, take it down
+	IMAGE_FEATURES_COMPOSE=required $(PYTHON) -m pytest tests/compose -x --log-cli-level=INFO \
+		--log-cli-format="%(asctime)s %(message)s" --log-cli-date-format=%H:%M:%S $(ARGS)
+
 .PHONY: bench
 bench: setup ## Measure us beside the others: table, var/bench/report.json, charts (ARGS=--docs puts them into docs/)
 	@deploy/bench.sh
