@@ -55,6 +55,12 @@ LAYERS = {
 }
 """The smallest backbone of each family, two where a family changed, and an earlier layer of it."""
 
+QUICK = {
+    *("resnet18", "efficientnet_b0", "convnext_tiny", "mobilenet_v3_small", "regnet_y_400mf"),
+    *("vit_b_32", "swin_t", "densenet121", "squeezenet1_1"),
+}
+"""Those that every run of the tests computes; the others take their turn in `make test-all`."""
+
 OTHER_TASKS = {
     "detection": "boxes, not classes",
     "optical_flow": "takes two photos",
@@ -66,8 +72,8 @@ OTHER_TASKS = {
 
 
 def by_name(names: list[str]) -> list[Any]:
-    """Parameters: the sample as it is, every other name as a slow test."""
-    return [name if name in LAYERS else pytest.param(name, marks=pytest.mark.slow_models) for name in names]
+    """Parameters: the quick ones as they are, every other name as a slow test."""
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow_models) for name in names]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -171,7 +177,7 @@ def test_engines_and_reference_equal_torchvisions_model_and_transforms(name: str
     assert_close(reference(info)(photos[0])[None], features[:1])
 
 
-@pytest.mark.parametrize("name", list(LAYERS))
+@pytest.mark.parametrize("name", by_name(list(LAYERS)))
 def test_an_earlier_layer_is_that_of_torchvisions_model(name: str, photos: list[Image.Image]) -> None:
     layer = LAYERS[name]
     model = plain_torchvision(name, random_state_dict(backbones.get(name), 0))
