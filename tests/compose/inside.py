@@ -36,20 +36,24 @@ print(json.dumps(pages))
 """
 """All pages that Spark's master and workers show to whoever reaches them."""
 
-DRIVER_ENVIRONMENT = """
-import json
+DRIVER = """
+import json, time
 from pathlib import Path
-found = ""
-for process in Path("/proc").glob("[0-9]*"):
-    try:
-        command = (process / "cmdline").read_bytes()
-        if b"spark_apps/ingest.py" in command or b"spark_apps/extract.py" in command:
-            found += (process / "environ").read_text().replace(chr(0), chr(10))
-    except OSError:
-        continue
+found = {"arguments": "", "environment": ""}
+deadline = time.monotonic() + 300
+while not found["environment"] and time.monotonic() < deadline:
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            if b"spark_apps/ingest.py" in command or b"spark_apps/extract.py" in command:
+                found["environment"] += (process / "environ").read_text().replace(chr(0), chr(10))
+                found["arguments"] += command.decode().replace(chr(0), " ")
+        except OSError:
+            continue
+    time.sleep(0.1)
 print(json.dumps(found))
 """
-"""The environment of the processes of running jobs."""
+"""Arguments and environment of a job's driver, as soon as one runs."""
 
 EVENTS = """
 import collections, json, pathlib
