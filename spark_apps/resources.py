@@ -31,7 +31,7 @@ def task_settings(resources: str, on_gpu: bool, get: Get) -> dict[str, str]:
         raise BadSetting(
             "no_executor_cores",
             f"Resources {resources} needs to know how many cores an executor has.",
-            "Set spark.executor.cores, in the Spark connection or with --conf.",
+            "Set spark.executor.cores, in spark-defaults.conf or with --conf.",
         )
     if resources == "wide" or _local_cores(get):
         return {"spark.task.cpus": str(cores)}
