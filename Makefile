@@ -28,7 +28,12 @@ down: setup ## Stop the UI
 
 .PHONY: test
 test: setup ## Run the tests
+ifdef ARGS
 	$(PYTHON) -m pytest $(ARGS)
+else # two processes: what Spark, its signal handlers and its threads leave in one is not the unit tests' concern
+	$(PYTHON) -m pytest tests/unit
+	$(PYTHON) -m pytest --ignore tests/unit
+endif
 
 .PHONY: test-faults
 test-faults: setup ## Kill, starve and cut off the jobs at random moments, and check that no reader and no row is harmed
