@@ -60,7 +60,8 @@ import collections, json, pathlib
 import pyarrow
 found = {}
 for folder in pathlib.Path("/data/spark-events").iterdir():
-    said = {"app": "", "hosts": {}, "removed": [], "succeeded": collections.Counter(), "settings": {}}
+    said = {"app": "", "hosts": {}, "removed": [], "settings": {}}
+    said |= {"started": collections.Counter(), "succeeded": collections.Counter()}
     for file in sorted(folder.glob("events_*")):
         with pyarrow.input_stream(str(file), compression="zstd" if file.suffix == ".zstd" else None) as stream:
             lines = stream.read().decode().splitlines()
@@ -74,13 +75,16 @@ for folder in pathlib.Path("/data/spark-events").iterdir():
                 said["hosts"][event["Executor ID"]] = event["Executor Info"]["Host"]
             elif kind == "SparkListenerExecutorRemoved":
                 said["removed"].append(f"{event['Executor ID']}: {event['Removed Reason']}")
+            elif kind == "SparkListenerTaskStart":
+                task = event["Task Info"]
+                said["started"][f"{task['Executor ID']} on {task['Host']}"] += 1
             elif kind == "SparkListenerTaskEnd" and event["Task End Reason"]["Reason"] == "Success":
                 task = event["Task Info"]
                 said["succeeded"][f"{task['Executor ID']} on {task['Host']}"] += 1
     found[folder.name] = said
 print(json.dumps(found))
 """
-"""Spark's event logs: folder → application, executors, tasks that went well by executor, settings."""
+"""Spark's event logs: folder → application, executors, tasks begun and done well by executor, settings."""
 
 SEARCH = """
 import json, pathlib

@@ -160,10 +160,10 @@ def test_a_worker_killed_in_the_middle_of_extract_costs_no_photo(story: Story) -
     assert len(story.check(LONG_DAY)["featured"]) == LONG_DAY_PHOTOS
     found = story.stack.python(inside.EVENTS)
     extract = found[max(name for name in set(found) - before if found[name]["app"] == "image-features extract")]
-    log.info("extract's event log: tasks by executor %s", extract["succeeded"])
+    log.info("extract's event log: tasks begun %s, done %s", extract["started"], extract["succeeded"])
     log.info("executors lost: %s", extract["removed"])
     assert len(extract["hosts"]) >= 2
-    assert len(extract["succeeded"]) >= 2
+    assert len(extract["started"]) >= 2, "the lost executor was computing; it may not have come to the end of a task"
     assert extract["removed"]
 
 
