@@ -89,11 +89,17 @@ def bomb() -> bytes:
 
 def test_what_is_no_picture_is_refused_in_words(artist: Child) -> None:
     assert code(artist, bomb()) in ("too_many_pixels", "corrupt")
-    assert code(artist, b"<html><body>forged.jpg</body></html>") == "not_an_image"
+    assert code(artist, b"\x7fELF\x02\x01\x01\0 forged.jpg") == "not_an_image"
     assert code(artist, b"%!PS-Adobe-3.0 EPSF") == "unsupported_format"
     assert code(artist, b"") == "empty"
     large = encoded(Image.new("L", (3000, 3000)), "JPEG")
     assert code(artist, large) == "too_many_pixels"
+
+
+def test_markup_is_drawn_as_the_text_it_is_and_never_handed_on(artist: Child) -> None:
+    markup = b"<html><body><script>forged.jpg</script></body></html>"
+    assert draw(artist, markup).size == (SIDE, SIDE)
+    assert markup[:20] not in artist.ask(markup, patience=20)[1]
 
 
 def test_a_child_that_dies_or_hangs_is_replaced(photos: dict[str, Path]) -> None:
