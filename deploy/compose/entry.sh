@@ -44,7 +44,7 @@ case "${1:-}" in
         spark master.Master --host spark-master --port 7077 --webui-port 8080
         ;;
     spark-worker)
-        spark worker.Worker --webui-port 8081 --work-dir /opt/spark/work spark://spark-master:7077
+        spark worker.Worker --webui-port 8081 --work-dir /opt/spark/apps spark://spark-master:7077
         ;;
     history-server)
         spark history.HistoryServer
