@@ -9,15 +9,35 @@ from pathlib import Path
 import pytest
 import skimage
 from PIL import Image
+from pyspark.sql import DataFrame, SparkSession
 
 from spark_apps.contract import ExtractSettings, IngestSettings, Manifest, ValidateSettings
 from spark_apps.extract import extract
 from spark_apps.ingest import ingest
-from spark_apps.runtime import Timings, write_manifest
+from spark_apps.runtime import Timings, context, write_manifest
 from spark_apps.validate import validate
+from spark_apps.vectorizer import ImageVectorizer
 
 PHOTOS = Path(skimage.__file__).parent / "data"
 MODEL, WEIGHTS = "resnet18", "random:0"
+
+
+@pytest.fixture(scope="module")
+def spark() -> SparkSession:
+    context("tests")
+    return SparkSession.builder.getOrCreate()
+
+
+@pytest.fixture(scope="module")
+def vectorizer() -> ImageVectorizer:
+    return ImageVectorizer(model=MODEL, weights=WEIGHTS)
+
+
+@pytest.fixture(scope="module")
+def image_df(spark: SparkSession) -> DataFrame:
+    """Three photos and a broken one: name and content."""
+    rows = [(name, (PHOTOS / name).read_bytes()) for name in ("chelsea.png", "coffee.png", "rocket.jpg")]
+    return spark.createDataFrame([*rows, ("broken.jpg", b"\xff\xd8\xff broken")], "name string, content binary")
 
 
 def fill(folder: Path) -> Path:

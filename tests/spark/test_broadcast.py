@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-import skimage
 import torch
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import udf
@@ -16,23 +14,7 @@ from pyspark.sql.types import IntegerType
 from spark_apps.broadcast import broadcast_extractor
 from spark_apps.model import worker
 from spark_apps.model.torchvision_import import torchvision
-from spark_apps.runtime import context
 from spark_apps.vectorizer import ImageVectorizer
-
-PHOTOS = Path(skimage.__file__).parent / "data"
-
-
-@pytest.fixture(scope="module")
-def spark() -> SparkSession:
-    context("broadcast")
-    return SparkSession.builder.getOrCreate()
-
-
-@pytest.fixture(scope="module")
-def image_df(spark: SparkSession) -> DataFrame:
-    names = ("chelsea.png", "coffee.png", "rocket.jpg")
-    rows = [(name, (PHOTOS / name).read_bytes()) for name in names]
-    return spark.createDataFrame([*rows, ("broken.jpg", b"\xff\xd8\xff broken")], "name string, content binary")
 
 
 def collected(frame: DataFrame, features: Any) -> dict[str, Any]:

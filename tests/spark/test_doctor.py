@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import skimage
 from pyspark.errors.exceptions.base import PySparkException
 from pyspark.serializers import CloudPickleSerializer
 from pyspark.sql import DataFrame, Row, SparkSession
@@ -17,27 +15,8 @@ from pyspark.sql.types import ArrayType, FloatType, IntegerType, StructType
 
 from spark_apps.contract import BadSetting
 from spark_apps.doctor import explain_closure
-from spark_apps.runtime import context
 from spark_apps.vectorizer import ImageVectorizer
 from tests import closures
-
-PHOTOS = Path(skimage.__file__).parent / "data"
-
-
-@pytest.fixture(scope="module")
-def spark() -> SparkSession:
-    context("doctor")
-    return SparkSession.builder.getOrCreate()
-
-
-@pytest.fixture(scope="module")
-def vectorizer() -> ImageVectorizer:
-    return ImageVectorizer(model="resnet18", weights="random:0")
-
-
-@pytest.fixture
-def image_df(spark: SparkSession) -> DataFrame:
-    return spark.createDataFrame([((PHOTOS / "coffee.png").read_bytes(),)], "content binary")
 
 
 def holding(thing: Any) -> Callable[..., Any]:

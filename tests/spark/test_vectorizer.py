@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import skimage
 from pyspark.errors import PySparkRuntimeError
 from pyspark.errors.exceptions.base import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -18,27 +16,8 @@ from pyspark.sql.types import ArrayType, FloatType
 from spark_apps.imaging import BadImage
 from spark_apps.model import ModelSpec
 from spark_apps.model.reference import reference
-from spark_apps.runtime import context
 from spark_apps.vectorizer import ImageVectorizer
-
-PHOTOS = Path(skimage.__file__).parent / "data"
-
-
-@pytest.fixture(scope="module")
-def spark() -> SparkSession:
-    context("vectorizer")
-    return SparkSession.builder.getOrCreate()
-
-
-@pytest.fixture(scope="module")
-def vectorizer() -> ImageVectorizer:
-    return ImageVectorizer(model="resnet18", weights="random:0")
-
-
-@pytest.fixture
-def image_df(spark: SparkSession) -> DataFrame:
-    rows = [(name, (PHOTOS / name).read_bytes()) for name in ("chelsea.png", "coffee.png", "rocket.jpg")]
-    return spark.createDataFrame([*rows, ("broken.jpg", b"\xff\xd8\xff broken")], "name string, content binary")
+from tests.spark.conftest import PHOTOS
 
 
 class HoldsTheSession:
