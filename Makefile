@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport PYTHONDONTWRITEBYTECODE # or each of the many processes would compile all of Airflow and torch anew
 .DEFAULT_GOAL := help
 
 .PHONY: help

@@ -192,9 +192,13 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path) -> None:
     demo = subprocess.Popen(command, cwd=places.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert demo.stdout is not None
     assert demo.stderr is not None
+    told = []
     for line in demo.stdout:
+        told.append(line)
         if "ingest    running" in line:
             break
+    else:
+        pytest.fail(f"The demo ended ({demo.wait()}):\n{''.join(told)}{demo.stderr.read()}")
     assert ours(tmp_path), "Airflow runs"
     demo.send_signal(signal.SIGINT)
     assert demo.wait(60) == 130
