@@ -7,12 +7,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
 DAG_ID = "image_features"
 FINISHED = ("success", "failed")
 POLL_SECONDS = 1.5
+READ_ATTEMPTS = 10
+READ_PAUSE_S = 2.0
 
 Run = dict[str, Any]
 """One run: {"state": …, "tasks": {task id: state}}."""
@@ -39,7 +42,23 @@ class AirflowClient:
         self._token = ""
 
     def api(self, method: str, path: str, json: dict[str, Any] | None = None) -> dict[str, Any]:
-        """One authenticated request; the decoded answer, {} when it has no body."""
+        """One authenticated request; the decoded answer, {} when it has no body.
+
+        A GET is asked again when nobody answers or the server fails: SQLite answers so while it is locked.
+        """
+        attempts = READ_ATTEMPTS if method == "GET" else 1
+        while True:
+            attempts -= 1
+            try:
+                return self._request(method, path, json)
+            except (ServerError, OSError) as error:
+                refused = isinstance(error, ServerError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+                if refused or attempts == 0:
+                    raise
+            self.check_alive()
+            time.sleep(READ_PAUSE_S)
+
+    def _request(self, method: str, path: str, json: dict[str, Any] | None) -> dict[str, Any]:
         if not self._token:
             credentials = {"username": self.username, "password": self.password}
             self._token = request("POST", f"{self.url}/auth/token", credentials)["access_token"]
