@@ -201,8 +201,12 @@ WEIGHTS_HELP = (
     "IMAGENET1K_V1, IMAGENET1K_V2 or DEFAULT (torchvision's hub); keras-v1 (a pretrained ResNet-50 from the npm "
     "registry, for places without the hub); a path or URI of a state dict; random:SEED for tests."
 )
-EXTRACTORS = ("image", "text", "audio")
-"""The registered extractors; see `spark_apps/extractors/`."""
+EXTRACTORS = {
+    "image": "",
+    "text": "spark_apps.extractors.text:Text",
+    "audio": "spark_apps.extractors.audio:Audio",
+}
+"""What is built in, and the class to load: none for `image`, whose model is chosen by settings of its own."""
 EXTRACTOR_HELP = (
     "What makes a vector of a file: image (a backbone of torchvision), text, audio, or your own, as module:factory or "
     "/path/file.py:factory."

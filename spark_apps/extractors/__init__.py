@@ -1,7 +1,7 @@
 """Extractors: what makes a vector of a file, loaded once per worker. `image` runs torchvision's backbones.
 
 Another is a class with a name, a dimension and a method: in a module of your own, or in one beside this and a line in
-`REGISTERED`. docs/extractors.md has a complete example.
+`contract.EXTRACTORS`. docs/extractors.md has a complete example.
 """
 
 from __future__ import annotations
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from spark_apps.model import ModelArtifact
 
 __all__ = ["BadFile", "Extractor", "Label", "Labelled", "opened", "prepare"]
-
-IMAGE = "image"
-REGISTERED = {
-    "text": "spark_apps.extractors.text:Text",
-    "audio": "spark_apps.extractors.audio:Audio",
-}
 
 Label = tuple[str | None, float | None]
 """What a file is taken for, and a score from 0 to 1; (None, None) where there is no such thing."""
@@ -98,9 +92,9 @@ def opened(
     Raises:
         BadSetting: it cannot be loaded here.
     """
-    extractor: Extractor = _kind(info.get("extractor", IMAGE)).opened(info, max_pixels, folder, cores, device)
+    extractor: Extractor = _kind(info.get("extractor", "image")).opened(info, max_pixels, folder, cores, device)
     return extractor
 
 
 def _kind(name: str) -> ModuleType:
-    return importlib.import_module(f"spark_apps.extractors.{'image' if name == IMAGE else 'custom'}")
+    return importlib.import_module(f"spark_apps.extractors.{'image' if name == 'image' else 'custom'}")

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spark_apps import calibrated
-from spark_apps.contract import BadFile, BadSetting, ExtractSettings, JobError, Manifest
-from spark_apps.extractors import REGISTERED, Extractor, Labelled
+from spark_apps.contract import EXTRACTORS, BadFile, BadSetting, ExtractSettings, JobError, Manifest
+from spark_apps.extractors import Extractor, Labelled
 from spark_apps.model import ModelArtifact, worker
 
 if TYPE_CHECKING:
@@ -177,8 +177,8 @@ def _zipped(package: Path) -> Path:
 def _importable(name: str) -> str:
     """`module:name` for any of the three forms. A file is copied to a place of its own, which is put on the path, so
     that nothing beside it can be imported by accident: workers will not have it."""
-    if name in REGISTERED:
-        return REGISTERED[name]
+    if name in EXTRACTORS:
+        return EXTRACTORS[name]
     path, _, attribute = name.rpartition(":")
     if not path.endswith(".py"):
         return name

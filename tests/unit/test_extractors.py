@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from spark_apps import contract, extractors
+from spark_apps import extractors
 from spark_apps.contract import BadFile, BadSetting, ExtractSettings, IngestSettings, Manifest
 from spark_apps.extractors import Extractor
 
@@ -51,10 +51,6 @@ def cosines(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 # --- built in ---------------------------------------------------------------------------------------------------------
-
-
-def test_every_built_in_name_is_one_the_contract_knows() -> None:
-    assert {extractors.IMAGE, *extractors.REGISTERED} == set(contract.EXTRACTORS)
 
 
 def test_texts_that_mean_the_same_are_nearer_than_others(tmp_path: Path) -> None:
