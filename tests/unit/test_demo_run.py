@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -53,6 +54,14 @@ class FakeServer(AirflowClient):
 
     def task_log(self, run_id: str, task_id: str, attempt: int = 1) -> str:
         return f"the log of {task_id}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def interruptible() -> Iterator[None]:
+    """As at a terminal: jobs in the background are started, and start theirs, with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -192,21 +201,24 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path) -> None:
     demo = subprocess.Popen(command, cwd=places.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert demo.stdout is not None
     assert demo.stderr is not None
-    told = []
-    for line in demo.stdout:
-        told.append(line)
-        if "ingest    running" in line:
-            break
-    else:
-        pytest.fail(f"The demo ended ({demo.wait()}):\n{''.join(told)}{demo.stderr.read()}")
-    assert ours(tmp_path), "Airflow runs"
-    demo.send_signal(signal.SIGINT)
-    assert demo.wait(60) == 130
-    assert "Nothing is left running" in demo.stderr.read()
-    deadline = time.monotonic() + 5
-    while ours(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert ours(tmp_path) == []
+    try:
+        told = []
+        for line in demo.stdout:
+            told.append(line)
+            if "ingest    running" in line:
+                break
+        else:
+            pytest.fail(f"The demo ended ({demo.wait()}):\n{''.join(told)}{demo.stderr.read()}")
+        assert ours(tmp_path), "Airflow runs"
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(60) == 130
+        assert "Nothing is left running" in demo.stderr.read()
+        deadline = time.monotonic() + 5
+        while ours(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert ours(tmp_path) == []
+    finally:
+        demo.kill()
 
 
 def ours(folder: Path) -> list[str]:
