@@ -21,7 +21,7 @@ BARE = [sys.executable, "-I"]
 def test_the_code_is_complete_and_runs_from_the_zip(tmp_path: Path) -> None:
     archive = pack.code(tmp_path)
     names = set(zipfile.ZipFile(archive).namelist())
-    assert {"spark_apps/__init__.py", "spark_apps/contract.py", "spark_apps/model/engines.py"} <= names
+    assert {"spark_apps/__init__.py", "spark_apps/contract/__init__.py", "spark_apps/model/engines.py"} <= names
     assert all(name.endswith(".py") for name in names)
     done = run_from(archive, "import spark_apps.imaging as module; print(module.__file__)", tmp_path)
     assert done == f"{archive}/spark_apps/imaging.py"

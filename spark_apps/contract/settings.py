@@ -1,17 +1,13 @@
-"""What the Airflow side and the Spark side share: settings, run folders, manifests, errors. Standard library only.
+"""The dataclasses of settings: the one description of the commands.
 
-The dataclasses `IngestSettings`, `ExtractSettings`, `ValidateSettings`, `MaintainSettings` and `UndoSettings` are the
-one description of the commands. Their field metadata gives the command line (`parse`), the arguments an operator
-passes (`to_args`), the bounds and choices of a trigger form (`describe`), and the checks (`__post_init__`): a value
-refused by one is refused by all.
+Their field metadata gives the command line (`parse`), the arguments an operator passes (`to_args`), the bounds and
+choices of a trigger form (`describe`), and the checks (`__post_init__`): a value refused by one is refused by all.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
-import json
 import os
 import re
 import typing
@@ -19,149 +15,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import IntEnum
 from typing import Any, NoReturn, TypeVar
 
-# --- errors -----------------------------------------------------------------------------------------------------------
-
-
-class ExitCode(IntEnum):
-    """What a job's exit status tells its caller. `RETRY` covers everything without a code of its own."""
-
-    DONE = 0
-    RETRY = 1
-    BAD_SETTING = 2
-    QUALITY_FAILED = 3
-    UNREACHABLE = 4
-    NOTHING_TO_DO = 5
-
-
-class JobError(Exception):
-    """A failure a person can act on: what happened, and what to do about it.
-
-    `code` is stable and machine-readable; `hint` is one sentence of advice and may be empty.
-    """
-
-    exit_code = ExitCode.RETRY
-
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.code, self.message, self.hint = code, message, hint
-
-    def __str__(self) -> str:
-        return f"{self.message} {self.hint}".strip()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.code, self.message, self.hint)
-
-
-class BadSetting(JobError):
-    """A setting that no retry can make right."""
-
-    exit_code = ExitCode.BAD_SETTING
-
-
-class QualityFailed(JobError):
-    """The data did not pass an error-level check; nothing was published."""
-
-    exit_code = ExitCode.QUALITY_FAILED
-
-
-class Unreachable(JobError):
-    """A source, store or model that cannot be reached at the moment."""
-
-    exit_code = ExitCode.UNREACHABLE
-
-
-class NothingToDo(JobError):
-    """The partition has no files and the caller asked to skip such days."""
-
-    exit_code = ExitCode.NOTHING_TO_DO
-
-
-QUARANTINE_CODES: dict[str, str] = {
-    "empty": "The file has no bytes; the upload was probably interrupted. Send it again.",
-    "not_an_image": "The content is no image, whatever the name says. Remove it or narrow --pattern.",
-    "not_text": "The content is no UTF-8 text, or holds no word. Convert it to UTF-8, or narrow --pattern.",
-    "not_audio": "The content is no sound that can be read here. Convert it to WAV or FLAC, or narrow --pattern.",
-    "unsupported_format": "An image format that is not decoded here. Convert it to JPEG, PNG or WebP.",
-    "truncated": "The image ends too early; the copy was probably cut short. Send it again.",
-    "corrupt": "The content is damaged. Export or send it again.",
-    "too_many_pixels": "More pixels than --max-pixels allows. Scale it down, or raise the limit if it is genuine.",
-    "too_large": "More bytes than --max-bytes allows. Compress it, or raise the limit if it is genuine.",
-    "unreadable": "The file was listed but could not be read: it vanished, or permission is missing. Run again.",
-    "changed": "The file changed between listing and reading. Run again once the upload is complete.",
-    "decode_error": "The decoder failed for a reason of its own. Open the file in a viewer and export it again.",
-    "timeout": "Decoding took longer than the limit; the file is broken or hostile.",
-    "out_of_memory": "Decoding needed more memory than the limit; the file is broken or hostile.",
-    "decoder_crash": "Decoding killed its process; the file is broken or hostile.",
-    "extractor_failed": "The extractor raised an error at this file; the message says which. Mend one of them.",
-}
-"""Every reason a file can be set aside for, with what a person can do about it."""
-
-
-class BadFile(Exception):
-    """A file that gives no vector. `code` is one of `QUARANTINE_CODES`."""
-
-    def __init__(self, code: str, message: str) -> None:
-        assert code in QUARANTINE_CODES, code
-        super().__init__(message)
-        self.code, self.message = code, message
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.code, self.message)
-
-
-# --- names and places -------------------------------------------------------------------------------------------------
-
-PARTITION_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-STAGES = ("ingest", "extract", "validate")
-ENVIRONMENT = "environment"
-"""Where an executor finds a packed environment, in its working folder; see `spark_apps.pack`."""
-ENVIRONMENT_PYTHON = f"./{ENVIRONMENT}/bin/python"
-
-
-def check_partition(key: str) -> str:
-    """`key` when it may name a partition; it becomes a folder, so nothing else may pass.
-
-    Raises:
-        BadSetting: the key is not of the form `PARTITION_PATTERN`.
-    """
-    if not re.fullmatch(PARTITION_PATTERN, key):
-        raise BadSetting(
-            "bad_partition",
-            f"{key!r} is not a partition key.",
-            "Use 1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit, "
-            "for example 2026-11-22.",
-        )
-    return key
-
-
-def path_safe(run_id: str) -> str:
-    """A folder name for a run id (Airflow's hold `:` and `+`): readable, and different for different ids."""
-    safe = re.sub(r"[^A-Za-z0-9_-]", "_", run_id)[:120]
-    if safe == run_id:
-        return safe
-    return f"{safe}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
-
-
-def join(uri: str, *parts: str) -> str:
-    """`uri` with path parts appended; works for plain paths and for `scheme://` URIs."""
-    return "/".join([uri.rstrip("/"), *parts])
-
-
-def run_folder(store: str, partition: str, run_id: str) -> str:
-    """Where one run keeps its manifests, its listing and its report."""
-    return join(store, "runs", check_partition(partition), path_safe(run_id))
-
-
-def model_key(backbone: str, weights: str, precision: str, decode: str = "exact", layer: str = "") -> str:
-    """The readable name that features are published under, for example `resnet50-imagenet1k_v2-fp32`."""
-    parts = (backbone, weights, precision, *([layer] if layer else []), *([] if decode == "exact" else [decode]))
-    return "-".join(re.sub(r"[^a-z0-9_.]+", "_", part.lower()) for part in parts)
-
-
-# --- settings ---------------------------------------------------------------------------------------------------------
+from spark_apps.contract.errors import BadSetting
+from spark_apps.contract.names import check_location, check_partition, join, path_safe, run_folder
 
 
 def setting(
@@ -441,23 +298,6 @@ def check_extractor(name: str) -> None:
         )
 
 
-def check_location(name: str, location: str) -> str:
-    """`location` without a trailing slash, when it is an absolute path or a URI.
-
-    Raises:
-        BadSetting: it is empty or relative (executors may run in another folder), or climbs with `..`.
-    """
-    if not re.match(r"(/|[a-z][a-z0-9+.-]*:///?[^/])", location):
-        raise BadSetting(
-            f"bad_{name}",
-            f"{name} {location!r} is neither an absolute path nor a URI.",
-            "Write /folder or s3://bucket/folder.",
-        )
-    if ".." in location.split("/"):
-        raise BadSetting(f"bad_{name}", f"{name} {location!r} climbs with '..'.", "Write the location without '..'.")
-    return location.rstrip("/") or "/"
-
-
 def describe(cls: type[StoreSettings], name: str) -> dict[str, Any]:
     """Help, choices, bounds, type and default of one setting, for whoever draws a form."""
     spec = next(spec for spec in dataclasses.fields(cls) if spec.name == name)
@@ -532,64 +372,3 @@ def _check(spec: dataclasses.Field[Any], value: Any) -> None:
         raise BadSetting(
             f"bad_{spec.name}", f"{name} {value} is out of bounds.", f"Choose a number from {low} to {high}."
         )
-
-
-# --- manifests --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What a finished stage leaves beside the data, as `<stage>.json` in the run's folder. Maintenance is a stage of no
-    partition: its key is empty.
-
-    `counts` (files or images): listed, accepted, duplicates, quarantined, featured, computed, reused, as far as the
-    stage knows them. `seconds`: by phase. `staged`: the files the stage wrote and did not publish. `outcome`: what
-    else the stage wants to say (validate: verdict, published table versions).
-    """
-
-    stage: str
-    run_id: str
-    partition: str
-    started_at: str
-    finished_at: str
-    counts: dict[str, int]
-    seconds: dict[str, float]
-    settings: dict[str, Any]
-    versions: dict[str, str]
-    code_hash: str
-    model: dict[str, Any] | None = None
-    staged: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    quarantined: dict[str, int] = field(default_factory=dict)
-    outcome: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> Manifest:
-        """Raises ValueError or TypeError for text that is no manifest of this version."""
-        return cls(**json.loads(text))
-
-
-def error_record(stage: str, error: JobError) -> dict[str, Any]:
-    """The content of `error.json`."""
-    return {
-        "stage": stage,
-        "code": error.code,
-        "message": error.message,
-        "hint": error.hint,
-        "exit_code": int(error.exit_code),
-        "at": now(),
-    }
-
-
-def error_from_record(record: dict[str, Any]) -> JobError:
-    """The error that `error_record` wrote down."""
-    kinds: dict[int, type[JobError]] = {int(kind.exit_code): kind for kind in JobError.__subclasses__()}
-    kind = kinds.get(record.get("exit_code", 1), JobError)
-    return kind(record.get("code", "unknown"), record.get("message", ""), record.get("hint", ""))
-
-
-def now() -> str:
-    """The present moment in UTC, ISO 8601 with seconds."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,50 @@
+"""What the Airflow side and the Spark side share: settings, names, errors, manifests. Standard library only."""
+
+from spark_apps.contract.documents import Manifest, error_from_record, error_record, now
+from spark_apps.contract.errors import (
+    QUARANTINE_CODES,
+    BadFile,
+    BadSetting,
+    ExitCode,
+    JobError,
+    NothingToDo,
+    QualityFailed,
+    Unreachable,
+)
+from spark_apps.contract.names import (
+    ENVIRONMENT,
+    ENVIRONMENT_PYTHON,
+    PARTITION_PATTERN,
+    STAGES,
+    check_location,
+    check_partition,
+    join,
+    model_key,
+    path_safe,
+    run_folder,
+)
+from spark_apps.contract.settings import (
+    BACKBONES,
+    EXTRACTOR_HELP,
+    EXTRACTOR_PATTERN,
+    EXTRACTORS,
+    LAYER_PATTERN,
+    MAX_PIXELS,
+    MAX_RETENTION_HOURS,
+    SETTINGS,
+    WEIGHTS_HELP,
+    AnySettings,
+    ExtractSettings,
+    IngestSettings,
+    JobSettings,
+    MaintainSettings,
+    Settings,
+    StoreSettings,
+    UndoSettings,
+    ValidateSettings,
+    check_extractor,
+    describe,
+    parse,
+    setting,
+    to_args,
+)

@@ -1,0 +1,69 @@
+"""What jobs leave beside the data, as JSON: manifests, and errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from spark_apps.contract.errors import JobError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a finished stage leaves beside the data, as `<stage>.json` in the run's folder. Maintenance is a stage of no
+    partition: its key is empty.
+
+    `counts` (files or images): listed, accepted, duplicates, quarantined, featured, computed, reused, as far as the
+    stage knows them. `seconds`: by phase. `staged`: the files the stage wrote and did not publish. `outcome`: what
+    else the stage wants to say (validate: verdict, published table versions).
+    """
+
+    stage: str
+    run_id: str
+    partition: str
+    started_at: str
+    finished_at: str
+    counts: dict[str, int]
+    seconds: dict[str, float]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    code_hash: str
+    model: dict[str, Any] | None = None
+    staged: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    quarantined: dict[str, int] = field(default_factory=dict)
+    outcome: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Raises ValueError or TypeError for text that is no manifest of this version."""
+        return cls(**json.loads(text))
+
+
+def error_record(stage: str, error: JobError) -> dict[str, Any]:
+    """The content of `error.json`."""
+    return {
+        "stage": stage,
+        "code": error.code,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": int(error.exit_code),
+        "at": now(),
+    }
+
+
+def error_from_record(record: dict[str, Any]) -> JobError:
+    """The error that `error_record` wrote down."""
+    kinds: dict[int, type[JobError]] = {int(kind.exit_code): kind for kind in JobError.__subclasses__()}
+    kind = kinds.get(record.get("exit_code", 1), JobError)
+    return kind(record.get("code", "unknown"), record.get("message", ""), record.get("hint", ""))
+
+
+def now() -> str:
+    """The present moment in UTC, ISO 8601 with seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
