@@ -59,8 +59,7 @@ def moto() -> dict[str, str]:
     recipe = str(REPOSITORY / "tests" / "compose" / "moto.Dockerfile")
     secret = ["--secret", f"id=pip_conf,src={pip_conf}"]
     docker("build", "--quiet", "--tag", MOTO, "--file", recipe, *base, *secret, str(REPOSITORY), timeout=1200)
-    ask = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9000/moto-api/')"
-    health = f'python3.11 -c "{ask}"'
+    health = 'bash -c ":</dev/tcp/127.0.0.1/9000"'
     return {"S3_IMAGE": MOTO, "S3_COMMAND": "--host 0.0.0.0 --port 9000", "S3_HEALTH": f"'{health}'"}
 
 
