@@ -24,7 +24,7 @@ from spark_apps import contract
 
 log = logging.getLogger(__name__)
 
-EMBED = Path(contract.__file__).with_name("embed.py")
+EMBED = Path(contract.__file__).parents[1] / "embed.py"
 START_SECONDS = 60.0
 PATIENCE_SECONDS = 15.0
 """That a request waits for a child that looks at another photo."""
