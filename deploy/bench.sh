@@ -14,9 +14,7 @@ if [ ! -x .venv-bench/bin/python ] || ! grep -qsF "$PWD/.venv-bench" .venv-bench
     deploy/uv.sh venv --quiet --python .venv/bin/python .venv-bench
 fi
 rm -f .venv-bench/installed
-overrides=$(mktemp)
-trap 'rm -f "$overrides"' EXIT
-grep '^pyarrow==' requirements.txt >"$overrides" # daft asks for one below 26; all systems shall run on the same
-packages | deploy/uv.sh pip install --python .venv-bench/bin/python --overrides "$overrides" -r -
+# daft asks for an older pyarrow and tqdm: all systems shall run on the same
+packages | deploy/uv.sh pip install --python .venv-bench/bin/python --overrides requirements.txt -r -
 stamp >.venv-bench/installed.part
 mv .venv-bench/installed.part .venv-bench/installed
