@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from spark_apps.contract import BadFile
@@ -102,9 +103,14 @@ class Guard:
     def close(self) -> None:
         """Ends the child."""
         child, self._child = self._child, None
-        if child is not None:
-            child.kill()
-            child.communicate()
+        if child is None:
+            return
+        child.kill()
+        assert child.stdin and child.stdout
+        with suppress(BrokenPipeError):  # what it did not read
+            child.stdin.close()
+        child.stdout.close()  # not to its end: what the child has started may hold it open
+        child.wait()
 
     def __enter__(self) -> Guard:
         return self

@@ -22,11 +22,7 @@ _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 def export(weights: ResolvedWeights, model: nn.Module, layer: str, precision: str, stem: Path) -> tuple[int, int]:
-    """Writes `<stem>.xml` and `<stem>.bin`, in fp32 whatever the precision computed in; returns (dim, classes).
-
-    Goes straight to OpenVINO's PyTorch frontend: `openvino.convert_model` does the same but reports its use over the
-    network unless the user has opted out.
-    """
+    """Writes `<stem>.xml` and `<stem>.bin`, in fp32 whatever the precision computed in; returns (dim, classes)."""
     import torch
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino as ov
 
 if TYPE_CHECKING:
+    import openvino as ov
     from numpy.typing import NDArray
 
 MAX_PHOTOS = 150
@@ -26,8 +25,8 @@ def quantize(xml: Path, pixels: NDArray[np.uint8], transformer: bool = False) ->
     their range over the photos, fast bias correction), for a `transformer` with its scheme for those. Returns what is
     worth telling: the numbers of photos, and the cosine between the features of both models over those held out.
     """
-    os.environ.setdefault("NNCF_CI", "1")  # else it reports its use over the network
     import nncf
+    import openvino as ov
 
     nncf.set_log_level(logging.ERROR)
     held_out = min(HELD_OUT, len(pixels) // 5)
@@ -51,6 +50,8 @@ def quantize(xml: Path, pixels: NDArray[np.uint8], transformer: bool = False) ->
 
 
 def _cosines(one: ov.Model, other: ov.Model, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    import openvino as ov
+
     hints = {"INFERENCE_PRECISION_HINT": "f32"}
     models = [ov.Core().compile_model(model, "CPU", hints) for model in (one, other)]
     left, right = (

@@ -19,7 +19,7 @@ import pytest
 from demo.landing import flat_png
 from spark_apps import imaging
 from spark_apps.contract import MAX_PIXELS, BadFile
-from spark_apps.guard import Guard, watched
+from spark_apps.guard import Decode, Guard, watched
 from spark_apps.imaging import Preprocessing
 
 SIZE = Preprocessing()
@@ -127,6 +127,31 @@ def test_no_child_is_left_behind_and_none_is_started_without_need() -> None:
         assert len(children()) == 1
     assert children() == []
     guard.close()  # a second time is no error
+
+
+def decoder_that_forks() -> Decode:
+    """As a library may that reports its use: the other process holds the child's output open when the child ends."""
+
+    def decode(content: bytes) -> int:
+        other = os.fork()
+        if other == 0:
+            time.sleep(60)
+            os._exit(0)
+        return other
+
+    return decode
+
+
+def test_the_end_of_a_child_waits_for_nobody_else() -> None:
+    guard = Guard(decoder_that_forks)
+    other = guard.decode(b"")
+    try:
+        begin = time.monotonic()
+        guard.close()
+        assert time.monotonic() - begin < 5
+        assert psutil.pid_exists(other)
+    finally:
+        os.kill(other, signal.SIGKILL)
 
 
 def in_a_worker(code: str, content: bytes) -> subprocess.CompletedProcess[bytes]:

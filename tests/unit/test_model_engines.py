@@ -345,3 +345,20 @@ def test_worker_keeps_engines_of_different_models_threads_and_devices_apart() ->
     assert worker.engine(other.info, other.files[0].parent, 1) is not first
     assert worker.engine(one.info, one.files[0].parent, 2) is not first
     assert worker.loads == before + 3
+
+
+def test_nothing_is_reported_to_the_makers_of_openvino() -> None:
+    """Its import sends a message by a forked process, by default and from every worker."""
+    code = """
+import sys
+import spark_apps.model.engine_openvino, nncf, openvino.tools.ovc
+print(type(openvino.tools.ovc.telemetry).__module__, "openvino_telemetry.main" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "False"], done.stderr
+
+
+def test_who_only_prepares_photos_loads_no_engine() -> None:
+    code = "import sys, spark_apps.extractors.image; print({'openvino', 'nncf', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.stdout == "set()\n", done.stderr
