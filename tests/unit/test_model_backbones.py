@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -141,19 +142,9 @@ def run(spec: ModelSpec, photos: list[Image.Image]) -> tuple[dict[str, Any], np.
     return artifact.info, outputs.features, outputs.logits
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
-    assert found.shape == expected.shape
-    assert found.dtype == np.float32
-    assert abs(found - expected).max() <= 1e-4 * abs(expected).max()
-
-
-# --- the numbers ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", by_name(list(BACKBONES)))
-def test_engines_and_reference_equal_torchvisions_model_and_transforms(name: str, photos: list[Image.Image]) -> None:
-    needs_memory(name)
-    model = plain_torchvision(name, random_state_dict(backbones.get(name), 0))
+def classified(name: str, photos: list[Image.Image], dtype: torch.dtype = torch.float32) -> list[np.ndarray]:
+    """Features and logits by torchvision's model and transforms alone."""
+    model = plain_torchvision(name, random_state_dict(backbones.get(name), 0)).to(dtype)
     transform = own_entry(name).transforms()
     if backbones.get(name).family.title == "ResNet":
         transform = torchvision().models.ResNet50_Weights.IMAGENET1K_V1.transforms()
@@ -162,19 +153,39 @@ def test_engines_and_reference_equal_torchvisions_model_and_transforms(name: str
     last = head[-1] if head else model.classifier[1]  # a SqueezeNet has no linear layer
     last.register_forward_pre_hook(lambda module, inputs: seen.append(averaged(name, inputs[0])))
     with torch.inference_mode():
-        logits = np.concatenate([model(transform(photo)[None]).numpy() for photo in photos])
-    features = np.concatenate(seen)
+        logits = np.concatenate([model(transform(photo)[None].to(dtype)).numpy() for photo in photos])
+    return [np.concatenate(seen), logits]
 
+
+def assert_close(found: np.ndarray, expected: np.ndarray, exact: Callable[[], np.ndarray] | None = None) -> None:
+    """`exact` gives what `expected` is in double precision. Some deep networks are ill-conditioned with random weights:
+    there torchvision itself is more than the limit away from that, and others may be ten times as far."""
+    assert found.shape == expected.shape
+    assert found.dtype == np.float32
+    limit = 1e-4 * abs(expected).max()
+    if exact is not None and abs(found - expected).max() > limit:
+        limit = 10 * abs(expected - exact()).max()
+    assert abs(found - expected).max() <= limit
+
+
+# --- the numbers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", by_name(list(BACKBONES)))
+def test_engines_and_reference_equal_torchvisions_model_and_transforms(name: str, photos: list[Image.Image]) -> None:
+    needs_memory(name)
+    features, logits = classified(name, photos)
+    exact = cache(lambda: classified(name, photos, torch.float64))
     assert 0.01 < features.std() < 100  # neither dead nor exploded
     apart = np.linalg.norm(features[:, None] - features[None], axis=2)[np.triu_indices(len(photos), 1)]
     assert apart.min() > 0.01 * np.linalg.norm(features, axis=1).max()  # two orders above the agreement asked for
 
     for engine in ENGINES:
         info, *outputs = run(ModelSpec(name, "random:0", engine=engine), photos)
-        assert_close(outputs[0], features)
-        assert_close(outputs[1], logits)
+        assert_close(outputs[0], features, lambda: exact()[0])
+        assert_close(outputs[1], logits, lambda: exact()[1])
         assert (info["dim"], info["classes"]) == (features.shape[1], 1000)
-    assert_close(reference(info)(photos[0])[None], features[:1])
+    assert_close(reference(info)(photos[0])[None], features[:1], lambda: exact()[0][:1])
 
 
 @pytest.mark.parametrize("name", by_name(list(LAYERS)))
