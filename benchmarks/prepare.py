@@ -46,15 +46,10 @@ class Models:
         return next(p for p in ("int8", "bf16", "fp32") if ("openvino", p) in self.artifacts)
 
 
-def stage(chosen: PhotoSet, say: Say) -> None:
-    """Makes a set and ingests it, unless that was done. Raises CommandFailed."""
+def stage(chosen: PhotoSet, say: Say, parquet: bool = True) -> None:
+    """Makes a set and ingests it, unless that was done. `parquet`: see `photos.make`. Raises CommandFailed."""
     say(f"photos: {chosen.count:,} of {chosen.megapixels} megapixels")
-    photos.make(chosen)
-    stage_made(chosen)
-
-
-def stage_made(chosen: PhotoSet) -> None:
-    """Ingests a set that is there. Raises CommandFailed."""
+    photos.make(chosen, parquet)
     note = chosen.folder / "made.json"
     manifest = catalog.manifest(str(places.STORE), chosen.name, RUN_ID, "ingest")
     staged = chosen.folder / "staged.json"  # the note of the photos that are staged

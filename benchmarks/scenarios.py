@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks import photos, places, prepare, processes
+from benchmarks import places, prepare, processes
 from benchmarks.photos import PhotoSet
 from benchmarks.prepare import Models, Say
 from benchmarks.protocol import Result
@@ -38,9 +38,9 @@ class Setting:
     quick: bool
     say: Say
 
-    def ours(self, chosen: PhotoSet, precision: str, passes: int, **options: Any) -> Result:
+    def ours(self, chosen: PhotoSet, precision: str, passes: int, engine: str = "openvino", **options: Any) -> Result:
         """One run of ours in a process of its own; a reason in the result where it is not possible."""
-        entry = Entry("ours", "openvino", precision)
+        entry = Entry("ours", engine, precision)
         job = prepare.job(entry, chosen, self.models, self.cores, self.batch_size, passes)
         return processes.run("ours", replace(job, **options))
 
@@ -57,9 +57,7 @@ def growth(setting: Setting) -> dict[str, Any]:
     results = []
     for count in setting.days:
         day = PhotoSet("0.2", count)
-        setting.say(f"growth: {count:,} images")
-        photos.make(day, parquet=False)
-        prepare.stage_made(day)
+        prepare.stage(day, setting.say, parquet=False)
         result = setting.ours(day, precision, 1, warm_up=setting.main.name)
         results.append(
             {

@@ -22,14 +22,12 @@ from spark_apps.compute import Place, TaskPlan, compute_units, copy_units
 from spark_apps.contract import BadSetting, ExtractSettings, Manifest
 
 UNITS_PER_TASK = 8
-"""Row groups that a task works through on a large day, so that batches stay full and start-up is paid rarely."""
+"""Row groups, or files of known vectors, that a task works through at most: what is lost when a worker dies."""
 COPIED_BY_DRIVER = 5_000
 COMPUTED_BY_DRIVER = 8
 """A re-run that copies at most so many known vectors, and computes at most so many photos, is done by the driver alone:
 that takes a second or two, a Spark session takes longer to start. So an unchanged day is quick to run again, although
 its broken photos, of which nothing is known but that they were broken, are tried again."""
-TASKS_PER_WORKER = 4
-"""Tasks that a worker gets at least, as far as there are row groups, so that all finish at about the same time."""
 
 
 def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
@@ -65,12 +63,10 @@ def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
                     runtime.ship(spark, file)
                 for source in artifact.sources:
                     spark.addPyFile(str(source))
-            workers = runtime.parallelism(spark)
             with timings.phase("compute"):
-                tasks = max(TASKS_PER_WORKER * workers, len(todo.compute) // UNITS_PER_TASK)
-                records = runtime.spread(spark, todo.compute, compute, tasks)
+                records = runtime.spread(spark, todo.compute, compute, UNITS_PER_TASK)
             with timings.phase("copy"):
-                records += runtime.spread(spark, todo.copy, copy, 2 * workers)
+                records += runtime.spread(spark, todo.copy, copy, UNITS_PER_TASK)
     codes: Counter[str] = Counter()
     for record in records:
         codes.update(record["codes"])

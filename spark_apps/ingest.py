@@ -29,6 +29,9 @@ LISTING_FILE_UNITS = 64
 UNIT_FILES = 10_000
 """Files in one work unit at most."""
 
+ROW_GROUPS = 4
+"""Row groups that the images of one work unit fill on a small day: what extract can share out."""
+
 ListingUnit = tuple[str, int]
 """One work unit: a file of the listing and its row group."""
 
@@ -56,7 +59,7 @@ def ingest(settings: IngestSettings, timings: runtime.Timings) -> Manifest:
         units, row_group_bytes = write_listing(settings, listing, workers)
     with timings.phase("read"), store.staging(settings) as folder:
         work = partial(ingest_units, settings=settings, folder=folder, row_group_bytes=row_group_bytes)
-        records = runtime.spread(spark, units, work, len(units))
+        records = runtime.spread(spark, units, work, 1)
     codes: Counter[str] = Counter()
     for record in records:
         codes.update(record["codes"])
@@ -76,7 +79,7 @@ def write_listing(settings: IngestSettings, listing: pa.Table, workers: int) -> 
     """Keeps the listing in the run's folder, a row group for each work unit, and returns the units.
 
     Also returns the size in bytes of a row group of images. Both are sized so that a small day still occupies every
-    worker and a large one writes files and row groups of the store's usual size.
+    worker, to the end of extract, and a large one writes files and row groups of the store's usual size.
     """
     sizes = [max(size, 0) for size in listing["size_bytes"].to_pylist()]
     total = sum(sizes)
@@ -99,7 +102,7 @@ def write_listing(settings: IngestSettings, listing: pa.Table, workers: int) -> 
             for group, (begin, end) in enumerate(spans[start : start + LISTING_FILE_UNITS]):
                 writer.write_table(listing.slice(begin, end - begin), row_group_size=end - begin)
                 units.append((uri, group))
-    return units, min(store.ROW_GROUP_BYTES, max(unit_bytes, 1))
+    return units, min(store.ROW_GROUP_BYTES, max(unit_bytes // ROW_GROUPS, 1))
 
 
 def ingest_units(

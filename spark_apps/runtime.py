@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import platform
 import re
@@ -249,9 +250,9 @@ def _is_new(context: SparkContext, file: Path) -> bool:
 
 
 def spread(
-    spark: SparkContext, units: Sequence[Unit], work: Callable[[Iterator[Unit]], Iterator[Record]], tasks: int
+    spark: SparkContext, units: Sequence[Unit], work: Callable[[Iterator[Unit]], Iterator[Record]], largest: int
 ) -> list[Record]:
-    """Runs `work` over all `units` in `tasks` Spark tasks and returns the records it yields.
+    """Runs `work` over all `units` in Spark tasks of at most `largest` units and returns the records it yields.
 
     Only `units` (references) and records (what was done) cross the JVM, never data. A task gets neighbouring units as
     one iterator, so that it can fill batches across them. A `JobError` in a task ends the job with that error at once.
@@ -262,8 +263,7 @@ def spread(
     """
     if not units:
         return []
-    tasks = max(1, min(tasks, len(units)))
-    shares = [units[len(units) * i // tasks : len(units) * (i + 1) // tasks] for i in range(tasks)]
+    shares = shared_out(units, parallelism(spark), largest)
 
     def run_share(shares: Iterable[Sequence[Unit]]) -> Iterator[Record]:
         for share in shares:
@@ -275,7 +275,7 @@ def spread(
                 yield {"job_error": contract.error_record("", error)}
 
     try:
-        records = spark.parallelize(shares, tasks).mapPartitions(run_share).collect()
+        records = spark.parallelize(shares, len(shares)).mapPartitions(run_share).collect()
     except Exception as error:
         _await_idle(spark)
         if unfit := _unfit_worker(str(error), _failed_on(spark)):
@@ -285,6 +285,20 @@ def spread(
         if "job_error" in record:
             raise contract.error_from_record(record["job_error"])
     return records
+
+
+def shared_out(units: Sequence[Unit], workers: int, largest: int) -> list[Sequence[Unit]]:
+    """Neighbouring units as shares, one for each task: half of a worker's part of what is left, at most `largest`, so
+    that few tasks pay for their start, and the last ones are so short that all workers end at about the same time.
+
+    Source: guided self-scheduling, Polychronopoulos and Kuck, IEEE Transactions on Computers 36 (1987).
+    """
+    shares, begin = [], 0
+    while begin < len(units):
+        end = begin + min(largest, math.ceil((len(units) - begin) / (2 * workers)))
+        shares.append(units[begin:end])
+        begin = end
+    return shares
 
 
 def _failed_on(context: SparkContext) -> str:

@@ -1,5 +1,5 @@
-"""What Ray Data and Daft share: a first execution over the photos, then a long one from which the steady state is
-taken (see `benchmarks.ticks`)."""
+"""What systems without plain Spark share: a first execution over the photos, then a long one. From inside it the steady
+state of Ray Data and Daft is taken (see `benchmarks.ticks`)."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ class Long:
         shutil.rmtree(self._repeated)
 
     def execution(self, out: Path) -> tuple[Path, list[str]]:
-        """The folder of the workers' ticks, and the Parquet files to read: once the photos, or all repetitions."""
+        """The folder of the workers' ticks, and the files to read."""
         shutil.rmtree(out, ignore_errors=True)
         folder = Path(self._job.out, f"ticks-{out.name}")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        files = self._job.parquet if out.name == "first" else sorted(map(str, self._repeated.iterdir()))
-        return folder, files
+        return folder, self.files(out)
+
+    def files(self, out: Path) -> list[str]:
+        """The Parquet files to read: once the photos, or all repetitions."""
+        return self._job.parquet if out.name == "first" else sorted(map(str, self._repeated.iterdir()))
 
     def measured(self, out: Path) -> Pass:
         """What the ticks of the execution say."""

@@ -231,3 +231,22 @@ def test_nodes_that_cannot_run_a_task_are_a_sentence(error: str, sentence: str) 
 
 def test_any_other_failure_of_a_task_is_no_matter_of_the_nodes() -> None:
     assert runtime._unfit_worker(WORKER_TRACE, "10.0.0.7") is None
+
+
+@pytest.mark.parametrize(("count", "workers", "largest"), [(1, 2, 8), (9, 2, 8), (64, 2, 8), (5_000, 16, 8), (7, 5, 1)])
+def test_work_is_shared_out_whole_and_ends_in_small_shares(count: int, workers: int, largest: int) -> None:
+    shares = runtime.shared_out(range(count), workers, largest)
+    sizes = [len(share) for share in shares]
+    assert [unit for share in shares for unit in share] == list(range(count))
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] <= largest
+    assert sizes[-1] == 1
+    assert len(shares) <= count / largest + 4 * workers + 2 * workers * largest.bit_length()
+
+
+def test_the_first_share_leaves_as_much_for_every_worker_again() -> None:
+    assert [len(share) for share in runtime.shared_out(range(36), 2, 20)] == [9, 7, 5, 4, 3, 2, 2, 1, 1, 1, 1]
+
+
+def test_nothing_is_shared_out_as_nothing() -> None:
+    assert runtime.shared_out([], 4, 8) == []
