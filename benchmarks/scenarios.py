@@ -101,15 +101,22 @@ def megapixels(setting: Setting) -> dict[str, Any]:
 
 
 def cores(setting: Setting) -> dict[str, Any]:
-    """From one core to all: a worker with one thread for each. And all in one task, which decodes beside the model."""
+    """From one core to all: a worker with one thread for each. And all in one task, which decodes beside the model.
+    How much `tree_pss_mb` grows from one core to two is what a second worker takes: mapped weights count once."""
     precision = setting.models.fastest()
     results = []
     shapes = [(count, "narrow") for count in range(1, setting.cores + 1)]
     for count, resources in (*shapes, (setting.cores, "wide")):
         setting.say(f"cores: {count}, {resources} tasks")
         result = setting.ours(setting.main, precision, 2, cores=count, resources=resources)
-        rate = statistics.median(result.rates)
-        results.append({"cores": count, "resources": resources, "images_per_second": rate})
+        results.append(
+            {
+                "cores": count,
+                "resources": resources,
+                "images_per_second": statistics.median(result.rates),
+                "tree_pss_mb": result.tree_pss_mb,
+            }
+        )
     return {"precision": precision, "results": results}
 
 
