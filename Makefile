@@ -31,9 +31,9 @@ down: setup ## Stop the UI
 test: setup ## Run the tests
 ifdef ARGS
 	$(PYTHON) -m pytest $(ARGS)
-else # two processes: what Spark, its signal handlers and its threads leave in one is not the unit tests' concern
-	$(PYTHON) -m pytest tests/unit
-	$(PYTHON) -m pytest --ignore tests/unit
+else # apart: what Spark, its signal handlers and its threads leave in a process is not the unit tests' concern
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile tests/unit
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --ignore tests/unit
 endif
 
 .PHONY: test-faults

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import signal
 import sys
 import time
@@ -188,7 +187,6 @@ def _finish(found: dict[str, Any], docs: bool) -> None:
 
 def _write_docs(found: dict[str, Any]) -> None:
     """Puts the tables between the two marks of docs/benchmarks.md."""
-    text = places.DOCS.read_text()
     facts = found["machine"]
     about = (
         f"{facts['processor']}, {facts['cores_used']} of {facts['cores']} cores ({', '.join(facts['flags'])}), "
@@ -202,13 +200,7 @@ def _write_docs(found: dict[str, Any]) -> None:
         report.markdown(report.MEASURE_HEAD, report.measure_rows(found)),
         report.markdown(report.RESULT_HEAD, report.result_rows(found)),
     ]
-    made = re.sub(
-        r"(<!-- made by make bench -->\n).*(<!-- end -->)",
-        lambda match: match[1] + "\n" + "\n\n".join(parts) + "\n\n" + match[2],
-        text,
-        flags=re.DOTALL,
-    )
-    places.DOCS.write_text(made)
+    report.put(places.DOCS, "make bench", "\n\n".join(parts))
 
 
 def _options() -> argparse.Namespace:

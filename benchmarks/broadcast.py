@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -98,9 +97,7 @@ def _write_docs(found: dict[str, Any]) -> None:
         f"{CORES} of {found['cores']} cores, {found['images']} photos of 500 x 375, batches of {BATCH}, medians of "
         f"{rounds} sessions each, {found['date']}; load of the machine at the start {found['load_at_start']}."
     )
-    marks = re.compile(r"(<!-- made by python -m benchmarks.broadcast -->\n).*?(<!-- end -->)", re.DOTALL)
-    made = f"\n{about}\n\n{table(found['medians'])}\n\n"
-    DOCS.write_text(marks.sub(lambda match: match[1] + made + match[2], DOCS.read_text()))
+    report.put(DOCS, "python -m benchmarks.broadcast", f"{about}\n\n{table(found['medians'])}")
 
 
 def _in_a_process(name: str, state: Path, options: argparse.Namespace) -> dict[str, Any]:

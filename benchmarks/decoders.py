@@ -1,28 +1,29 @@
 """Decoding one photo: Pillow as the pipeline uses it, beside other well-kept decoders and resizers.
 
 `python -m benchmarks.decoders` prints, for photos of several sizes, the processor time of each way from the bytes of a
-JPEG to uint8 [224, 224, 3], as medians of interleaved rounds, and how far its pixels are from torchvision's.
+JPEG to uint8 [224, 224, 3], as medians of interleaved rounds, and how far its pixels (0 to 255) are from torchvision's.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import io
-import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks import places, report
+from benchmarks.photos import picture
 from spark_apps import imaging
 from spark_apps.imaging import Preprocessing
 
 LIMIT = 1_000_000_000
-SIZES = {"0.2 MP": (500, 375), "2 MP": (1632, 1224), "12 MP": (4000, 3000)}
+SIZES = {"0.2": 30, "2": 12, "12": 4}
+"""Photos that are decoded in a round, by megapixels."""
 Decoder = Callable[[bytes], np.ndarray]
 
 
@@ -90,22 +91,6 @@ DECODERS: dict[str, Decoder] = {
 }
 
 
-def photos(folder: Path, size: tuple[int, int], count: int) -> list[bytes]:
-    """JPEGs of one size, quality 90, from the photos of `folder`."""
-    made = []
-    for path in sorted(folder.iterdir()):
-        try:
-            photo = imaging.upright_rgb(path.read_bytes(), LIMIT)
-        except (imaging.BadImage, OSError):
-            continue
-        target = io.BytesIO()
-        photo.resize(size, Image.Resampling.LANCZOS).save(target, "JPEG", quality=90)
-        made.append(target.getvalue())
-        if len(made) == count:
-            break
-    return made
-
-
 def milliseconds(decode: Decoder, contents: list[bytes]) -> float:
     """Processor time for one photo, the mean over `contents`."""
     begin = time.process_time()
@@ -116,38 +101,32 @@ def milliseconds(decode: Decoder, contents: list[bytes]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--photos", type=Path, required=True, help="A folder of photos to make the JPEGs from.")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, help="Where to write the numbers as JSON.")
+    parser.add_argument("--docs", action="store_true", help="put the table into docs/benchmarks.md")
     options = parser.parse_args()
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for label, size in SIZES.items():
-        contents = photos(options.photos, size, 4 if size[0] > 2000 else 12)
-        times: dict[str, list[float]] = {}
+    lines: dict[str, list[str]] = {name: [name] for name in DECODERS}
+    for size, count in SIZES.items():
+        contents = [picture(size, index) for index in range(count)]
+        exact = [pillow(content).astype(int) for content in contents]
+        times: dict[str, list[float]] = {name: [] for name in DECODERS}
         for _ in range(options.rounds):
             for name, decode in DECODERS.items():
-                try:
-                    times.setdefault(name, []).append(milliseconds(decode, contents))
-                except ImportError:
-                    continue
-        print(f"\n{label:32}{'ms':>8}{'spread':>16}{'mean |Δ|':>10}{'max |Δ|':>9}")
-        for name, values in times.items():
-            if not values:
-                continue
-            far = [abs(DECODERS[name](content).astype(int) - pillow(content).astype(int)) for content in contents]
-            median = statistics.median(values)
-            row = {
-                "ms": round(median, 2),
-                "ms_min": round(min(values), 2),
-                "ms_max": round(max(values), 2),
-                "mean_difference": round(float(np.mean([one.mean() for one in far])), 3),
-                "max_difference": int(max(one.max() for one in far)),
-            }
-            found.setdefault(label, {})[name] = row
-            spread = f"{row['ms_min']:.2f} to {row['ms_max']:.2f}"
-            print(f"{name:32}{median:8.2f}{spread:>16}{row['mean_difference']:10.3f}{row['max_difference']:9}")
-    if options.out:
-        options.out.write_text(json.dumps(found, indent=1))
+                times[name].append(milliseconds(decode, contents))
+        for name, decode in DECODERS.items():
+            far = [abs(decode(content) - pixels) for content, pixels in zip(contents, exact, strict=True)]
+            ratio = statistics.median(times["Pillow, exact (ours)"]) / statistics.median(times[name])
+            lines[name] += [
+                f"{statistics.median(times[name]):.1f} ({min(times[name]):.1f} to {max(times[name]):.1f})",
+                f"{ratio:.2f}",
+                f"{np.mean([one.mean() for one in far]):.2f} / {max(one.max() for one in far)}",
+            ]
+        print(f"{size} megapixels: measured", file=sys.stderr)
+    columns = [column for size in SIZES for column in (f"{size} MP: ms", "times as fast", "pixels differ: mean / most")]
+    head = ("", *columns)
+    rows = [tuple(line) for line in lines.values()]
+    print(report.table(head, rows))
+    if options.docs:
+        report.put(places.DOCS, "python -m benchmarks.decoders", report.markdown(head, rows))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -251,6 +252,12 @@ def markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """The same as a Markdown table."""
     lines = [head, tuple("---" for _ in head), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
     return "\n".join("| " + " | ".join(row) + " |" for row in lines)
+
+
+def put(page: Path, maker: str, text: str) -> None:
+    """Puts `text` into a page of the docs, in place of what `maker` has put there before."""
+    marks = re.compile(rf"(<!-- made by {re.escape(maker)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    page.write_text(marks.sub(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", page.read_text()))
 
 
 def _shown(value: float | None, unit: str, digits: int = 1) -> str:

@@ -426,7 +426,19 @@ def test_a_photo_with_copies_is_shown_once(get: Any, shelf: Shelf) -> None:
     published(shelf)
     page = get(f"partitions/{DAY}/photos")
     assert [(photo["name"], photo["copies"]) for photo in page["photos"]] == [("a.jpg", 2), ("b.jpg", 1)]
-    assert (page["total"], page["pages"], page["model"], page["partitions"]) == (2, 1, MODEL, [DAY])
+    assert (page["total"], page["pages"], page["model"], page["extractor"]) == (2, 1, MODEL, "image")
+
+
+def test_every_published_partition_can_be_gone_to(get: Any, shelf: Shelf) -> None:
+    published(shelf)
+    shelf.publish("2026-11-19", "other", {"file:///photos/x.jpg": "X"}, model="words_4")
+    shelf.publish(DAY, "other", {"file:///photos/x.jpg": "X"}, model="words_4")
+    expected = [
+        {"partition": DAY, "models": [MODEL, "words_4"]},
+        {"partition": "2026-11-19", "models": ["words_4"]},
+    ]
+    for model in (MODEL, "words_4"):
+        assert get(f"partitions/{DAY}/photos?model={model}")["partitions"] == expected
 
 
 def test_neighbours_leave_out_the_photo_itself_and_its_copies(get: Any, shelf: Shelf) -> None:

@@ -18,7 +18,9 @@ from playwright.sync_api import Frame, Locator, Page, Route, expect
 
 from demo.airflow_client import ServerError
 from demo.airflow_server import AirflowServer
+from spark_apps import contract, storage
 from tests.browser.conftest import BAD, GOOD, MARKUP, SCREENSHOTS, Open
+from tests.shelf import Shelf
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -197,7 +199,7 @@ def test_partitions_are_filtered_by_model(browse: Open, ended: dict[str, str]) -
 def test_a_photo_leads_to_its_neighbours_and_they_to_theirs(browse: Open, ended: dict[str, str]) -> None:
     page = browse(OVERVIEW)
     content = _content(page)
-    content.get_by_role("link", name="Explore photos").click()
+    content.get_by_role("link", name="Explore", exact=True).click()
     photos = content.locator("section[aria-labelledby=photos] .photo")
     expect(photos).to_have_count(8)
     photos.filter(has_text="coffee.jpg").get_by_role("link").click()
@@ -226,6 +228,27 @@ def test_a_photo_of_ones_own_finds_itself(browse: Open, ended: dict[str, str], l
     expect(nearest).to_contain_text("distance 0.000")
     _drawn(content.locator(".query img"))
     _photograph(page, "explore-upload")
+
+
+def test_a_partition_of_another_model_can_be_gone_to_and_left(
+    browse: Open, ended: dict[str, str], airflow: AirflowServer
+) -> None:
+    """Texts here; the pages call things by what they are."""
+    files = {f"file:///texts/{name}.txt": f"All about {name}." for name in ("tea", "coffee")}
+    Shelf(airflow.store).publish("texts", "by-hand", files, model="words_4")
+    asked = {"settings": {"source": "file:///texts", "extractor": "text"}}
+    storage.write_json(contract.join(airflow.store, "runs", "texts", "by-hand", "ingest.json"), asked)
+    time.sleep(6)  # what the pages know of the store may be five seconds old
+    content = _content(browse(EXPLORE))
+    title = content.locator("#photos")
+    expect(title).to_have_text(f"Photos of {GOOD}")
+    content.get_by_label("Partition").select_option("texts")
+    expect(title).to_have_text("Texts of texts")
+    expect(content.get_by_label("Model")).to_have_value("words_4")
+    expect(content.locator(".upload")).to_contain_text("Find a text of your own")
+    expect(content.locator(".photos .photo")).to_have_count(2)
+    content.get_by_label("Partition").select_option(GOOD)
+    expect(title).to_have_text(f"Photos of {GOOD}")
 
 
 def test_a_file_that_is_no_photo_is_refused_in_words(
@@ -318,7 +341,7 @@ def test_a_page_is_used_by_keyboard_alone(browse: Open, ended: dict[str, str]) -
     assert focused
     assert _frame(page).evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.keyboard.press("Enter")
-    expect(content.get_by_role("heading", name="Nearest photos")).to_be_focused()
+    expect(content.get_by_role("heading", name="Nearest neighbours")).to_be_focused()
 
 
 def test_times_are_in_the_zone_that_was_chosen_in_airflow(browse: Open, ended: dict[str, str]) -> None:

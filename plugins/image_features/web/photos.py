@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow as pa
 from image_features.web import reports, stores
 from image_features.web.caches import Sized
 from image_features.web.errors import Refused
-from image_features.web.schemas import Photo, PhotoPage
+from image_features.web.schemas import PartitionModels, Photo, PhotoPage
 from spark_apps import catalog
 
 PHOTOS_PER_PAGE = 24
@@ -22,12 +23,14 @@ LISTED = 200_000
 
 @dataclass(frozen=True)
 class Index:
-    """The distinct photos of one published (partition, model), by name: image_id, uri, copies, label, score."""
+    """The distinct photos of one published (partition, model), by name: image_id, uri, copies, label, score.
+    `extractor`: the name of what made the vectors."""
 
     item: catalog.Partition
     table: pa.Table
     truncated: bool
     source: str | None
+    extractor: str
     fingerprint: str
     dim: int
 
@@ -81,6 +84,7 @@ def _make(store: str, item: catalog.Partition) -> Index:
         vectors = catalog.stream(store, "features", keys, ["features"], rows=1)
         dim = next(len(batch["features"][0]) for batch in vectors if batch.num_rows)
         ingest = reports.document(store, item.partition, item.run_id, "ingest.json") or {}
+    asked = ingest.get("settings") or {}
     distinct = rows.group_by("image_id", use_threads=False).aggregate(
         [("uri", "first"), ("uri", "count"), ("top1_label", "first"), ("top1_score", "first")]
     )
@@ -95,7 +99,8 @@ def _make(store: str, item: catalog.Partition) -> Index:
         item=item,
         table=distinct.select(list(names.values())).rename_columns(list(names)).sort_by("uri"),
         truncated=count < item.rows,
-        source=(ingest.get("settings") or {}).get("source"),
+        source=asked.get("source"),
+        extractor=asked.get("extractor", "image"),
         fingerprint=rows["model_fingerprint"][0].as_py(),
         dim=dim,
     )
@@ -111,8 +116,11 @@ def page(partition: str, model: str | None, number: int) -> PhotoPage:
     return PhotoPage(
         partition=partition,
         model=index.item.model,
-        models=sorted(item.model for item in published.partitions if item.partition == partition),
-        partitions=[item.partition for item in published.partitions if item.model == index.item.model],
+        extractor=index.extractor,
+        partitions=[
+            PartitionModels(partition=key, models=sorted(item.model for item in items))
+            for key, items in groupby(published.partitions, lambda item: item.partition)
+        ],
         page=number,
         pages=pages,
         total=total,

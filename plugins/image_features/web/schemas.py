@@ -357,17 +357,25 @@ class Sample(BaseModel):
     photos: list[Photo]
 
 
+class PartitionModels(BaseModel):
+    """A published partition and the models it is published under."""
+
+    partition: str
+    models: list[str]
+
+
 class PhotoPage(BaseModel):
     """A page of the distinct photos of a partition. `total` counts those that can be paged through; a partition may
     hold more (`truncated`), which neighbours are still found among.
 
-    `partitions`: the published keys of this model, newest first, to pick another.
+    `extractor`: what made the vectors: image, text, audio or a module's own. `partitions`: all that are published,
+    newest first, to pick another.
     """
 
     partition: str
     model: str
-    models: list[str]
-    partitions: list[str]
+    extractor: str
+    partitions: list[PartitionModels]
     page: int
     pages: int
     total: int

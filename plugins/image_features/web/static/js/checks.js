@@ -12,7 +12,7 @@ const TITLES = {
   dimension: "Length of the vectors",
   finite: "Finite values",
   constant: "More than one value",
-  identical_vectors: "Photos sharing a vector",
+  identical_vectors: "Files sharing a vector",
   fingerprint: "One model",
   recomputation: "Recomputed vectors",
   drift: "Drift against recent days",

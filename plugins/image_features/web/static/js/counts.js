@@ -46,8 +46,8 @@ function share(part, whole) {
 function composition({ featured, computed, reused }) {
   if (!featured || computed === null || reused === null) return null;
   const parts = [
-    ["computed", computed, "accent", "the model ran on the photo"],
-    ["reused", reused, "accent-soft", "the vector of the same photo was taken over"],
+    ["computed", computed, "accent", "the model ran on the file"],
+    ["reused", reused, "accent-soft", "the vector of the same file was taken over"],
     ["copies", featured - computed - reused, "fg-faint", "the same bytes as another file of the day"],
   ].filter(([name, value]) => value > 0 || name !== "copies");
   const bar = element("div", { class: "stacked-bar", "aria-hidden": "true" });

@@ -17,7 +17,7 @@ export function daysCharts({ norms, drift, partition }) {
       "div",
       { class: "section-head" },
       element("h2", { id: "days" }, "Against the days before"),
-      element("p", { class: "muted" }, "Photos of the same kind give vectors of the same lengths and directions."),
+      element("p", { class: "muted" }, "Files of the same kind give vectors of the same lengths and directions."),
     ),
     element("div", { class: "columns" }, charts),
   );

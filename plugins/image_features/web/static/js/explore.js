@@ -10,6 +10,12 @@ import { photoCard } from "./photo.js";
 import { uploadField } from "./upload.js";
 
 const NEIGHBOURS = 24;
+/** What the built-in extractors read: its name, and the files a viewer may bring. */
+const KINDS = {
+  image: { noun: "photo", accept: "image/*" },
+  text: { noun: "text", accept: "text/*" },
+  audio: { noun: "sound", accept: "audio/*" },
+};
 
 const page = document.getElementById("page");
 const announcer = document.getElementById("announcer");
@@ -35,7 +41,7 @@ async function start() {
       element(
         "div",
         { class: "stack" },
-        notice("neutral", "There are no photos to explore yet.", "Come back once a partition is published."),
+        notice("neutral", "There is nothing to explore yet.", "Come back once a partition is published."),
       ),
     );
     return;
@@ -71,6 +77,9 @@ async function showPhotos() {
 }
 
 function drawBar() {
+  const partitions = new Map((listed?.partitions ?? []).map(({ partition, models }) => [partition, models]));
+  const models = partitions.get(place.partition) ?? [];
+  const kind = KINDS[listed?.extractor];
   const select = (label, options, chosen, key, change) =>
     element(
       "label",
@@ -89,17 +98,18 @@ function drawBar() {
     element(
       "div",
       { class: "toolbar" },
-      select("Partition", listed?.partitions ?? [], place.partition, "partition", (partition) =>
-        go({ partition, image: null }),
+      select("Partition", partitions.keys(), place.partition, "partition", (partition) =>
+        go({ partition, model: partitions.get(partition).find((model) => model === place.model), image: null }),
       ),
-      select("Model", listed?.models ?? [], place.model, "model", (model) => go({ model, image: null })),
-      uploadField(askOf),
+      select("Model", models, place.model, "model", (model) => go({ model, image: null })),
+      kind && uploadField(kind, askOf),
     ),
   );
 }
 
 function drawPhotos() {
   const { photos, page: number, pages, total, truncated } = listed;
+  const kind = KINDS[listed.extractor] ?? { noun: "file" };
   const turn = (text, target) =>
     element(
       "button",
@@ -108,13 +118,13 @@ function drawPhotos() {
     );
   const words = truncated
     ? `the first ${count(total)} of them; neighbours are found among all`
-    : counted(total, "photo");
+    : counted(total, kind.noun);
   fill(
     list,
     element(
       "div",
       { class: "section-head" },
-      element("h2", { id: "photos" }, `Photos of ${place.partition}`),
+      element("h2", { id: "photos" }, `${kind.noun[0].toUpperCase()}${kind.noun.slice(1)}s of ${place.partition}`),
       element("p", { class: "muted" }, words),
     ),
     element(
@@ -125,7 +135,7 @@ function drawPhotos() {
     pages > 1 &&
       element(
         "nav",
-        { class: "pager", "aria-label": "Pages of photos" },
+        { class: "pager", "aria-label": `Pages of ${kind.noun}s` },
         turn("Previous", number - 1),
         element("span", { class: "number", role: "status" }, `Page ${count(number)} of ${count(pages)}`),
         turn("Next", number + 1),

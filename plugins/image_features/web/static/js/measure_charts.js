@@ -12,7 +12,7 @@ const files = (value) => counted(value, "file");
 const MEASURES = [
   { title: "Featured", of: (row) => row.featured, text: files, whole: true },
   { title: "Quarantined", of: (row) => row.quarantined, text: files, whole: true, colour: "warning-line" },
-  { title: "Reused", of: (row) => row.reused, text: (value) => counted(value, "photo"), whole: true },
+  { title: "Reused", of: (row) => row.reused, text: (value) => counted(value, "vector"), whole: true },
   { title: "Speed", of: (row) => row.images_per_second, text: rate, kind: "line", nothing: "Every vector was reused" },
   { title: "Drift", of: (row) => row.drift, text: fraction, kind: "line", axis: significant, limited: true },
 ];

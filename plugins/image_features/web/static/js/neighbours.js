@@ -1,11 +1,11 @@
-// The photo that was asked about, and those nearest to it.
+// The file that was asked about, and those nearest to it.
 
 import { thumbnail } from "./api.js";
 import { element } from "./dom.js";
 import { count, duration, fraction } from "./format.js";
 import { photoCard, picture } from "./photo.js";
 
-/** The panel of an answer; `file` is the viewer's own photo when that was asked about. */
+/** The panel of an answer; `file` is the viewer's own when that was asked about. */
 export function neighboursPanel(found, place, { linkTo, file, close }) {
   const { query, neighbours, searched, total, seconds, note } = found;
   const seen = searched < total ? `${count(searched)} of ${count(total)}` : count(total);
@@ -17,7 +17,7 @@ export function neighboursPanel(found, place, { linkTo, file, close }) {
       { class: "query" },
       queryPicture(query, place, file),
       queryFacts(query, file),
-      element("button", { type: "button", onclick: close }, "All photos"),
+      element("button", { type: "button", onclick: close }, "Back to all"),
     ),
     element(
       "div",
@@ -25,11 +25,11 @@ export function neighboursPanel(found, place, { linkTo, file, close }) {
       element(
         "div",
         { class: "section-head" },
-        element("h2", { id: "neighbours", tabindex: -1 }, "Nearest photos"),
+        element("h2", { id: "neighbours", tabindex: -1 }, "Nearest neighbours"),
         element("p", { class: "muted" }, `among ${seen} vectors, in ${duration(seconds)}`),
       ),
       note && element("p", { class: "muted" }, note),
-      neighbours.length === 0 && element("p", { class: "muted" }, "There is no other photo in this partition."),
+      neighbours.length === 0 && element("p", { class: "muted" }, "There is nothing else in this partition."),
       element(
         "ol",
         { class: "photos" },
@@ -51,7 +51,7 @@ function queryFacts({ name, label, score, copies }, file) {
   return element(
     "dl",
     {},
-    fact("Photo", file ? file.name : name),
+    fact("File", file ? file.name : name),
     label !== null && fact("Label", score === null ? label : `${label}, ${count(100 * score)} %`),
     copies > 1 && fact("Copies", count(copies)),
     file && fact("Kept", "no: it was only looked at"),

@@ -10,7 +10,7 @@ const PHOTOS = 12;
 
 /** The panel; its photos lead to their neighbours. */
 export function samplePanel({ partition, model }, dag, run) {
-  const grid = element("ul", { class: "photos sample", "aria-label": "A sample of photos" });
+  const grid = element("ul", { class: "photos sample", "aria-label": "A sample" });
   load(grid, { partition, model: model?.key, dag }, run);
   return element(
     "section",
@@ -18,8 +18,8 @@ export function samplePanel({ partition, model }, dag, run) {
     element(
       "div",
       { class: "section-head" },
-      element("h2", { id: "sample" }, "A sample of photos"),
-      element("p", { class: "muted" }, "with the model's first guess; pick one to see its neighbours"),
+      element("h2", { id: "sample" }, "A sample"),
+      element("p", { class: "muted" }, "drawn at random; pick one to see its neighbours"),
     ),
     grid,
   );
@@ -33,7 +33,7 @@ async function load(grid, { partition, model, dag }, run) {
       grid,
       photos.map((photo) => photoCard(photo, { dag, partition }, { link: link(photo) })),
     );
-    if (photos.length === 0) fill(grid, element("li", { class: "muted" }, "No photos to show."));
+    if (photos.length === 0) fill(grid, element("li", { class: "muted" }, "Nothing to show."));
   } catch (error) {
     fill(grid, element("li", { class: "whole-row" }, refusal(error)));
   }

@@ -1,4 +1,4 @@
-// A photo of the viewer's own: chosen, dropped anywhere on the page, or pasted.
+// A file of the viewer's own: chosen, dropped anywhere on the page, or pasted.
 
 import { element, spoken } from "./dom.js";
 import { bytes } from "./format.js";
@@ -8,10 +8,10 @@ const LARGEST_BYTES = 20 * 2 ** 20;
 /** What to do with files that reach the page; set by the field that is shown. */
 let receive = () => {};
 
-/** The field; `chosen` gets the file. */
-export function uploadField(chosen) {
+/** The field for a file of a kind {noun, accept}; `chosen` gets the file. */
+export function uploadField({ noun, accept }, chosen) {
   const problem = element("span", { class: "bad toned small", role: "alert" });
-  const input = element("input", { type: "file", accept: "image/*", class: "hidden-visually", "data-key": "upload" });
+  const input = element("input", { type: "file", accept, class: "hidden-visually", "data-key": "upload" });
   receive = ([file]) => {
     if (!file) return;
     const tooLarge = file.size > LARGEST_BYTES;
@@ -28,7 +28,7 @@ export function uploadField(chosen) {
   return element(
     "div",
     { class: "upload push" },
-    element("label", { class: "button" }, input, "Find a photo of your own", spoken(" among them")),
+    element("label", { class: "button" }, input, `Find a ${noun} of your own`, spoken(" among them")),
     element("span", { class: "muted small" }, "or drop it on this page; it is not kept"),
     problem,
   );
