@@ -41,6 +41,7 @@ def line(entry: Entry, measured: list[Result], reason: str = "") -> Line:
         "cosine": min((result.cosine for result in measured if result.cosine is not None), default=None),
         "rounds": len(measured),
         "rates": rates,
+        "round_rates": [_median(result.rates) for result in measured],
         "reason": reason,
     }
 
@@ -77,14 +78,23 @@ class Ratios:
         return found
 
     def _rate(self, ours: tuple[str, str, str], others: list[tuple[str, str, str]]) -> Ratio:
-        """Steady rate of ours over the best of the others."""
+        """Steady rate of ours over that of the others, the one against which ours is weakest.
+
+        Both rates of a ratio are from the same round, because a machine may be half as fast again ten minutes later; of
+        the rounds' ratios the median counts.
+        """
+        return _weakest([self._by_round(ours, other) for other in others])
+
+    def _by_round(self, ours: tuple[str, str, str], other: tuple[str, str, str]) -> Ratio:
         mine, why = self._number(ours, "steady_images_per_second")
-        theirs = [self._number(key, "steady_images_per_second") for key in others]
-        rates = [(rate, key) for (rate, _), key in zip(theirs, others, strict=True) if rate]
-        if mine is None or not rates:
-            return Ratio(None, why or theirs[0][1])
-        best, key = max(rates)
-        return Ratio(round(mine / best, 3), f"{mine:.1f} / {best:.1f} images/s ({' '.join(key)})")
+        theirs, their_why = self._number(other, "steady_images_per_second")
+        if mine is None or theirs is None:
+            return Ratio(None, why or their_why)
+        pairs = zip(self._lines[ours]["round_rates"], self._lines[other]["round_rates"], strict=False)
+        ratios = [one / another for one, another in pairs if one and another]
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        how = f"{spread}; {mine:.1f} and {theirs:.1f} images/s ({' '.join(other)})"
+        return Ratio(_median(ratios), how)
 
     def _weakest(self, systems: tuple[str, ...]) -> Ratio:
         """The smallest ratio over the precisions that were measured: the fastest one shows what a framework costs."""
@@ -92,10 +102,7 @@ class Ratios:
             self._rate(("ours", "openvino", precision), [(system, "openvino", precision) for system in systems])
             for precision in ("fp32", "bf16", "int8")
         ]
-        measured = [ratio for ratio in ratios if ratio.value is not None]
-        if not measured:
-            return ratios[0]
-        return min(measured, key=lambda ratio: ratio.value or 0)
+        return _weakest(ratios)
 
     def _scaled_decode(self) -> Ratio:
         """At the fastest precision, where decoding weighs most."""
@@ -134,6 +141,13 @@ class Ratios:
         if found[what] is None:
             return None, found["reason"] or "it was not measured"
         return found[what], ""
+
+
+def _weakest(ratios: list[Ratio]) -> Ratio:
+    """The smallest of those that were measured."""
+    return min(
+        (ratio for ratio in ratios if ratio.value is not None), key=lambda ratio: ratio.value or 0, default=ratios[0]
+    )
 
 
 def build(lines: list[Line], scenarios: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:

@@ -99,6 +99,17 @@ def test_each_ratio_is_taken_against_its_own_opponent(lines: list[report.Line]) 
     }
 
 
+def test_a_ratio_is_of_one_round_whatever_the_machine_does_between_rounds() -> None:
+    ours, other = Entry("ours", "openvino", "fp32"), Entry("daft_cls", "openvino", "fp32")
+    slow, fast = [result(ours, 22), result(ours, 44, 44)], [result(other, 20), result(other, 40, 40)]
+    ratios = report.Ratios(
+        [report.line(ours, [*slow, result(ours, 33)]), report.line(other, [*fast, result(other, 60)])], {}
+    )
+    ratio = ratios.all()["same_engine_vs_best_peer"]
+    assert ratio.value == pytest.approx(1.1)
+    assert ratio.how.startswith("0.55 to 1.10")
+
+
 def test_what_cannot_be_measured_is_null_with_its_reason(lines: list[report.Line]) -> None:
     ratios = report.Ratios(lines, {}).all()
     assert ratios["bf16_vs_broadcast_udf"].how == ratios["bf16_vs_best_peer"].how == NO_BF16
