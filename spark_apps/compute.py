@@ -11,12 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spark_apps import extractors, guard, plan, progress, storage, store
@@ -27,6 +26,9 @@ from spark_apps.model import worker
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+READ_ROWS = 8
+READ_BYTES = 2 * 2**20
+"""Of a column of a row group, read at a time: as Python objects, and from the store."""
 DECODED_AHEAD = 8
 """Photos for each decoding thread that are decoded before the model asks for them."""
 
@@ -122,19 +124,35 @@ Decoded = Generator[tuple[Photo, Any]]
 
 
 def photos(units: Iterator[plan.ComputeUnit], store_uri: str) -> Iterator[Photo]:
-    """The photos of `units` that are to be computed; the next row group is read meanwhile, so two are in memory."""
+    """The photos of `units` that are to be computed. Few of them are in memory: a row group is read as it is used, and
+    what comes next is read meanwhile."""
     filesystem, root = storage.filesystem(store.IMAGES.uri(store_uri))
 
-    def read(unit: plan.ComputeUnit) -> pa.Table:
+    def read() -> Iterator[list[Photo]]:
+        for unit in units:
+            parquet = pq.ParquetFile(f"{root}/{unit.path}", filesystem=filesystem, buffer_size=READ_BYTES)
+            rows = ["uri", "image_id", "content"]
+            index = 0
+            for batch in parquet.iter_batches(READ_ROWS, [unit.row_group], rows):
+                found = enumerate(zip(*batch.columns, strict=True), index)
+                index += batch.num_rows
+                yield [
+                    Photo(image_id.as_py(), content.as_py(), [uri.as_py(), *unit.twins.get(row, [])])
+                    for row, (uri, image_id, content) in found
+                    if row not in unit.skip
+                ]
+
+    reading = read()
+
+    def read_on(_: None) -> list[Photo] | None:
         with storage.reaching("store", store_uri):
-            parquet = pq.ParquetFile(f"{root}/{unit.path}", filesystem=filesystem)
-            return parquet.read_row_group(unit.row_group, columns=["uri", "image_id", "content"])
+            return next(reading, None)
 
     with ThreadPoolExecutor(1) as pool:
-        for unit, rows in _ahead(pool, read, units, 1):
-            for index, (uri, image_id, content) in enumerate(zip(*rows.columns, strict=True)):
-                if index not in unit.skip:
-                    yield Photo(image_id.as_py(), content.as_py(), [uri.as_py(), *unit.twins.get(index, [])])
+        for _, found in _ahead(pool, read_on, repeat(None), 1):
+            if found is None:
+                return
+            yield from found
 
 
 def one_by_one(decode: guard.Decode, found: Iterator[Photo]) -> Decoded:

@@ -28,6 +28,8 @@ from spark_apps.contract import BadFile, BadSetting, JobError
 
 ROW_GROUP_BYTES = 16 * 2**20
 FILE_BYTES = 128 * 2**20
+PACKED_BYTES = 2**20
+"""Rows that `StagedWriter` keeps as Python objects."""
 COMMIT_TRIES = 50
 MERGED = "merged-"
 """How the name of a folder with merged files begins; an attempt's begins with a hexadecimal digit."""
@@ -145,13 +147,17 @@ class StagedWriter:
         self._table, self._store, self._folder = table, store, folder
         self._row_group_bytes = row_group_bytes
         self._rows: list[dict[str, Any]] = []
-        self._pending_bytes = 0
+        self._packed: list[pa.RecordBatch] = []
+        self._row_bytes = self._pending_bytes = 0
         self._writer: pq.ParquetWriter | None = None
 
     def add(self, row: dict[str, Any], size_bytes: int) -> None:
         """Takes one row; `size_bytes` is roughly what it occupies."""
         self._rows.append(row)
+        self._row_bytes += size_bytes
         self._pending_bytes += size_bytes
+        if self._row_bytes >= PACKED_BYTES:
+            self._pack()
         if self._pending_bytes >= self._row_group_bytes:
             self._flush()
 
@@ -175,11 +181,17 @@ class StagedWriter:
             self._discard()
             raise
 
+    def _pack(self) -> None:
+        """Rows in Arrow's form take no second place in memory when their row group is written."""
+        if self._rows:
+            self._packed.append(pa.RecordBatch.from_pylist(self._rows, schema=self._table.columns))
+        self._rows, self._row_bytes = [], 0
+
     def _flush(self) -> None:
-        if not self._rows:
-            return
-        self._write(pa.Table.from_pylist(self._rows, schema=self._table.columns))
-        self._rows, self._pending_bytes = [], 0
+        self._pack()
+        if self._packed:
+            self._write(pa.Table.from_batches(self._packed))
+        self._packed, self._pending_bytes = [], 0
 
     def _write(self, batch: pa.Table) -> None:
         if self._writer is None:
