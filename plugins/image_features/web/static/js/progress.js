@@ -16,7 +16,7 @@ const ANNOUNCE_EVERY = 10;
 /** Draws the stages and a bar; the same nodes are kept, so that the bar moves and the words are read now and then. */
 export function progressPanel() {
   const stages = element("ol", { class: "stages" });
-  const bar = element("progress", { max: "1", "aria-label": "Vectors done" });
+  const bar = element("progress", { max: "1", "aria-label": "Files done" });
   const words = element("p", { class: "number" });
   const spoken = element("p", { class: "hidden-visually", role: "status" });
   const panel = element("section", { class: "panel progress", "aria-label": "Progress" }, stages, bar, words, spoken);
@@ -35,7 +35,7 @@ export function progressPanel() {
     bar.value = share;
     const left = progress.eta_s === null ? "" : `, about ${duration(progress.eta_s)} left`;
     const aside = progress.failed > 0 ? `, ${count(progress.failed)} set aside` : "";
-    const done = `${count(finished)} of ${counted(progress.total, "vector")}`;
+    const done = `${count(finished)} of ${counted(progress.total, "file")}`;
     words.textContent = `${done}, ${rate(progress.images_per_second)}${aside}${left}`;
     const step = Math.floor((share * 100) / ANNOUNCE_EVERY);
     if (step !== told) spoken.textContent = words.textContent;
@@ -59,6 +59,6 @@ function stage({ name, state, total_seconds }) {
 function waiting(stages) {
   const current = stages.find(({ state }) => state === "running");
   return current
-    ? `${current.name} is at work; it says how far it is once vectors are computed.`
+    ? `${current.name} is at work; it says how far it is once files are computed.`
     : "Waiting for its turn.";
 }
