@@ -131,16 +131,14 @@ def photos(units: Iterator[plan.ComputeUnit], store_uri: str) -> Iterator[Photo]
     def read() -> Iterator[list[Photo]]:
         for unit in units:
             parquet = pq.ParquetFile(f"{root}/{unit.path}", filesystem=filesystem, buffer_size=READ_BYTES)
-            rows = ["uri", "image_id", "content"]
-            index = 0
-            for batch in parquet.iter_batches(READ_ROWS, [unit.row_group], rows):
-                found = enumerate(zip(*batch.columns, strict=True), index)
-                index += batch.num_rows
+            first = 0
+            for batch in parquet.iter_batches(READ_ROWS, [unit.row_group], ["uri", "image_id", "content"]):
                 yield [
                     Photo(image_id.as_py(), content.as_py(), [uri.as_py(), *unit.twins.get(row, [])])
-                    for row, (uri, image_id, content) in found
+                    for row, (uri, image_id, content) in enumerate(zip(*batch.columns, strict=True), first)
                     if row not in unit.skip
                 ]
+                first += batch.num_rows
 
     reading = read()
 
