@@ -189,8 +189,8 @@ def _write_docs(found: dict[str, Any]) -> None:
     facts = found["machine"]
     about = (
         f"{facts['processor']}, {facts['cores_used']} of {facts['cores']} cores ({', '.join(facts['flags'])}), "
-        f"weights {found['weights']}, {found['images']} photos, {found['rounds']} rounds of {found['passes']} warm "
-        f"passes, {found['started_at'][:10]}; load of the machine before the start {facts['load_at_start']}.\n"
+        f"weights {found['weights']}, {found['images']} photos, {found['rounds']} rounds, "
+        f"{found['started_at'][:10]}; load of the machine before the start {facts['load_at_start']}.\n"
         f"Versions: {', '.join(f'{name} {version}' for name, version in facts['versions'].items())}."
     )
     parts = [
