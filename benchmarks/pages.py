@@ -29,7 +29,7 @@ from PIL import Image
 
 from demo.airflow_client import DAG_ID
 from demo.airflow_server import AirflowServer
-from spark_apps import contract, store
+from spark_apps import contract, staging, store
 
 MODEL, LARGE_MODEL, LARGE_DAY = "resnet50-synthetic-fp32", "resnet50-large-fp32", "large"
 PHOTOS = 40
@@ -110,7 +110,7 @@ def publish(location: str, day: str, model: str, count: int, dimension: int) -> 
     settings = contract.ValidateSettings(store=location, partition=day, run_id=run_id(day))
     staged: dict[str, list[dict[str, Any]]] = {}
     for table in store.TABLES.values():
-        with store.StagedWriter(location, table, store.staging_folder(settings)) as writer:
+        with staging.StagedWriter(location, table, staging.folder(settings)) as writer:
             for first in range(0, 0 if table is store.QUARANTINE else count, 2000):
                 numbers = range(first, min(count, first + 2000))
                 writer.add_table(_rows(table, day, numbers, dimension, random))

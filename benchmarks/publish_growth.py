@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spark_apps import catalog, contract, store
+from spark_apps import catalog, contract, staging, store
 
 MODEL = "resnet50-synthetic-fp32"
 
@@ -105,11 +105,11 @@ class Growth:
         settings = contract.ValidateSettings(store=self._store, partition=partition, run_id=f"run-{time.time_ns()}")
         staged: dict[str, list[dict[str, Any]]] = {}
         for table in store.TABLES.values():
-            folder, staged[table.name] = store.staging_folder(settings), []
+            folder, staged[table.name] = staging.folder(settings), []
             run_id = pa.array([settings.run_id] * len(self._day[table.name]), pa.string())
             rows = self._day[table.name].append_column("run_id", run_id)
             for _ in range(self._files):
-                with store.StagedWriter(self._store, table, folder) as writer:
+                with staging.StagedWriter(self._store, table, folder) as writer:
                     writer.add_table(rows)
                 staged[table.name] += writer.files
         return store.Publication(self._store, partition, MODEL, settings.run_id, staged, {})

@@ -30,7 +30,7 @@ import psutil
 import pyarrow as pa
 
 from benchmarks.places import ROOT
-from spark_apps import contract, ingest, landing, plan, quality, runtime, store
+from spark_apps import contract, ingest, landing, plan, quality, runtime, staging, store
 
 SIZES = {
     "listing": (10_000, 100_000, 1_000_000),
@@ -122,10 +122,10 @@ def planned(size: int, folder: Path) -> dict[str, float]:
     """Plans a day of `size` staged photos, none of which is known."""
     settings = contract.ExtractSettings(store=str(folder), partition="d1", run_id="r")
     files = []
-    where = store.staging_folder(settings)
+    where = staging.folder(settings)
     per_file = PHOTOS_PER_GROUP * GROUPS_PER_FILE
     for begin in range(0, size, per_file):
-        with store.StagedWriter(settings.store, store.IMAGES, where) as writer:
+        with staging.StagedWriter(settings.store, store.IMAGES, where) as writer:
             for start in range(begin, min(begin + per_file, size), PHOTOS_PER_GROUP):
                 writer.add_table(_images(start, min(PHOTOS_PER_GROUP, size - start)))
         files += writer.files
@@ -139,9 +139,9 @@ def planned(size: int, folder: Path) -> dict[str, float]:
 def checks(size: int, folder: Path) -> dict[str, float]:
     """Measures `size` staged vectors as validate does."""
     settings = contract.ValidateSettings(store=str(folder), partition="d1", run_id="r")
-    chance, where, files = np.random.default_rng(0), store.staging_folder(settings), []
-    per_group = store.ROW_GROUP_BYTES // (4 * DIM)
-    with store.StagedWriter(settings.store, store.FEATURES, where) as writer:
+    chance, where, files = np.random.default_rng(0), staging.folder(settings), []
+    per_group = staging.ROW_GROUP_BYTES // (4 * DIM)
+    with staging.StagedWriter(settings.store, store.FEATURES, where) as writer:
         for begin in range(0, size, per_group):
             writer.add_table(_features(begin, min(per_group, size - begin), chance))
     files += writer.files

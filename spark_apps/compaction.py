@@ -18,7 +18,7 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import RemoveAction
 
-from spark_apps import storage, store
+from spark_apps import staging, storage, store
 from spark_apps.contract import JobError
 
 FEWEST_FILES = 4
@@ -89,7 +89,7 @@ def forecast(delta: DeltaTable, table: store.Table) -> Outcome:
     return Outcome(
         files_before=sum(len(group.files) for group in groups),
         bytes_before=sum(group.size_bytes for group in groups),
-        files_after=sum(-(-group.size_bytes // store.FILE_BYTES) for group in groups),
+        files_after=sum(-(-group.size_bytes // staging.FILE_BYTES) for group in groups),
     )
 
 
@@ -102,7 +102,7 @@ def worthwhile(delta: DeltaTable, table: store.Table) -> list[Group]:
     for values, files in sorted(by_keys.items()):
         files.sort(key=lambda file: str(file["path"]))
         group = Group(dict(zip(table.keys, values, strict=True)), files[0].get("run_id") or "", files)
-        remaining = -(-group.size_bytes // store.FILE_BYTES)
+        remaining = -(-group.size_bytes // staging.FILE_BYTES)
         of_one_run = group.run_id and {file["run_id"] for file in files} == {group.run_id}
         if len(files) >= FEWEST_FILES and remaining <= SHRINKS_TO * len(files) and of_one_run:
             groups.append(group)
@@ -123,16 +123,16 @@ def _portions(groups: list[Group]) -> Iterator[list[Group]]:
 
 def _merge(store_uri: str, table: store.Table, group: Group) -> None:
     """Writes the rows of the group again, one row group of the usual size in memory at a time."""
-    run = store.run_of(group.files[0]["path"])
+    run = staging.run_of(group.files[0]["path"])
     filesystem, root = storage.filesystem(table.uri(store_uri))
-    with store.StagedWriter(store_uri, table, f"{run}/{store.merged_folder(group.paths)}") as writer:
+    with staging.StagedWriter(store_uri, table, f"{run}/{store.merged_folder(group.paths)}") as writer:
         pending: list[pa.Table] = []
         size = 0
         for file in group.files:
             parquet = pq.ParquetFile(f"{root}/{file['path']}", filesystem=filesystem)
             for index in range(parquet.num_row_groups):
                 rows = parquet.read_row_group(index)
-                if pending and size + rows.nbytes > store.ROW_GROUP_BYTES:
+                if pending and size + rows.nbytes > staging.ROW_GROUP_BYTES:
                     writer.add_table(pa.concat_tables(pending))
                     pending, size = [], 0
                 pending.append(rows)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow.parquet as pq
 
-from spark_apps import extractors, guard, plan, progress, storage, store
+from spark_apps import extractors, guard, plan, progress, staging, storage, store
 from spark_apps.contract import BadFile, ExtractSettings
 from spark_apps.extractors import Extractor, Label
 from spark_apps.model import worker
@@ -103,7 +103,7 @@ def copy_units(units: Iterator[plan.CopyUnit], shared: TaskPlan) -> Iterator[dic
     settings = shared.settings
     with (
         storage.reaching("store", settings.store),
-        store.StagedWriter(settings.store, store.FEATURES, shared.folder) as features,
+        staging.StagedWriter(settings.store, store.FEATURES, shared.folder) as features,
     ):
         for row in plan.copies(units, settings.store):
             features.add({**row, "run_id": settings.run_id}, 4 * len(row["features"]))
@@ -207,8 +207,8 @@ class Outbox:
         self._extractor, self._fingerprint = extractor, shared.info["fingerprint"]
         self._run_id, self._store = shared.settings.run_id, shared.settings.store
         self._batch_size = shared.settings.batch_size
-        self._features = store.StagedWriter(self._store, store.FEATURES, shared.folder)
-        self._quarantine = store.StagedWriter(self._store, store.QUARANTINE, shared.folder)
+        self._features = staging.StagedWriter(self._store, store.FEATURES, shared.folder)
+        self._quarantine = staging.StagedWriter(self._store, store.QUARANTINE, shared.folder)
         self._batch: list[tuple[Photo, Any]] = []
         self._codes: Counter[str] = Counter()
         self.computed = self.refused = 0
@@ -255,7 +255,7 @@ class Outbox:
             common = {"uri": uri, "image_id": photo.image_id, "run_id": self._run_id}
             self._codes[bad.code] += 1
             with storage.reaching("store", self._store):
-                self._quarantine.add(store.quarantine_row(common, "extract", bad, len(photo.content)), 512)
+                self._quarantine.add(staging.quarantine_row(common, "extract", bad, len(photo.content)), 512)
 
     def record(self) -> dict[str, Any]:
         """The files this task staged and its counts; complete once the outbox is closed."""

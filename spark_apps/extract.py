@@ -17,7 +17,7 @@ import os
 from collections import Counter
 from functools import partial
 
-from spark_apps import extractors, plan, progress, resources, runtime, store
+from spark_apps import extractors, plan, progress, resources, runtime, staging
 from spark_apps.compute import Place, TaskPlan, compute_units, copy_units
 from spark_apps.contract import BadSetting, ExtractSettings, Manifest
 
@@ -44,7 +44,7 @@ def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
         artifact = extractors.prepare(settings, ingested, here)
     with timings.phase("plan"):
         todo = plan.plan(settings, ingested.staged["images"], artifact.key, artifact.fingerprint)
-    with store.staging(settings) as folder, progress.watching(settings, "extract", todo.to_compute) as notes:
+    with staging.attempt(settings) as folder, progress.watching(settings, "extract", todo.to_compute) as notes:
         shared = TaskPlan(settings, artifact.info, folder, notes, ingested.settings["max_pixels"])
         compute, copy = partial(compute_units, shared=shared), partial(copy_units, shared=shared)
         if 0 < todo.reused <= COPIED_BY_DRIVER and todo.to_compute <= COMPUTED_BY_DRIVER and here:

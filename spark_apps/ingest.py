@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spark_apps import contract, imaging, landing, runtime, storage, store
+from spark_apps import contract, imaging, landing, runtime, staging, storage, store
 from spark_apps.contract import BadFile, BadSetting, IngestSettings, Manifest, NothingToDo
 
 LISTING_FILE_UNITS = 64
@@ -57,7 +57,7 @@ def ingest(settings: IngestSettings, timings: runtime.Timings) -> Manifest:
         for table in (store.IMAGES, store.QUARANTINE):
             store.open_table(settings.store, table)
         units, row_group_bytes = write_listing(settings, listing, workers)
-    with timings.phase("read"), store.staging(settings) as folder:
+    with timings.phase("read"), staging.attempt(settings) as folder:
         work = partial(ingest_units, settings=settings, folder=folder, row_group_bytes=row_group_bytes)
         records = runtime.spread(spark, units, work, 1)
     codes: Counter[str] = Counter()
@@ -83,7 +83,7 @@ def write_listing(settings: IngestSettings, listing: pa.Table, workers: int) -> 
     """
     sizes = [max(size, 0) for size in listing["size_bytes"].to_pylist()]
     total = sum(sizes)
-    unit_bytes = min(store.FILE_BYTES, max(total // (4 * workers), 1))
+    unit_bytes = min(staging.FILE_BYTES, max(total // (4 * workers), 1))
     bounds, used, count = [0], 0, 0
     for index, size in enumerate(sizes):
         if count and (used + size > unit_bytes or count >= UNIT_FILES):
@@ -92,7 +92,7 @@ def write_listing(settings: IngestSettings, listing: pa.Table, workers: int) -> 
         used, count = used + size, count + 1
     bounds.append(len(sizes))
     units: list[ListingUnit] = []
-    folder = contract.join(settings.folder, "listing", store.staging_folder(settings).rsplit("/", 1)[-1])
+    folder = contract.join(settings.folder, "listing", staging.folder(settings).rsplit("/", 1)[-1])
     storage.ensure_folder(folder)
     spans = list(pairwise(bounds))
     for start in range(0, len(spans), LISTING_FILE_UNITS):
@@ -102,7 +102,7 @@ def write_listing(settings: IngestSettings, listing: pa.Table, workers: int) -> 
             for group, (begin, end) in enumerate(spans[start : start + LISTING_FILE_UNITS]):
                 writer.write_table(listing.slice(begin, end - begin), row_group_size=end - begin)
                 units.append((uri, group))
-    return units, min(store.ROW_GROUP_BYTES, max(unit_bytes // ROW_GROUPS, 1))
+    return units, min(staging.ROW_GROUP_BYTES, max(unit_bytes // ROW_GROUPS, 1))
 
 
 def ingest_units(
@@ -113,8 +113,8 @@ def ingest_units(
     photos_only = settings.extractor == "image"
     with (
         storage.reaching("store", settings.store),
-        store.StagedWriter(settings.store, store.IMAGES, folder, row_group_bytes) as images,
-        store.StagedWriter(settings.store, store.QUARANTINE, folder) as quarantine,
+        staging.StagedWriter(settings.store, store.IMAGES, folder, row_group_bytes) as images,
+        staging.StagedWriter(settings.store, store.QUARANTINE, folder) as quarantine,
     ):
         for uri, group in units:
             filesystem, path = storage.filesystem(uri)
@@ -129,7 +129,7 @@ def ingest_units(
                     header = vars(imaging.inspect(content, settings.max_pixels)) if photos_only else {}
                 except BadFile as bad:
                     codes[bad.code] += 1
-                    quarantine.add(store.quarantine_row(common, "ingest", bad, max(row["size_bytes"], 0)), 512)
+                    quarantine.add(staging.quarantine_row(common, "ingest", bad, max(row["size_bytes"], 0)), 512)
                     continue
                 facts = {"content": content, "size_bytes": len(content), "modified_at": row["modified_at"]}
                 images.add({**common, **facts, **header}, len(content))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spark_apps import catalog, contract, storage, store
+from spark_apps import catalog, contract, staging, storage, store
 
 COPIES = pa.schema([("image_id", pa.string()), ("uri", pa.string())])
 
@@ -122,7 +122,7 @@ def _write_copy_list(
         return []
     folder = contract.join(settings.folder, "copies")
     storage.ensure_folder(folder)
-    list_uri = contract.join(folder, store.staging_folder(settings).rsplit("/", 1)[-1] + ".parquet")
+    list_uri = contract.join(folder, staging.folder(settings).rsplit("/", 1)[-1] + ".parquet")
     filesystem, path = storage.filesystem(list_uri)
     units: list[CopyUnit] = []
     with pq.ParquetWriter(path, COPIES, filesystem=filesystem, compression="zstd") as writer:

@@ -1,7 +1,4 @@
-"""Writing the store: table schemas, staged Parquet files, and the commit that replaces a partition at once.
-
-Staged files lie below their table's folder, where no reader sees them until a Delta commit names them.
-"""
+"""The store's tables: their schemas, and the commit that puts a run's staged files in the place of a partition."""
 
 from __future__ import annotations
 
@@ -9,27 +6,20 @@ import hashlib
 import json
 import random
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction
 from pyarrow import fs
 
 from spark_apps import contract, storage
-from spark_apps.contract import BadFile, BadSetting, JobError
+from spark_apps.contract import BadSetting, JobError
 
-ROW_GROUP_BYTES = 16 * 2**20
-FILE_BYTES = 128 * 2**20
-PACKED_BYTES = 2**20
-"""Rows that `StagedWriter` keeps as Python objects."""
 COMMIT_TRIES = 50
 MERGED = "merged-"
 """How the name of a folder with merged files begins; an attempt's begins with a hexadecimal digit."""
@@ -105,150 +95,6 @@ QUARANTINE = Table(
 TABLES = {table.name: table for table in (IMAGES, FEATURES, QUARANTINE)}
 
 
-# --- staging ----------------------------------------------------------------------------------------------------------
-
-
-def staging_folder(settings: contract.Settings) -> str:
-    """A fresh folder name, relative to a table, for the files of one attempt at one stage of a run.
-
-    Attempts never share it, so an attempt that was given up for dead cannot touch the files of the next.
-    """
-    run = contract.path_safe(settings.run_id)
-    return f"data/{settings.partition}/{run}/{uuid.uuid4().hex[:12]}"
-
-
-def run_of(path: str) -> str:
-    """The folder of the run that staged a file: `data/<partition>/<run>`, relative to the table, as `path` is."""
-    return path.rsplit("/", 2)[0]
-
-
-@contextmanager
-def staging(settings: contract.Settings) -> Iterator[str]:
-    """A `staging_folder` for one attempt, removed when the attempt fails: a full disk must not stay full of it."""
-    folder = staging_folder(settings)
-    try:
-        yield folder
-    except BaseException:
-        for table in TABLES.values():
-            with suppress(OSError):
-                storage.delete_folder(contract.join(table.uri(settings.store), folder))
-        raise
-
-
-class StagedWriter:
-    """Writes rows of one table to Parquet files nobody sees yet. Row groups are about `ROW_GROUP_BYTES` large.
-
-    Use as a context manager: `files` is complete at its end; an exception removes what was written. Each entry is
-    {"path": relative to the table, "size_bytes", "rows", "row_groups": rows of each}.
-    """
-
-    def __init__(self, store: str, table: Table, folder: str, row_group_bytes: int = ROW_GROUP_BYTES) -> None:
-        self.files: list[dict[str, Any]] = []
-        self._table, self._store, self._folder = table, store, folder
-        self._row_group_bytes = row_group_bytes
-        self._rows: list[dict[str, Any]] = []
-        self._packed: list[pa.RecordBatch] = []
-        self._row_bytes = self._pending_bytes = 0
-        self._writer: pq.ParquetWriter | None = None
-
-    def add(self, row: dict[str, Any], size_bytes: int) -> None:
-        """Takes one row; `size_bytes` is roughly what it occupies."""
-        self._rows.append(row)
-        self._row_bytes += size_bytes
-        self._pending_bytes += size_bytes
-        if self._row_bytes >= PACKED_BYTES:
-            self._pack()
-        if self._pending_bytes >= self._row_group_bytes:
-            self._flush()
-
-    def add_table(self, rows: pa.Table) -> None:
-        """Takes rows that are in Arrow's form already; they become one row group."""
-        self._flush()
-        self._write(rows.select(self._table.columns.names))
-
-    def __enter__(self) -> StagedWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._discard()
-            return
-        try:
-            self._flush()
-            if self._writer is not None:
-                self._finish_file()
-        except BaseException:
-            self._discard()
-            raise
-
-    def _pack(self) -> None:
-        """Rows in Arrow's form take no second place in memory when their row group is written."""
-        if self._rows:
-            self._packed.append(pa.RecordBatch.from_pylist(self._rows, schema=self._table.columns))
-        self._rows, self._row_bytes = [], 0
-
-    def _flush(self) -> None:
-        self._pack()
-        if self._packed:
-            self._write(pa.Table.from_batches(self._packed))
-        self._packed, self._pending_bytes = [], 0
-
-    def _write(self, batch: pa.Table) -> None:
-        if self._writer is None:
-            self._begin_file()
-        assert self._writer is not None
-        self._writer.write_table(batch, row_group_size=batch.num_rows)
-        self.files[-1]["rows"] += batch.num_rows
-        self.files[-1]["row_groups"].append(batch.num_rows)
-        if self._stream.tell() >= FILE_BYTES:
-            self._finish_file()
-
-    def _begin_file(self) -> None:
-        path = f"{self._folder}/{uuid.uuid4().hex[:16]}.parquet"
-        uri = contract.join(self._table.uri(self._store), path)
-        storage.ensure_folder(uri.rsplit("/", 1)[0])
-        filesystem, location = storage.filesystem(uri)
-        self._stream = filesystem.open_output_stream(location, compression=None)
-        names = self._table.columns.names
-        self._writer = pq.ParquetWriter(
-            self._stream,
-            self._table.columns,
-            compression={name: "none" if name == "content" else "zstd" for name in names},  # photos are compressed
-            use_dictionary=[name for name in names if name not in ("content", "features", "uri", "image_id")],
-            write_statistics=[name for name in names if name not in ("content", "features")],
-        )
-        self.files.append({"path": path, "size_bytes": 0, "rows": 0, "row_groups": []})
-
-    def _finish_file(self) -> None:
-        assert self._writer is not None
-        self._writer.close()
-        self.files[-1]["size_bytes"] = self._stream.tell()
-        self._stream.close()
-        self._writer = None
-
-    def _discard(self) -> None:
-        """Removes what was written, as far as the store lets it; what made the attempt fail is the news, not this."""
-        if self._writer is not None:
-            with suppress(OSError, pa.ArrowException):
-                self._writer.close()
-            with suppress(OSError, pa.ArrowException):
-                self._stream.close()
-        for file in self.files:
-            with suppress(OSError):
-                storage.delete(contract.join(self._table.uri(self._store), file["path"]))
-
-
-def quarantine_row(common: dict[str, Any], stage: str, bad: BadFile, size_bytes: int) -> dict[str, Any]:
-    """A row of the table quarantine; `common` holds uri, image_id and run_id."""
-    return {
-        **common,
-        "stage": stage,
-        "error_code": bad.code,
-        "error_message": bad.message,
-        "size_bytes": size_bytes,
-    }
-
-
 # --- publishing -------------------------------------------------------------------------------------------------------
 
 
@@ -281,7 +127,7 @@ def files(delta: DeltaTable, keys: dict[str, str] | None = None) -> set[str]:
 
 
 def file_records(delta: DeltaTable, keys: dict[str, str]) -> list[dict[str, Any]]:
-    """The files that hold the rows of `keys`, as `StagedWriter.files` has them, with their `run_id` and all keys."""
+    """The files that hold the rows of `keys`, as `StagedWriter.files` has them, with `run_id` and all keys."""
     actions = pa.table(delta.get_add_actions(flatten=True))
     for key, value in keys.items():
         actions = actions.filter(pc.equal(actions[f"partition.{key}"], value))

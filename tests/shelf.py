@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spark_apps import contract, store
+from spark_apps import contract, staging, store
 from spark_apps.contract import BadFile
 
 MODEL, FINGERPRINT = "resnet18-random_0-fp32", "fingerprint-1"
@@ -63,7 +63,7 @@ class Shelf:
     def quarantine(self, partition: str, run_id: str, uris: Iterable[str]) -> list[dict[str, Any]]:
         """Stages a row for each of `uris`."""
         bad = BadFile("empty", "The file has no bytes.")
-        rows = [store.quarantine_row({"uri": uri, "image_id": None}, "ingest", bad, 0) for uri in uris]
+        rows = [staging.quarantine_row({"uri": uri, "image_id": None}, "ingest", bad, 0) for uri in uris]
         return self._stage(store.QUARANTINE, partition, run_id, rows)
 
     def publication(
@@ -92,7 +92,7 @@ class Shelf:
         self, table: store.Table, partition: str, run_id: str, rows: list[dict[str, Any]], **writer: Any
     ) -> list[dict[str, Any]]:
         settings = contract.ValidateSettings(store=self.store, partition=partition, run_id=run_id)
-        with store.StagedWriter(self.store, table, store.staging_folder(settings), **writer) as target:
+        with staging.StagedWriter(self.store, table, staging.folder(settings), **writer) as target:
             for row in rows:
                 target.add({**row, "run_id": run_id}, 100)
         return target.files

@@ -14,7 +14,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from spark_apps import catalog, contract, storage, store
+from spark_apps import catalog, contract, staging, storage, store
 from spark_apps.contract import STAGES, ExitCode, Unreachable
 from tests.faults.day import PARTITION, Day, Truth
 from tests.faults.jobs import Job
@@ -98,7 +98,7 @@ def publish(run_id: str) -> None:
     rows = {"images": {"content": b"x"}, "quarantine": {}, "features": {"features": [1.0]}}
     staged = {}
     for name, row in rows.items():
-        with store.StagedWriter(STORE, store.TABLES[name], store.staging_folder(settings)) as writer:
+        with staging.StagedWriter(STORE, store.TABLES[name], staging.folder(settings)) as writer:
             writer.add({"uri": "u", "image_id": "i", "run_id": run_id, **row}, 1)
         staged[name] = writer.files
     store.Publication(STORE, PARTITION, "model", run_id, staged, {}).commit()

@@ -12,7 +12,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from spark_apps import catalog, store
+from spark_apps import catalog, staging, store
 from spark_apps.contract import IngestSettings, Unreachable
 from tests.s3 import s3_server
 from tests.spark.conftest import BAD, GOOD, fill
@@ -87,7 +87,7 @@ def test_only_one_of_many_writers_wins_each_version(bucket: str) -> None:
         }
         staged = {}
         for table, row in rows.items():
-            with store.StagedWriter(settings.store, store.TABLES[table], store.staging_folder(settings)) as writer:
+            with staging.StagedWriter(settings.store, store.TABLES[table], staging.folder(settings)) as writer:
                 writer.add(row, 1)
             staged[table] = writer.files
         store.Publication(settings.store, "d1", "model", name, staged, {}).commit()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from spark_apps import catalog, compaction, contract, plan, store, vacuum
+from spark_apps import catalog, compaction, contract, plan, staging, store, vacuum
 from spark_apps.contract import BadSetting, ExtractSettings, MaintainSettings, Manifest, NothingToDo
 from spark_apps.maintain import maintain
 from spark_apps.runtime import Timings
@@ -297,7 +297,7 @@ def test_small_files_become_one_and_no_row_changes(shelf: Shelf) -> None:
 def test_few_or_large_files_are_left_alone(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf.publish("d1", "r", {"u1": "a"}, quarantined=["q"])
     small_files(shelf, "d2", "r").commit()
-    monkeypatch.setattr(store, "FILE_BYTES", 3000)  # the files of a photo have about 2,200 bytes
+    monkeypatch.setattr(staging, "FILE_BYTES", 3000)  # the files of a photo have about 2,200 bytes
     assert run(shelf).counts["merged"] == 0
 
 

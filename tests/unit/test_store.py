@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from spark_apps import catalog, contract, storage, store
+from spark_apps import catalog, contract, staging, storage, store
 from spark_apps.contract import Unreachable, ValidateSettings
 from tests.shelf import FINGERPRINT, MODEL, Shelf, image_id, vector
 
@@ -66,7 +66,7 @@ def test_a_file_record_tells_its_size_rows_and_row_groups(shelf: Shelf) -> None:
 
 
 def test_large_days_are_split_into_files(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "FILE_BYTES", 1)
+    monkeypatch.setattr(staging, "FILE_BYTES", 1)
     staged = shelf.images("d1", "r", {f"u{index}": str(index) for index in range(5)}, row_group_bytes=200)
     assert [file["rows"] for file in staged] == [2, 2, 1]
     assert len({file["path"] for file in staged}) == 3
@@ -79,7 +79,7 @@ def test_no_rows_leave_no_file(shelf: Shelf) -> None:
 def test_a_failed_attempt_removes_what_it_wrote(shelf: Shelf) -> None:
     with (
         pytest.raises(KeyError),
-        store.StagedWriter(shelf.store, store.IMAGES, "data/d1/r/attempt", row_group_bytes=1) as writer,
+        staging.StagedWriter(shelf.store, store.IMAGES, "data/d1/r/attempt", row_group_bytes=1) as writer,
     ):
         writer.add({"uri": "u", "image_id": "i", "content": b"x"}, 10)
         assert list(Path(shelf.store).rglob("*.parquet")) != []
@@ -89,7 +89,7 @@ def test_a_failed_attempt_removes_what_it_wrote(shelf: Shelf) -> None:
 
 def test_two_attempts_at_one_run_never_share_a_folder() -> None:
     settings = ValidateSettings(store="/s", partition="d1", run_id="manual:1")
-    folders = {store.staging_folder(settings) for _ in range(20)}
+    folders = {staging.folder(settings) for _ in range(20)}
     assert len(folders) == 20
     assert all(folder.startswith(f"data/d1/{contract.path_safe('manual:1')}/") for folder in folders)
 

@@ -1,0 +1,162 @@
+"""Staging: the Parquet files that an attempt at a stage writes below their table's folder, where no reader sees them
+until `store.Publication` names them in a commit."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spark_apps import contract, storage
+from spark_apps.contract import BadFile
+from spark_apps.store import TABLES, Table
+
+ROW_GROUP_BYTES = 16 * 2**20
+FILE_BYTES = 128 * 2**20
+PACKED_BYTES = 2**20
+"""Rows that `StagedWriter` keeps as Python objects."""
+
+
+def folder(settings: contract.Settings) -> str:
+    """A fresh folder name, relative to a table, for the files of one attempt at one stage of a run.
+
+    Attempts never share it, so an attempt that was given up for dead cannot touch the files of the next.
+    """
+    run = contract.path_safe(settings.run_id)
+    return f"data/{settings.partition}/{run}/{uuid.uuid4().hex[:12]}"
+
+
+def run_of(path: str) -> str:
+    """The folder of the run that staged a file: `data/<partition>/<run>`, relative to the table, as `path` is."""
+    return path.rsplit("/", 2)[0]
+
+
+@contextmanager
+def attempt(settings: contract.Settings) -> Iterator[str]:
+    """A `folder` for one attempt, removed when the attempt fails: a full disk must not stay full of it."""
+    own = folder(settings)
+    try:
+        yield own
+    except BaseException:
+        for table in TABLES.values():
+            with suppress(OSError):
+                storage.delete_folder(contract.join(table.uri(settings.store), own))
+        raise
+
+
+class StagedWriter:
+    """Writes rows of one table to Parquet files nobody sees yet. Row groups are about `ROW_GROUP_BYTES` large.
+
+    Use as a context manager: `files` is complete at its end; an exception removes what was written. Each entry is
+    {"path": relative to the table, "size_bytes", "rows", "row_groups": rows of each}.
+    """
+
+    def __init__(self, store: str, table: Table, folder: str, row_group_bytes: int = ROW_GROUP_BYTES) -> None:
+        self.files: list[dict[str, Any]] = []
+        self._table, self._store, self._folder = table, store, folder
+        self._row_group_bytes = row_group_bytes
+        self._rows: list[dict[str, Any]] = []
+        self._packed: list[pa.RecordBatch] = []
+        self._row_bytes = self._pending_bytes = 0
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, row: dict[str, Any], size_bytes: int) -> None:
+        """Takes one row; `size_bytes` is roughly what it occupies."""
+        self._rows.append(row)
+        self._row_bytes += size_bytes
+        self._pending_bytes += size_bytes
+        if self._row_bytes >= PACKED_BYTES:
+            self._pack()
+        if self._pending_bytes >= self._row_group_bytes:
+            self._flush()
+
+    def add_table(self, rows: pa.Table) -> None:
+        """Takes rows that are in Arrow's form already; they become one row group."""
+        self._flush()
+        self._write(rows.select(self._table.columns.names))
+
+    def __enter__(self) -> StagedWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._discard()
+            return
+        try:
+            self._flush()
+            if self._writer is not None:
+                self._finish_file()
+        except BaseException:
+            self._discard()
+            raise
+
+    def _pack(self) -> None:
+        """Rows in Arrow's form take no second place in memory when their row group is written."""
+        if self._rows:
+            self._packed.append(pa.RecordBatch.from_pylist(self._rows, schema=self._table.columns))
+        self._rows, self._row_bytes = [], 0
+
+    def _flush(self) -> None:
+        self._pack()
+        if self._packed:
+            self._write(pa.Table.from_batches(self._packed))
+        self._packed, self._pending_bytes = [], 0
+
+    def _write(self, batch: pa.Table) -> None:
+        if self._writer is None:
+            self._begin_file()
+        assert self._writer is not None
+        self._writer.write_table(batch, row_group_size=batch.num_rows)
+        self.files[-1]["rows"] += batch.num_rows
+        self.files[-1]["row_groups"].append(batch.num_rows)
+        if self._stream.tell() >= FILE_BYTES:
+            self._finish_file()
+
+    def _begin_file(self) -> None:
+        path = f"{self._folder}/{uuid.uuid4().hex[:16]}.parquet"
+        uri = contract.join(self._table.uri(self._store), path)
+        storage.ensure_folder(uri.rsplit("/", 1)[0])
+        filesystem, location = storage.filesystem(uri)
+        self._stream = filesystem.open_output_stream(location, compression=None)
+        names = self._table.columns.names
+        self._writer = pq.ParquetWriter(
+            self._stream,
+            self._table.columns,
+            compression={name: "none" if name == "content" else "zstd" for name in names},  # photos are compressed
+            use_dictionary=[name for name in names if name not in ("content", "features", "uri", "image_id")],
+            write_statistics=[name for name in names if name not in ("content", "features")],
+        )
+        self.files.append({"path": path, "size_bytes": 0, "rows": 0, "row_groups": []})
+
+    def _finish_file(self) -> None:
+        assert self._writer is not None
+        self._writer.close()
+        self.files[-1]["size_bytes"] = self._stream.tell()
+        self._stream.close()
+        self._writer = None
+
+    def _discard(self) -> None:
+        """Removes what was written, as far as the store lets it; what made the attempt fail is the news, not this."""
+        if self._writer is not None:
+            with suppress(OSError, pa.ArrowException):
+                self._writer.close()
+            with suppress(OSError, pa.ArrowException):
+                self._stream.close()
+        for file in self.files:
+            with suppress(OSError):
+                storage.delete(contract.join(self._table.uri(self._store), file["path"]))
+
+
+def quarantine_row(common: dict[str, Any], stage: str, bad: BadFile, size_bytes: int) -> dict[str, Any]:
+    """A row of the table quarantine; `common` holds uri, image_id and run_id."""
+    return {
+        **common,
+        "stage": stage,
+        "error_code": bad.code,
+        "error_message": bad.message,
+        "size_bytes": size_bytes,
+    }
