@@ -1,7 +1,7 @@
 """`make bench`: every system on the same photos, round by round, then the scenarios, then the report.
 
 Everything is kept below var/bench: report.json, charts/. An interrupted run leaves the report of what was measured, and
-`--add` goes on with scenarios.
+`--add` goes on with more rounds or scenarios.
 """
 
 from __future__ import annotations
@@ -36,8 +36,12 @@ def main() -> int:
         _finish(report.build(found["results"], found["scenarios"], found), options.docs)
         return 0
     last: dict[str, Any] = json.loads(places.REPORT.read_text()) if options.add else {}
-    entries = tuple(entry for entry in ENTRIES if not options.only or entry.system in options.only)
-    if options.add:  # the scenarios are about ours
+    results = report.results(last.get("results", []))
+    if options.add:
+        options.images, entries = last["images"], tuple(results)
+    else:
+        entries = tuple(entry for entry in ENTRIES if not options.only or entry.system in options.only)
+    if not options.rounds:  # the scenarios are about ours
         entries = tuple(entry for entry in entries if entry.system == "ours")
     facts: dict[str, Any] = {"machine": report.machine(options.cores), "quick": options.quick}
     weights = _weights(options.weights)
@@ -56,11 +60,10 @@ def main() -> int:
     prepare.stage(main_set, say)
     models = prepare.models(weights, main_set, entries, say)
     setting = Setting(main_set, models, options.cores, BATCH_SIZE, options.days, options.quick, say)
-    measured = Measured(entries, models)
+    measured = Measured(entries, models, results)
     scenarios: dict[str, Any] = {}
     try:
-        if not options.add:
-            measured.rounds(setting, options.rounds, options.passes)
+        measured.rounds(setting, options.rounds, options.passes)
         for name in options.scenarios:
             scenarios[name] = _scenario(name, setting)
     except KeyboardInterrupt:
@@ -68,11 +71,10 @@ def main() -> int:
     facts["seconds"] = round(time.monotonic() - begin)
     scenarios = {name: found for name, found in scenarios.items() if found is not None}
     if options.add:
-        facts = {name: last[name] for name in facts} | {"seconds": last["seconds"] + facts["seconds"]}
-        found = report.build(last["results"], last["scenarios"] | scenarios, facts)
-    else:
-        found = report.build(measured.lines(), scenarios, facts)
-    _finish(found, options.docs)
+        added = {name: last[name] + facts[name] for name in ("rounds", "seconds")}
+        facts, scenarios = {name: last[name] for name in facts} | added, last["scenarios"] | scenarios
+    lines = measured.lines() if options.rounds else last["results"]
+    _finish(report.build(lines, scenarios, facts), options.docs)
     return 1 if measured.failures else 0
 
 
@@ -117,14 +119,8 @@ class Measured:
         """`results` of the report."""
         return [
             report.line(entry, self.results.get(entry, []), self.models.reason(entry) or self.failures.get(entry, ""))
-            | {"detail": self._detail(entry)}
             for entry in self.entries
         ]
-
-    def _detail(self, entry: Entry) -> dict[str, Any]:
-        """What the last round said beyond the common numbers."""
-        results = self.results.get(entry)
-        return results[-1].detail if results else {}
 
 
 def _measure(entry: Entry, setting: Setting, turns: int) -> Result:
@@ -218,12 +214,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cores", type=int, default=min(2, os.cpu_count() or 1), help="cores that each system may use")
     parser.add_argument("--weights", default="auto", help="as in extract --weights; auto: the best that can be had")
     parser.add_argument("--docs", action="store_true", help="put charts and tables into docs/, too")
-    parser.add_argument("--add", action="store_true", help="measure scenarios only, and add them to the last report")
+    parser.add_argument(
+        "--add", action="store_true", help="add scenarios to the last report, and rounds where --rounds asks for some"
+    )
     parser.add_argument("--redraw", action="store_true", help="measure nothing: show and draw the last report again")
     options = parser.parse_args()
+    if options.add and (options.only or options.images):
+        parser.error("--add takes systems and photos of the last report: leave out --only and --images")
     choices: tuple[tuple[str, Any, Any], ...] = (
         ("images", 128, 512),
-        ("rounds", 1, 3),
+        ("rounds", 0 if options.add else 1, 0 if options.add else 3),
         ("passes", 1, 1),
         ("days", [200, 1_000], [1_000, 10_000, 50_000]),
     )

@@ -7,7 +7,7 @@ import platform
 import re
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,17 @@ def line(entry: Entry, measured: list[Result], reason: str = "") -> Line:
         "worker_rss_mb": _median(result.worker_rss_mb for result in measured),
         "tree_pss_mb": _median(result.tree_pss_mb for result in measured),
         "cosine": min((result.cosine for result in measured if result.cosine is not None), default=None),
-        "rounds": len(measured),
-        "rates": rates,
         "round_rates": [_median(result.rates) for result in measured],
         "reason": reason,
+        "rounds": [asdict(result) for result in measured],
+    }
+
+
+def results(lines: list[Line]) -> dict[Entry, list[Result]]:
+    """What lines were made of, to add more rounds to."""
+    return {
+        Entry(item["system"], item["engine"], item["precision"]): [Result(**result) for result in item["rounds"]]
+        for item in lines
     }
 
 
@@ -177,7 +184,8 @@ def build(lines: list[Line], scenarios: dict[str, Any], facts: dict[str, Any]) -
 
 def first_variant(lines: list[Line]) -> str:
     """What Spark says to a UDF whose object holds the SparkSession; empty when it was not tried."""
-    passes = [turn for item in lines for turn in item.get("detail", {}).get("passes", [])]
+    rounds = [result for item in lines for result in item["rounds"]]
+    passes = [turn for result in rounds for turn in result["detail"].get("passes", [])]
     return next((turn["first_variant"] for turn in passes if "first_variant" in turn), "")
 
 
