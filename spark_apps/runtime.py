@@ -41,6 +41,8 @@ STORAGE_VARIABLES = (
 """What `storage` reaches S3 with. Where the driver's environment has one, its value is the workers' too."""
 IDLE_SECONDS = 20
 """Spark asks a task to end, and ends its Python worker when it has not after 2 s."""
+EXECUTORS_SECONDS, SETTLED_SECONDS = 30, 1
+"""How long a job waits for its executors, and how long after the last one it takes the others for not coming."""
 
 
 # --- entry point ------------------------------------------------------------------------------------------------------
@@ -214,6 +216,8 @@ def context(name: str, task: Callable[[Callable[[str], str | None]], dict[str, s
     for key, value in (task(conf.get) if task else {}).items():
         conf.setIfMissing(key, value)
     spark = SparkContext.getOrCreate(conf.setAppName(name))
+    if not master.startswith("local"):
+        _await_executors(spark)
     # Handed to each Python worker with its tasks. As spark.executorEnv they would be settings, which Spark shows in its
     # user interface, writes to its event log and, on Kubernetes, into the description of the pods.
     spark.environment.update({key: os.environ[key] for key in STORAGE_VARIABLES if key in os.environ})
@@ -341,6 +345,40 @@ def _await_idle(context: SparkContext) -> None:
             time.sleep(0.1)
 
 
+def _await_executors(spark: SparkContext) -> None:
+    """Waits until all executors are there, or no more come, `EXECUTORS_SECONDS` at most: they register one after
+    another, and work that is shared out for the first of them would leave the others idle."""
+    if _dynamic(spark):
+        return
+    wanted = _number(spark, "spark.cores.max") or _number(spark, "spark.executor.instances") * _executor_cores(spark)
+    tracker = spark._jsc.sc().statusTracker()
+    there, begin = 1, time.monotonic()  # the driver counts as one
+    changed = begin
+    while (now := time.monotonic()) < begin + EXECUTORS_SECONDS:
+        if (found := len(tracker.getExecutorInfos())) != there:
+            there, changed = found, now
+        complete = wanted and spark.defaultParallelism >= wanted
+        if there > 1 and (complete or now - changed >= SETTLED_SECONDS):
+            return
+        time.sleep(0.1)
+
+
 def parallelism(spark: SparkContext) -> int:
-    """Tasks that run at the same time."""
-    return max(1, spark.defaultParallelism // int(spark.getConf().get("spark.task.cpus", "1") or 1))
+    """Tasks that run at the same time; with dynamic allocation, when there are as many executors as there may be."""
+    cores = spark.defaultParallelism
+    if _dynamic(spark):
+        cores = max(cores, _number(spark, "spark.dynamicAllocation.maxExecutors") * _executor_cores(spark))
+    return max(1, cores // (_number(spark, "spark.task.cpus") or 1))
+
+
+def _dynamic(spark: SparkContext) -> bool:
+    return spark.getConf().get("spark.dynamicAllocation.enabled") == "true"
+
+
+def _executor_cores(spark: SparkContext) -> int:
+    return _number(spark, "spark.executor.cores") or 1
+
+
+def _number(spark: SparkContext, setting: str) -> int:
+    """A setting of Spark; 0 where it is not set."""
+    return int(spark.getConf().get(setting) or 0)

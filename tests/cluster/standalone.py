@@ -76,16 +76,16 @@ class Daemon:
 
 
 class Standalone:
-    """A master and `workers` workers of one core each. Authentication and encryption are on.
+    """A master and `workers` workers of `cores` cores each. Authentication and encryption are on.
 
     The shared secret is in `conf/spark-defaults.conf`, which only its owner can read, as on a real cluster; `conf` is
     what SPARK_CONF_DIR has to name for a job. `path` is the first folder of the nodes' PATH, where their Python is.
     """
 
-    def __init__(self, folder: Path, path: Path, workers: int = 2) -> None:
+    def __init__(self, folder: Path, path: Path, workers: int = 2, cores: int = 1) -> None:
         self.folder, self.conf, self.events = folder, folder / "conf", folder / "events"
-        self.secret, self.cores = secrets.token_hex(16), workers
-        self.ui_port = free_port()
+        self.secret, self.cores = secrets.token_hex(16), workers * cores
+        self.ui_port, self._worker_cores = free_port(), str(cores)
         self.events.mkdir(parents=True)
         self.conf.mkdir()
         self.conf.chmod(0o700)
@@ -143,7 +143,7 @@ class Standalone:
 
     def _start_worker(self, number: int) -> Daemon:
         name = f"worker-{number}"
-        size = ("--cores", "1", "--memory", "1g", "--webui-port", "0")
+        size = ("--cores", self._worker_cores, "--memory", "1g", "--webui-port", "0")
         return self._start(name, "worker.Worker", *size, "--work-dir", str(self.folder / name), self.master)
 
     def executors(self, worker: Daemon, application: str) -> set[str]:
