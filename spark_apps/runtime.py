@@ -41,7 +41,7 @@ STORAGE_VARIABLES = (
 """What `storage` reaches S3 with. Where the driver's environment has one, its value is the workers' too."""
 IDLE_SECONDS = 20
 """Spark asks a task to end, and ends its Python worker when it has not after 2 s."""
-EXECUTORS_SECONDS, SETTLED_SECONDS = 30, 1
+EXECUTORS_SECONDS, SETTLED_SECONDS = 30, 3
 """How long a job waits for its executors, and how long after the last one it takes the others for not coming."""
 
 

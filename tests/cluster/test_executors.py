@@ -13,7 +13,11 @@ import pytest
 from tests.cluster.standalone import QUICK_JAVA, Standalone
 
 WORKERS, CORES = 2, 3
-ASKS = "from spark_apps import runtime; print(runtime.parallelism(runtime.context('asks')))"
+ASKS = """
+from spark_apps import runtime
+runtime.SETTLED_SECONDS = 15  # all executors start on this one machine, which may be busy with other tests
+print(runtime.parallelism(runtime.context("asks")))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +38,8 @@ def wide(bare_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     ("settings", "tasks"),
     [
         ({}, WORKERS * CORES),
-        ({"spark.cores.max": 4, "spark.executor.cores": 1}, 4),
-        ({"spark.task.cpus": CORES}, WORKERS),
+        ({"spark.cores.max": 4, "spark.executor.cores": 2}, 4),
+        ({"spark.cores.max": WORKERS * CORES, "spark.task.cpus": CORES}, WORKERS),
         (
             {
                 "spark.dynamicAllocation.enabled": "true",
