@@ -38,7 +38,6 @@ def wide(bare_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     ("settings", "tasks"),
     [
         ({}, WORKERS * CORES),
-        ({"spark.cores.max": 4, "spark.executor.cores": 2}, 4),
         ({"spark.cores.max": WORKERS * CORES, "spark.task.cpus": CORES}, WORKERS),
         (
             {
@@ -50,7 +49,7 @@ def wide(bare_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             10,
         ),
     ],
-    ids=["what the cluster has", "what was asked for", "wide tasks", "what dynamic allocation may grow to"],
+    ids=["what the cluster has", "what was asked for, in wide tasks", "what dynamic allocation may grow to"],
 )
 def test_work_is_shared_out_for_all_executors(wide: Standalone, settings: dict[str, object], tasks: int) -> None:
     given = "".join(f"--conf {key}={value} " for key, value in settings.items())
