@@ -219,6 +219,8 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--redraw", action="store_true", help="measure nothing: show and draw the last report again")
     options = parser.parse_args()
+    if (options.add or options.redraw) and not places.REPORT.exists():
+        parser.error("there is no report yet: run make bench without --add and --redraw first")
     if options.add and (options.only or options.images):
         parser.error("--add takes systems and photos of the last report: leave out --only and --images")
     choices: tuple[tuple[str, Any, Any], ...] = (
