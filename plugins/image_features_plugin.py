@@ -1,23 +1,5 @@
-"""Registers the plugin, nothing else: the code is in the package `image_features` beside this file."""
+"""Registers the plugin where this folder is Airflow's plugins folder; the code is in the package beside this file."""
 
-from __future__ import annotations
+from image_features.plugin import ImageFeaturesPlugin
 
-import logging
-
-from airflow.plugins_manager import AirflowPlugin
-
-try:
-    from image_features.web import views
-
-    APPS, VIEWS = views.fastapi_apps(), views.EXTERNAL_VIEWS
-except Exception:
-    logging.getLogger(__name__).exception("Image features: the pages are missing; the Dags are not affected.")
-    APPS, VIEWS = [], []
-
-
-class ImageFeaturesPlugin(AirflowPlugin):
-    """The plugin as Airflow lists it under Admin → Plugins."""
-
-    name = "image_features"
-    fastapi_apps = APPS
-    external_views = VIEWS
+__all__ = ["ImageFeaturesPlugin"]

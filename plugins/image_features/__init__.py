@@ -6,9 +6,34 @@ import importlib.util
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-"""The folder that holds `spark_apps`."""
 
-# Airflow puts dags/ and plugins/ on the path, not the folder above them.
-if importlib.util.find_spec("spark_apps") is None:
-    sys.path.append(str(ROOT))
+def _find_jobs() -> Path:
+    """The folder of our package `spark_apps`, which is made importable.
+
+    It is installed beside this package, or lies beside the folder `plugins` of a checkout.
+
+    Raises:
+        ImportError: it is not there, or another package of that name is found first.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    # Airflow puts dags/ and plugins/ on the path, not the folder above them.
+    if importlib.util.find_spec("spark_apps") is None:
+        sys.path.append(str(checkout))
+    spec = importlib.util.find_spec("spark_apps")
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or ()) if spec] if spec else []
+    for folder in folders:
+        if (folder / "contract" / "documents.py").is_file():
+            return folder
+    if spec is None:
+        raise ImportError(
+            f"Image Features: the folder spark_apps is missing in {checkout}. Lay it beside the folder plugins, or "
+            "install the package: pip install image-features."
+        )
+    raise ImportError(
+        f"Image Features: another package named spark_apps ({spec.origin or folders[0]}) hides ours. Rename it, or put "
+        "ours before it on PYTHONPATH."
+    )
+
+
+JOBS = _find_jobs()
+"""The folder of the package `spark_apps`: one file for each job that spark-submit is given."""

@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from image_features import ROOT, assets, connections, errors, form, links, processes, settings
+from image_features import JOBS, assets, connections, errors, form, links, processes, settings
 from spark_apps import contract
 from spark_apps.contract import JobError
 
@@ -38,7 +38,7 @@ class StageOperator(SparkSubmitOperator):
 
     def __init__(self, *, conn_id: str | None = None, conf: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(
-            application=str(ROOT / "spark_apps" / f"{self.stage}.py"),
+            application=str(JOBS / f"{self.stage}.py"),
             conn_id=conn_id or settings.conn_id(),
             conf=conf or {},
             name=f"image_features.{self.stage}",
@@ -148,7 +148,8 @@ class ValidateOperator(StageOperator):
         for outlet in self.outlets:
             event = context["outlet_events"][outlet]
             event.extra.update(assets.event(manifest))
-            event.add_partitions(manifest.partition)
+            if hasattr(event, "add_partitions"):  # since Airflow 3.3
+                event.add_partitions(manifest.partition)
 
 
 class MaintainOperator(StageOperator):
@@ -176,7 +177,7 @@ def _send_along(hook: SparkSubmitHook, folder: Path, driver_here: bool) -> None:
     """Gives the cluster what its nodes do not have: this project's code and, where configured, an environment."""
     # By a process: of spark_apps this side knows the contract and the catalog, and nothing else.
     command = [sys.executable, "-m", "spark_apps.pack", "--code", str(folder)]
-    code = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    code = subprocess.run(command, cwd=JOBS.parent, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     hook._py_files = ",".join(filter(None, [hook._py_files, code]))
     environment = settings.environment()
     if not environment:
