@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE # or each of the many processes would compile a
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## Make .venv with the pinned packages (every other target does this first)
@@ -39,6 +39,14 @@ endif
 .PHONY: test-faults
 test-faults: setup ## Kill, starve and cut off the jobs at random moments, and check that no reader and no row is harmed
 	$(PYTHON) -m pytest tests/faults -m "slow_faults or not slow_faults" $(ARGS)
+
+.PHONY: test-install
+test-install: setup ## Install the wheel beside an Airflow and a Spark from the registry, and run a day there
+	$(PYTHON) -m pytest tests/install -m install $(ARGS)
+
+.PHONY: test-versions
+test-versions: setup ## The same on each Airflow and each Spark that is supported
+	$(PYTHON) -m pytest tests/install -m "install or versions" $(ARGS)
 
 .PHONY: test-all
 test-all: setup ## Run every test: the fault drills and all backbones too (hours, and up to 20 GB of memory)

@@ -6,12 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG
 from image_features import assets, form, settings
+from image_features.compat import CronDataIntervalTimetable
 from image_features.operators import ExtractOperator, IngestOperator, ValidateOperator
-
-try:
-    from airflow.sdk import CronDataIntervalTimetable
-except ImportError:  # Airflow 3.1
-    from airflow.timetables.interval import CronDataIntervalTimetable
 
 with DAG(
     dag_id="image_features",

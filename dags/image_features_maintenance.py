@@ -6,14 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, Param
 from image_features import settings
+from image_features.compat import CronDataIntervalTimetable
 from image_features.operators import MaintainOperator
 
 from spark_apps import contract
-
-try:
-    from airflow.sdk import CronDataIntervalTimetable
-except ImportError:  # Airflow 3.1
-    from airflow.timetables.interval import CronDataIntervalTimetable
 
 RETENTION = contract.describe(contract.MaintainSettings, "retention_hours")
 

@@ -219,7 +219,7 @@ def _tensors(module: Any, seen: set[int]) -> Iterator[Any]:
 
 def _trial(start: _Step, by_value: Collection[str]) -> list[Finding]:
     """The last resort: pickles the function as Spark would, where its cloudpickle is loaded, and keeps nothing."""
-    cloudpickle: Any = sys.modules.get("pyspark.cloudpickle.cloudpickle", sys.modules.get("cloudpickle.cloudpickle"))
+    cloudpickle: Any = sys.modules.get("pyspark.cloudpickle", sys.modules.get("cloudpickle"))
     if cloudpickle is None:
         return []
 

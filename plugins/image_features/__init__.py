@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+
+def _check_airflow() -> None:
+    """Raises ImportError in an Airflow that is too old; without it each import would fail for a reason of its own."""
+    for distribution in ("apache-airflow-core", "apache-airflow"):  # 2.x has only the second
+        try:
+            found = version(distribution)
+        except PackageNotFoundError:
+            continue
+        if tuple(map(int, found.split(".")[:2])) < (3, 1):
+            raise ImportError(f"Image Features needs Airflow 3.1 or newer; this is {found}. Upgrade Airflow.")
+        return
 
 
 def _find_jobs() -> Path:
@@ -35,5 +48,6 @@ def _find_jobs() -> Path:
     )
 
 
+_check_airflow()
 JOBS = _find_jobs()
 """The folder of the package `spark_apps`: one file for each job that spark-submit is given."""
