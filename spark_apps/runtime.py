@@ -104,13 +104,16 @@ def _fail(stage: str, settings: contract.JobSettings | None, error: JobError) ->
 
 
 def _explain(error: Exception) -> JobError:
-    """Spark wraps an error of a worker into pages of JVM trace; this finds what the worker said."""
+    """Spark wraps an error of a worker into pages of JVM trace; this finds what the worker said.
+
+    A traceback names the class with its module, wherever that is, and the last one is what ended the task.
+    """
     text = str(error).strip()
-    told = re.findall(r"^(?:\w+\.)*contract\.(\w+): (.*)$", text, re.MULTILINE)
-    kinds = {kind.__name__: kind for kind in JobError.__subclasses__()}
-    for name, message in reversed(told):
-        if name in kinds:
-            return kinds[name]("worker_failed", message)
+    kinds = JobError.kinds()
+    told = re.findall(rf"^(?:[\w.]+\.)?({'|'.join(kinds)}): (.*)$", text, re.MULTILINE)
+    if told:
+        name, message = told[-1]
+        return kinds[name]("worker_failed", message)
     plain = re.findall(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt)): (.+)$", text, re.MULTILINE)
     message = ": ".join(plain[-1]) if plain else f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
     return JobError("unexpected", message[:500], "The job's log has the whole trace; a retry may help.")

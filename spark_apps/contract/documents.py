@@ -59,7 +59,7 @@ def error_record(stage: str, error: JobError) -> dict[str, Any]:
 
 def error_from_record(record: dict[str, Any]) -> JobError:
     """The error that `error_record` wrote down."""
-    kinds: dict[int, type[JobError]] = {int(kind.exit_code): kind for kind in JobError.__subclasses__()}
+    kinds = {int(kind.exit_code): kind for kind in JobError.kinds().values()}
     kind = kinds.get(record.get("exit_code", 1), JobError)
     return kind(record.get("code", "unknown"), record.get("message", ""), record.get("hint", ""))
 

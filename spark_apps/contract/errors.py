@@ -35,6 +35,14 @@ class JobError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.code, self.message, self.hint)
 
+    @classmethod
+    def kinds(cls) -> dict[str, type[JobError]]:
+        """Every kind of failure by the name of its class, this one included."""
+        found = {cls.__name__: cls}
+        for kind in cls.__subclasses__():
+            found |= kind.kinds()
+        return found
+
 
 class BadSetting(JobError):
     """A setting that no retry can make right."""

@@ -66,6 +66,25 @@ def refused(job: Job) -> None:
     job.gone()
 
 
+def stopped_and_cured(disk: Disk, stage: str, too_little: int, store: str, **common: Any) -> None:
+    """The stage is refused while only `too_little` bytes are free, and succeeds once there are more."""
+    disk.leave(too_little)
+    before = staged(store)
+    refused(Job(stage, "first", store, **common))
+    assert staged(store) == before, "what a failed attempt wrote must not keep the disk full"
+    disk.clear()
+    job = Job(stage, "first", store, **common)
+    assert job.wait() == 0, job.last_words
+
+
+IMAGES_DO_NOT_FIT = 300_000  # they are 0.5 MB
+
+
+def test_a_full_disk_stops_a_worker_and_space_cures_it(disk: Disk, tmp_path: Path) -> None:
+    store = str(disk.path / "store")
+    stopped_and_cured(disk, "ingest", IMAGES_DO_NOT_FIT, store, logs=tmp_path, source=Day(tmp_path / "landing").source)
+
+
 @pytest.mark.slow_faults
 def test_a_full_disk_stops_ingest_and_extract_and_space_cures_them(disk: Disk, tmp_path: Path) -> None:
     day = Day(tmp_path / "landing")
@@ -74,14 +93,8 @@ def test_a_full_disk_stops_ingest_and_extract_and_space_cures_them(disk: Disk, t
     common: dict[str, Any] = {"logs": tmp_path, "source": day.source}
     with reader:
         reader.truths["first"] = day.truth()
-        for stage, too_little in {"ingest": 300_000, "extract": 2_000_000}.items():  # images are 0.5 MB, the model 45
-            disk.leave(too_little)
-            before = staged(store)
-            refused(Job(stage, "first", store, **common))
-            assert staged(store) == before, "what a failed attempt wrote must not keep the disk full"
-            disk.clear()
-            job = Job(stage, "first", store, **common)
-            assert job.wait() == 0, job.last_words
+        for stage, too_little in {"ingest": IMAGES_DO_NOT_FIT, "extract": 2_000_000}.items():  # the model is 45 MB
+            stopped_and_cured(disk, stage, too_little, store, **common)
         assert reader.look() is None
         job = Job("validate", "first", store, **common)
         assert job.wait() == 0, job.last_words

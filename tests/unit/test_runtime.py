@@ -6,6 +6,7 @@ import json
 import platform
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,22 +107,30 @@ def test_a_later_attempt_clears_the_record_of_the_one_before(
     assert documents(settings).keys() == {"error.json"}, "a failed attempt must not look like a finished stage"
 
 
-WORKER_TRACE = """An error occurred while calling o61.collectToPython.
-: org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 0.0 failed 4 times
-org.apache.spark.api.python.PythonException: Traceback (most recent call last):
-  File "/opt/spark_apps/landing.py", line 70, in _read
-    raise Unreachable("source_unreachable", "The source s3://b cannot be used.", "Check it.")
-spark_apps.contract.Unreachable: The source s3://b cannot be used. Check it.
+def spark_error(error: Exception) -> RuntimeError:
+    """An error of a worker as Spark tells it on the driver: the worker's own traceback among those of the JVM."""
+    try:
+        try:
+            raise OSError("the bucket does not answer")
+        except OSError as cause:
+            raise error from cause
+    except Exception:
+        trace = traceback.format_exc()
+    return RuntimeError(
+        "An error occurred while calling o61.collectToPython.\n: org.apache.spark.SparkException: Job aborted due to "
+        f"stage failure: Task 0 in stage 0.0 failed 4 times\norg.apache.spark.api.python.PythonException: {trace}\n"
+        "\tat org.apache.spark.api.python.BasePythonRunner.handlePythonException(PythonRunner.scala:581)\n"
+        "Caused by: java.io.IOException: Broken pipe\n"
+    )
 
-\tat org.apache.spark.api.python.BasePythonRunner.handlePythonException(PythonRunner.scala:581)
-Caused by: java.io.IOException: Broken pipe
-"""
 
-
-def test_what_a_worker_said_is_found_in_the_trace(run: Callable[[Job], int], settings: ValidateSettings) -> None:
-    assert run(fails_with(RuntimeError(WORKER_TRACE))) == 4
+@pytest.mark.parametrize("kind", JobError.kinds().values(), ids=JobError.kinds())
+def test_what_a_worker_said_is_found_in_the_trace(
+    run: Callable[[Job], int], settings: ValidateSettings, kind: type[JobError]
+) -> None:
+    assert run(fails_with(spark_error(kind("some_code", "It broke.", "Mend it.")))) == kind.exit_code
     record = documents(settings)["error.json"]
-    assert record["message"] == "The source s3://b cannot be used. Check it."
+    assert record["message"] == "It broke. Mend it."
 
 
 @pytest.mark.parametrize(
@@ -230,7 +239,7 @@ def test_nodes_that_cannot_run_a_task_are_a_sentence(error: str, sentence: str) 
 
 
 def test_any_other_failure_of_a_task_is_no_matter_of_the_nodes() -> None:
-    assert runtime._unfit_worker(WORKER_TRACE, "10.0.0.7") is None
+    assert runtime._unfit_worker(str(spark_error(Unreachable("x", "Gone."))), "10.0.0.7") is None
 
 
 @pytest.mark.parametrize(("count", "workers", "largest"), [(1, 2, 8), (9, 2, 8), (64, 2, 8), (5_000, 16, 8), (7, 5, 1)])
