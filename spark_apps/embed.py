@@ -22,6 +22,7 @@ import faulthandler
 import io
 import json
 import os
+import re
 import resource
 import select
 import struct
@@ -64,6 +65,8 @@ def embedder(folder: Path, max_pixels: int) -> Callable[[bytes], Answer]:
     from spark_apps import extractors
 
     info = json.loads((folder / "model.json").read_text())
+    if not re.fullmatch("[0-9a-f]+", info["fingerprint"]):  # it names files
+        raise ValueError("The fingerprint is not a hexadecimal number.")
     name = info.get("extractor", "image")
     if name not in EXTRACTORS:
         raise BadSetting("own_extractor", f"The extractor {name} is not run here.", "Only those that are built in are.")
@@ -82,7 +85,7 @@ def serve(argv: list[str], source: BinaryIO, target: BinaryIO) -> None:
     """Answers until nobody asks any more."""
     try:
         answer = _prepared(*argv)
-    except (JobError, OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # a forged or damaged document can be anything
         code = error.code if isinstance(error, JobError) else type(error).__name__
         _send(target, json.dumps({"code": code, "message": str(error)}).encode(), b"")
         return

@@ -66,7 +66,8 @@ def opened(info: dict[str, Any], max_pixels: int, folder: Path | None, cores: in
     """See `extractors.opened`. One per process: it is kept by the worker's cache."""
 
     def make() -> Tolerant:
-        where: str = info["import"]
+        # What is built in comes from the registry, never from a document in the store that others may write to.
+        where: str = EXTRACTORS.get(info["extractor"]) or info["import"]
         shipped = importlib.util.find_spec(where.partition(":")[0].partition(".")[0])
         return Tolerant(load(where if shipped else _importable(info["extractor"])))
 

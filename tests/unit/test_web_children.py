@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from spark_apps import embed
 from tests.shelf import Shelf
 
 SIDE, PIXELS = 256, 4_000_000
+REPOSITORY = Path(embed.__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +165,54 @@ def test_a_folder_without_a_model_is_a_sentence(shelf: Shelf) -> None:
         child.ask(b"x", patience=1)
     assert (refused.value.status, refused.value.code) == (503, "no_model_artifact")
     assert shelf.store not in str(refused.value.to_json())
+
+
+# --- a store that others may write to ---------------------------------------------------------------------------------
+
+CALLED = "import pathlib; pathlib.Path({mark!r}).touch()\nclass Theirs: pass\n"
+RUINED: list[Any] = [None, 7, True, "", "../../x", "os:getcwd", [], ["a"], {}, {"a": {}}, "x" * 100_000, "\u202e<b>"]
+
+
+def forged(folder: Path, document: object) -> Child:
+    (folder / "model.json").write_text(json.dumps(document))
+    return Child("model", str(folder), str(PIXELS), seconds=60)
+
+
+@pytest.mark.parametrize("extractor", ["text", "audio", "stranger:Theirs", "/stranger.py:Theirs"])
+def test_code_that_a_document_names_is_not_run(extractor: str, tmp_path: Path) -> None:
+    """`stranger` can be imported where the child runs, as any installed package can."""
+    mark = tmp_path / "called"
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "stranger.py").write_text(CALLED.format(mark=str(mark)))
+    described = {"extractor": extractor, "import": "stranger:Theirs", "fingerprint": "00", "key": "k", "dim": 256}
+    program = f"import sys; sys.path.insert(0, {str(package)!r}); from spark_apps import embed; embed.embedder({{}}, 9)"
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    command = [sys.executable, "-c", program.format(f"__import__('pathlib').Path({str(tmp_path)!r})")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert not mark.exists()
+    assert done.returncode == 0 or "is not run here" in done.stderr, done.stderr
+
+
+def test_a_forged_description_of_a_model_is_refused_whatever_is_in_it(tmp_path: Path) -> None:
+    """Each field in turn, of a description that would do, is made something else."""
+    right = {"extractor": "text", "import": "x:y", "fingerprint": "00", "key": "wordllama_256", "dim": 256}
+    documents: list[Any] = [{**right, name: value} for name in right for value in RUINED]
+    documents += [{key: value for key, value in right.items() if key != name} for name in right]
+    documents += RUINED
+    opened = []
+    for document in documents:
+        (tmp_path / "model.json").write_text(json.dumps(document))
+        try:
+            opened.append((document, embed.embedder(tmp_path, 9)))
+        except Exception as error:  # `serve` says it to the pages
+            assert not isinstance(error, AssertionError)
+    assert {document["extractor"] for document, _ in opened} <= {"text"}
+    assert {path.name for path in tmp_path.iterdir()} == {"model.json"}
+
+
+@pytest.mark.parametrize("document", [[], {"extractor": "image", "fingerprint": "../../etc/passwd"}])
+def test_the_pages_say_that_such_a_model_cannot_be_used(document: object, tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        forged(tmp_path, document).ask(b"x", patience=20)
+    assert refused.value.code == "no_model_artifact"
