@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from airflow.sdk import Asset
 
@@ -10,13 +11,19 @@ from image_features import settings
 from spark_apps import contract
 
 NAME = "image_features"
+PLAIN = "/:@!$&'()*+,;=~"
+"""What stands for itself in the path of a URI (RFC 3986, `pchar`), beside letters and digits."""
 
 
 def image_features() -> Asset:
     """The table `features` of the configured store, as an asset."""
-    store = settings.store() or "/not-configured"
-    location = contract.join(store, "features")
-    return Asset(name=NAME, uri=location if "://" in location else f"file://{location}", group="image_features")
+    location = contract.join(settings.store() or "/not-configured", "features")
+    scheme, separator, path = location.partition("://")
+    if not separator:
+        scheme, path = "file", location
+    # Airflow takes ASCII only, and a # or ? would end the path.
+    uri = f"{scheme}://{path if scheme == 'file' and separator else quote(path, safe=PLAIN)}"
+    return Asset(name=NAME, uri=uri, group="image_features")
 
 
 def event(manifest: contract.Manifest) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 
 from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
@@ -17,19 +18,44 @@ HOW_TO = (
 )
 
 
-def check_exists(conn_id: str) -> None:
-    """Raises BadSetting when the Spark connection is missing or cannot be parsed.
+NO_YARN_ADDRESS = (
+    "The Spark connection %r has no yarn_resourcemanager_webapp_address: when this task is ended, its driver on YARN "
+    "is told so by the command yarn, if that is on PATH, and else runs on. Set it in the connection's extra, for "
+    "example http://resourcemanager:8088."
+)
 
-    SparkSubmitHook would take either for `yarn` and fail much later for another reason.
+
+def yarn_address(conn_id: str) -> str:
+    """Where YARN's ResourceManager takes requests, as far as the connection says so."""
+    return str(BaseHook.get_connection(conn_id).extra_dejson.get("yarn_resourcemanager_webapp_address") or "")
+
+
+def check_exists(conn_id: str) -> None:
+    """Raises BadSetting when the Spark connection is missing, cannot be parsed, or needs a package that is missing.
+
+    SparkSubmitHook would take a missing one for `yarn` and fail much later for another reason.
     """
     try:
-        BaseHook.get_connection(conn_id)
+        connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
         raise BadSetting(
             "no_connection",
             f"The Spark connection {conn_id!r} does not exist, or it cannot be parsed.",
             HOW_TO.format(name=conn_id.upper()),
         ) from None
+    if "k8s" in (connection.host or "") and not _has_kubernetes():
+        raise BadSetting(
+            "no_kubernetes",
+            f"The Spark connection {conn_id!r} leads to Kubernetes, but Airflow's provider for it is not installed.",
+            "Install apache-airflow-providers-cncf-kubernetes beside Airflow.",
+        )
+
+
+def _has_kubernetes() -> bool:
+    try:
+        return importlib.util.find_spec("airflow.providers.cncf.kubernetes.kube_client") is not None
+    except ModuleNotFoundError:  # of a package on the way to it
+        return False
 
 
 def check_master(conn_id: str, hook: SparkSubmitHook) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.providers.common.compat.openlineage.utils.spark import (
+    inject_parent_job_information_into_spark_properties,
+    inject_transport_information_into_spark_properties,
+)
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from image_features import JOBS, assets, connections, errors, form, links, processes, settings
+from image_features import JOBS, assets, connections, errors, form, links, processes, settings, submission
 from spark_apps import contract
 from spark_apps.contract import JobError
 
@@ -20,15 +23,14 @@ if TYPE_CHECKING:
     from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
     from airflow.sdk import BaseOperatorLink, Context
 
-LOG4J = Path(__file__).with_name("log4j2.properties")
-
 
 class StageOperator(SparkSubmitOperator):
     """Runs one stage of the pipeline as a Spark job and returns the counts of its manifest.
 
     Everything that can be refused is refused before a JVM starts, without a retry. A failed job fails the task with
     the words of its `error.json`: at once for a wrong setting or bad data, as skipped when there was nothing to do,
-    with a retry for everything else. Takes what SparkSubmitOperator takes; `conf` adds to, and wins over, ours.
+    with a retry for everything else. Takes what SparkSubmitOperator takes, but for `submission.REFUSED`; `conf` adds
+    to, and wins over, ours, and `env_vars` to the job's environment, which has none of Airflow's own variables.
 
     :param conn_id: the Spark connection; by default the setting `conn_id`, else `spark_default`.
     """
@@ -37,11 +39,11 @@ class StageOperator(SparkSubmitOperator):
     operator_extra_links: tuple[BaseOperatorLink, ...] = (links.ReportLink(), links.SparkLink())
 
     def __init__(self, *, conn_id: str | None = None, conf: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        kwargs = {"name": f"image_features.{self.stage}", **submission.check_arguments(type(self).__name__, kwargs)}
         super().__init__(
             application=str(JOBS / f"{self.stage}.py"),
             conn_id=conn_id or settings.conn_id(),
             conf=conf or {},
-            name=f"image_features.{self.stage}",
             durable=False,  # the default takes a cleared, once successful task for done and runs nothing
             **kwargs,
         )
@@ -81,23 +83,35 @@ class StageOperator(SparkSubmitOperator):
         return form.job_settings(stage, context["params"], run_id=context["run_id"], interval_start=interval_start)
 
     def on_kill(self) -> None:
-        """End the whole job, not only its JVM."""
-        if self._hook is not None and self._hook._submit_sp is not None:
-            processes.end_tree(self._hook._submit_sp)
-            super().on_kill()
+        """End the whole job: a driver on the cluster, and every process on this machine."""
+        hook = self._hook
+        if hook is None or hook._submit_sp is None:
+            return
+        if not submission.in_cluster(hook):
+            processes.end_tree(hook._submit_sp)
+            hook.on_kill()
+            return
+        # First the driver: the hook tells the cluster only while spark-submit, which it kills itself, is still there.
+        family = processes.family(hook._submit_sp)
+        hook._yarn_track_via_rm_api = bool(connections.yarn_address(self._conn_id))  # its way without the command yarn
+        try:
+            hook.on_kill()  # not the operator's, which for YARN neither ends spark-submit nor does without an address
+        except FileNotFoundError as error:
+            self.log.warning("The driver on the cluster was not told to end: %s is not on PATH.", error.filename)
+        processes.end(family)
 
     def _prepare(self, context: Context, folder: Path) -> tuple[contract.JobSettings, SparkSubmitHook, dict[str, str]]:
         self.check(context)
         job = self.job_settings(context, self.stage)
         connections.check_exists(self._conn_id)
         self.application_args = contract.to_args(job)
+        self._inject_lineage(context)
         hook = self._hook = self._get_hook()
         master = connections.check_master(self._conn_id, hook)
-        driver_here = hook._connection["deploy_mode"] != "cluster"
-        if driver_here:
-            hook._conf = {"spark.driver.extraJavaOptions": _java_options(master), **hook._conf}
-        if not _is_local(master):
-            _send_along(hook, folder, driver_here)
+        if hook._is_yarn_cluster_mode and not connections.yarn_address(self._conn_id):
+            self.log.warning(connections.NO_YARN_ADDRESS, self._conn_id)
+        env_vars = self.env_vars or {}
+        submission.complete(hook, master, folder, env_vars)
         # For reading the store here and for the job: the environment is never shown, arguments and conf are.
         os.environ.update(connections.storage_environment(settings.storage_conn_id()))
         task = (
@@ -105,7 +119,14 @@ class StageOperator(SparkSubmitOperator):
         )
         if ended := processes.end_leftovers(task):
             self.log.warning("Ended %d processes that an earlier attempt had left running.", ended)
-        return job, hook, _environment(master, task, driver_here)
+        return job, hook, submission.environment(master, task, not submission.in_cluster(hook), env_vars)
+
+    def _inject_lineage(self, context: Context) -> None:
+        """What the provider's own `execute` does for OpenLineage."""
+        if self._openlineage_inject_parent_job_info:
+            self.conf = inject_parent_job_information_into_spark_properties(self.conf, context)
+        if self._openlineage_inject_transport_info:
+            self.conf = inject_transport_information_into_spark_properties(self.conf, context)
 
     def _submit(self, job: contract.JobSettings, hook: SparkSubmitHook, environment: dict[str, str]) -> None:
         old_error = _recorded_error(job)
@@ -164,55 +185,9 @@ class MaintainOperator(StageOperator):
 
     def job_settings(self, context: Context, stage: str) -> contract.MaintainSettings:
         """The settings of the job: the Dag's params are its other settings."""
-        params = {name: context["params"][name] for name in self.dag.params}
+        known = {field.name for field in dataclasses.fields(contract.MaintainSettings)} - {"store", "run_id"}
+        params = {name: context["params"][name] for name in known & set(self.dag.params)}
         return contract.MaintainSettings(store=settings.store(), run_id=context["run_id"], **params)
-
-
-def _is_local(master: str) -> bool:
-    """Whether driver and tasks are one process on this machine, and no cluster has to be told anything."""
-    return master.startswith("local")
-
-
-def _send_along(hook: SparkSubmitHook, folder: Path, driver_here: bool) -> None:
-    """Gives the cluster what its nodes do not have: this project's code and, where configured, an environment."""
-    # By a process: of spark_apps this side knows the contract and the catalog, and nothing else.
-    command = [sys.executable, "-m", "spark_apps.pack", "--code", str(folder)]
-    code = subprocess.run(command, cwd=JOBS.parent, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-    hook._py_files = ",".join(filter(None, [hook._py_files, code]))
-    environment = settings.environment()
-    if not environment:
-        return
-    hook._archives = ",".join(filter(None, [hook._archives, f"{environment}#{contract.ENVIRONMENT}"]))
-    pythons = {"spark.pyspark.python": contract.ENVIRONMENT_PYTHON}
-    if driver_here:
-        pythons["spark.pyspark.driver.python"] = sys.executable  # the other setting would win over the environment's
-    hook._conf = {**pythons, **hook._conf}
-
-
-def _java_options(master: str) -> str:
-    """Options for the driver's JVM: few words and, for Spark within one process, a quick start."""
-    options = f"-Dlog4j2.configurationFile='{LOG4J.as_uri()}'"
-    if _is_local(master):
-        # The JVM only hands out references: its optimising compiler costs more than it brings. Without it a day of four
-        # photos takes 14 instead of 22 seconds of CPU time.
-        options += " -XX:TieredStopAtLevel=1"
-    return options
-
-
-def _environment(master: str, task: str, driver_here: bool) -> dict[str, str]:
-    """The job's environment: this process's, without Airflow's own variables, which hold its secrets.
-
-    A driver elsewhere chooses its own Python: YARN would look there for the one that this variable names.
-    """
-    env = {name: value for name, value in os.environ.items() if not name.lstrip("_").startswith("AIRFLOW")}
-    beside_python = str(Path(sys.executable).parent)
-    env["PATH"] = os.pathsep.join([env.get("PATH", os.defpath), beside_python])
-    env[processes.MARK] = task
-    if driver_here:
-        env["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    if _is_local(master):
-        env["PYSPARK_PYTHON"] = sys.executable
-    return env
 
 
 def _recorded_error(job: contract.JobSettings) -> dict[str, Any] | None:

@@ -18,16 +18,29 @@ def end_tree(submitted: subprocess.Popen[str]) -> None:
     """End a running spark-submit and all its descendants; the JVM may tidy up first."""
     if submitted.poll() is not None:
         return
-    with contextlib.suppress(psutil.Error):
-        family = psutil.Process(submitted.pid).children(recursive=True)
-        submitted.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            # not psutil's wait: whoever else reaps the child makes Popen report exit code 0
-            submitted.wait(GRACE_SECONDS)
-        for process in family:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(family, timeout=1)
+    descendants = family(submitted)
+    submitted.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        # not psutil's wait: whoever else reaps the child makes Popen report exit code 0
+        submitted.wait(GRACE_SECONDS)
+    end(descendants)
+
+
+def family(submitted: subprocess.Popen[str]) -> list[psutil.Process]:
+    """All descendants of a spark-submit; none when it has ended."""
+    try:
+        found: list[psutil.Process] = psutil.Process(submitted.pid).children(recursive=True)
+        return found
+    except psutil.Error:
+        return []
+
+
+def end(found: list[psutil.Process]) -> None:
+    """Kill these processes, as far as they are still there."""
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(found, timeout=1)
 
 
 def end_leftovers(task: str) -> int:

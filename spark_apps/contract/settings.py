@@ -82,8 +82,9 @@ class StoreSettings:
     store: str = setting("Folder or URI that holds the tables, for example /data/features or s3://bucket/features.")
 
     def __post_init__(self) -> None:
+        kinds = typing.get_type_hints(type(self))
         for spec in dataclasses.fields(self):
-            _check(spec, getattr(self, spec.name))
+            _check(spec, getattr(self, spec.name), kinds[spec.name])
         object.__setattr__(self, "store", check_location("store", self.store))
 
 
@@ -358,9 +359,15 @@ class _Parser(argparse.ArgumentParser):
         raise BadSetting("bad_argument", message[0].upper() + message[1:] + ".", "See --help.")
 
 
-def _check(spec: dataclasses.Field[Any], value: Any) -> None:
+KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _check(spec: dataclasses.Field[Any], value: Any, kind: type) -> None:
     limits = spec.metadata
     name = spec.name.replace("_", "-")
+    fits = isinstance(value, (int, float) if kind is float else kind)
+    if not fits or (isinstance(value, bool) and kind is not bool):  # to Python, a truth value is a whole number
+        raise BadSetting(f"bad_{spec.name}", f"{name} {value!r} is not {KINDS[kind]}.", limits["help"])
     if spec.default is dataclasses.MISSING and not value:
         raise BadSetting(f"bad_{spec.name}", f"{name} is empty.", limits["help"])
     if limits["choices"] and value not in limits["choices"]:

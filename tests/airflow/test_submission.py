@@ -1,0 +1,329 @@
+"""Every argument of SparkSubmitOperator is kept or refused, and wherever the driver runs it can be ended."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.apache.spark.hooks import spark_submit
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.sdk import DAG, Param
+from image_features import assets, connections, form, processes, submission
+from image_features.operators import IngestOperator, MaintainOperator
+
+from tests.airflow.test_operators import FakeSpark, context, operator, spark  # noqa: F401  # the fixture
+
+KEPT: dict[str, tuple[Any, Any]] = {
+    "conf": ({"spark.a": "b"}, "spark.a=b"),
+    "conn_id": ("spark_default", "local[2]"),
+    "files": ("/f", "/f"),
+    "py_files": ("/p.py", "/p.py"),
+    "archives": ("/a.zip", "/a.zip"),
+    "driver_class_path": ("/c", "/c"),
+    "jars": ("/j.jar", "/j.jar"),
+    "packages": ("g:a:1", "g:a:1"),
+    "exclude_packages": ("g:b", "g:b"),
+    "repositories": ("/repository", "/repository"),
+    "total_executor_cores": (3, "3"),
+    "executor_cores": (2, "2"),
+    "executor_memory": ("2g", "2g"),
+    "driver_memory": ("3g", "3g"),
+    "keytab": ("/keytab", "/keytab"),
+    "principal": ("somebody", "somebody"),
+    "proxy_user": ("proxy", "proxy"),
+    "name": ("own", "own"),
+    "num_executors": (4, "4"),
+    "verbose": (True, "--verbose"),
+    "properties_file": ("/p.conf", "/p.conf"),
+    "yarn_queue": ("nightly", "nightly"),
+    "deploy_mode": ("client", "client"),
+}
+"""Argument → a value, and what of it is on the command line."""
+OTHERWISE = {
+    "env_vars",
+    "spark_binary",
+    "use_krb5ccache",
+    "post_submit_commands",
+    "status_poll_interval",
+    "yarn_rm_auth",
+}
+"""Kept, and not seen on the command line of a local Spark."""
+LINEAGE = {"openlineage_inject_parent_job_info", "openlineage_inject_transport_info"}
+
+
+def arguments_of_the_provider() -> set[str]:
+    found = inspect.signature(SparkSubmitOperator.__init__).parameters.values()
+    return {one.name for one in found if one.kind is one.KEYWORD_ONLY}
+
+
+def test_each_argument_of_the_provider_s_operator_is_decided_on() -> None:
+    assert arguments_of_the_provider() == {*KEPT, *OTHERWISE, *LINEAGE, *submission.REFUSED}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_kept_reaches_spark_submit(name: str, spark: FakeSpark) -> None:  # noqa: F811
+    value, shown = KEPT[name]
+    spark.succeeds("ingest")
+    operator("ingest", **{name: value}).execute(context())
+    arguments, _ = spark.called
+    assert any(shown in argument for argument in arguments), arguments
+
+
+@pytest.mark.parametrize("name", submission.REFUSED)
+def test_what_is_refused_says_why_where_the_dag_is_parsed(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"IngestOperator does not take the argument {name}\. "):
+        operator("ingest", **{name: True})
+    operator("ingest", **{name: None})
+
+
+def test_variables_are_added_to_an_environment_that_has_no_secrets(
+    spark: FakeSpark,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "very-private")
+    spark.succeeds("ingest")
+    operator("ingest", env_vars={"OWN": 1, "PYSPARK_PYTHON": "/own/python", processes.MARK: "none"}).execute(context())
+    _, environment = spark.called
+    assert (environment["OWN"], environment["PYSPARK_PYTHON"]) == ("1", "/own/python")
+    assert "very-private" not in environment.values()
+    assert environment[processes.MARK].endswith("/ingest")
+
+
+@pytest.mark.parametrize("inject", sorted(LINEAGE))
+def test_lineage_is_injected_as_by_the_provider(
+    inject: str,
+    spark: FakeSpark,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    function = f"inject_{inject.removeprefix('openlineage_inject_').replace('_job_info', '_job_information')}"
+    function = function.replace("transport_info", "transport_information") + "_into_spark_properties"
+    monkeypatch.setattr(
+        f"image_features.operators.{function}", lambda conf, run: {**conf, "spark.openlineage.x": run["run_id"]}
+    )
+    spark.succeeds("ingest")
+    run = context()
+    operator("ingest", **{inject: True}).execute(run)
+    assert f"spark.openlineage.x={run['run_id']}" in spark.called[0]
+
+
+def test_a_param_of_the_dag_s_own_is_no_concern_of_the_maintenance(spark: FakeSpark) -> None:  # noqa: F811
+    with DAG("theirs", params={"colour": "red", "dry_run": Param(True), "store": "/elsewhere"}, schedule=None) as dag:
+        task = MaintainOperator(task_id="maintain")
+    run = {**context(), "params": {"colour": "red", "dry_run": True, "store": "/elsewhere"}}
+    job = task.job_settings(run, "maintain")
+    assert (job.dry_run, job.store) == (True, str(spark.store))
+    assert dag.params
+
+
+def test_a_param_of_the_wrong_type_is_a_sentence(spark: FakeSpark) -> None:  # noqa: F811
+    with DAG("theirs", params={"history": "long"}, schedule=None):
+        task = IngestOperator(task_id="ingest")
+    with pytest.raises(AirflowFailException, match="history"):
+        task.execute({**context(), "params": {"partition": "d1", "history": "long"}})
+
+
+# --- the driver on a cluster ------------------------------------------------------------------------------------------
+
+RUNS_ON = """
+print({says!r}, flush=True)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+time.sleep(60)
+"""
+
+
+class ResourceManager:
+    """YARN's, as far as it takes the request to end an application."""
+
+    def __init__(self) -> None:
+        asked = self.asked = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                asked.append((self.path, json.loads(body)))
+                self.send_response(202)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def on_yarn(monkeypatch: pytest.MonkeyPatch, **extra: str) -> None:
+    connection = {"conn_type": "spark", "host": "yarn", "extra": {"deploy-mode": "cluster", **extra}}
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(connection))
+
+
+def end_while_it_runs(task: Any) -> None:
+    """`on_kill`, as Airflow calls it, once the driver's id is known; then nothing of the job is left here."""
+
+    def kill() -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            hook = task._hook
+            if hook and (hook._yarn_application_id or hook._kubernetes_driver_pod):
+                break
+            time.sleep(0.05)
+        family.extend(processes.family(hook._submit_sp))
+        task.on_kill()
+
+    family: list[Any] = []
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(AirflowException):
+        task.execute(context())
+    killer.join()
+    assert family
+    assert not [process for process in family if process.is_running() and process.status() != "zombie"]
+
+
+def test_ending_a_task_ends_its_driver_on_yarn(spark: FakeSpark, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    yarn = ResourceManager()
+    on_yarn(monkeypatch, yarn_resourcemanager_webapp_address=yarn.address)
+    spark.does(RUNS_ON.format(says="INFO impl.YarnClientImpl: Submitted application application_1700000000000_0007"))
+    end_while_it_runs(operator("extract"))
+    yarn.server.shutdown()
+    assert yarn.asked == [("/ws/v1/cluster/apps/application_1700000000000_0007/state", {"state": "KILLED"})]
+
+
+def test_yarn_without_an_address_is_warned_of_and_ended_as_far_as_possible(
+    spark: FakeSpark,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    on_yarn(monkeypatch)
+    spark.does(RUNS_ON.format(says="INFO impl.YarnClientImpl: Submitted application application_1700000000000_0007"))
+    end_while_it_runs(operator("extract"))
+    said = caplog.text + capsys.readouterr().out
+    assert "yarn_resourcemanager_webapp_address" in said
+    assert "was not told to end" in said, "there is no command yarn here"
+
+
+# --- Kubernetes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kubernetes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The provider's client, as far as the hook needs it; the pods that it was asked to delete."""
+    deleted: list[Any] = []
+    client = SimpleNamespace(
+        get_kube_client=lambda: SimpleNamespace(delete_namespaced_pod=lambda *pod, **_: deleted.append(pod)),
+        ApiException=RuntimeError,
+    )
+    monkeypatch.setattr(spark_submit, "kube_client", client, raising=False)
+    monkeypatch.setattr(connections, "_has_kubernetes", lambda: True)
+    models = SimpleNamespace(client=SimpleNamespace(V1DeleteOptions=lambda: None))
+    monkeypatch.setitem(sys.modules, "kubernetes", models)
+    return deleted
+
+
+def on_kubernetes(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    extra = {"deploy-mode": mode, "namespace": "nightly"}
+    connection = {"conn_type": "spark", "host": "k8s://https://host", "port": 443, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(connection))
+
+
+@pytest.mark.parametrize("mode", ["client", "cluster"])
+def test_the_command_line_for_kubernetes(
+    mode: str,
+    kubernetes: list[Any],
+    spark: FakeSpark,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on_kubernetes(monkeypatch, mode)
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__ENVIRONMENT", "s3a://bucket/environment.tar.gz")
+    monkeypatch.delenv("PYSPARK_DRIVER_PYTHON", raising=False)
+    spark.does("print('Exit code: 0', flush=True)")
+    with pytest.raises(AirflowException, match=r"left no manifest|exit code"):
+        operator("extract", env_vars={"OWN": "1"}).execute(context())
+    arguments, environment = spark.called
+    here = mode == "client"
+    assert arguments[:2] == ["--master", "k8s://https://host:443"]
+    assert arguments[arguments.index("--deploy-mode") + 1] == mode
+    assert "spark.kubernetes.namespace=nightly" in arguments
+    assert "spark.kubernetes.driverEnv.OWN=1" in arguments
+    assert arguments[arguments.index("--archives") + 1] == "s3a://bucket/environment.tar.gz#environment"
+    assert any(argument.endswith(".zip") for argument in arguments), "this project's code"
+    assert (f"spark.pyspark.driver.python={sys.executable}" in arguments) == here
+    assert ("PYSPARK_DRIVER_PYTHON" in environment) == here
+
+
+def test_ending_a_task_deletes_its_driver_s_pod(
+    kubernetes: list[Any],
+    spark: FakeSpark,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on_kubernetes(monkeypatch, "cluster")
+    spark.does(RUNS_ON.format(says="LoggingPodStatusWatcherImpl: \t pod name: image-features-extract-driver"))
+    end_while_it_runs(operator("extract"))
+    assert kubernetes == [("image-features-extract-driver", "nightly")]
+
+
+def test_kubernetes_without_its_provider_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_kubernetes(monkeypatch, "cluster")
+    with pytest.raises(AirflowFailException, match="Install apache-airflow-providers-cncf-kubernetes"):
+        operator("ingest").execute(context())
+
+
+# --- paths ------------------------------------------------------------------------------------------------------------
+
+ODD = ["a b", "caf\u00e9", "a#b", "a?b", "a%2Fb", "100%", "\u65e5\u672c", "it's", 'say "x"', "a&b=c"]
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("place", ["/data/{}/store", "s3://bucket/{}/store"])
+def test_any_store_has_an_asset_and_no_two_the_same(place: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORE", place.format(name))
+    uri = assets.image_features().uri
+    assert uri.isascii()
+    assert uri.startswith(place.partition("{")[0] if "://" in place else "file:///data/")
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORE", place.format(name + "x"))
+    assert assets.image_features().uri != uri
+
+
+def test_a_plain_store_keeps_its_asset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for store, uri in (("/data/store", "file:///data/store/features"), ("s3://b/s", "s3://b/s/features")):
+        monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORE", store)
+        assert assets.image_features().uri == uri
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", ""])
+def test_a_job_takes_file_names_for_utf8_whatever_the_locale(
+    locale: str,
+    spark: FakeSpark,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    if locale:
+        monkeypatch.setenv("LC_ALL", locale)
+    spark.succeeds("ingest")
+    operator("ingest").execute(context())
+    assert spark.called[1]["LC_ALL"] == "C.UTF-8"
+
+
+def test_spark_is_found_from_a_python_whose_path_has_a_blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real spark-submit, beside a link to this Python."""
+    python = tmp_path / "co py" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.delenv("SPARK_HOME", raising=False)
+    environment = submission.environment("local[1]", "task", True, {})
+    where = Path(form.__file__).parents[2] / ".venv" / "bin" / "spark-submit"
+    found = subprocess.run([where, "--version"], env=environment, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
