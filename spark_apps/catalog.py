@@ -42,6 +42,8 @@ class Partition:
     size_bytes: int
     modified_ms: int = 0
     """When the newest of its files was committed, in milliseconds since 1970: changes with every publication."""
+    folder: str = ""
+    """The name of the folder of the run, which tells runs of one id in several Dags apart; see `contract.RunKey`."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,13 @@ def published(delta: DeltaTable, model: str | None = None) -> list[Partition]:
     actions = pa.table(delta.get_add_actions(flatten=True))
     if not actions.num_rows:
         return []
-    sums = [("num_records", "sum"), ("size_bytes", "sum"), ("min.run_id", "min"), ("modification_time", "max")]
+    sums = [
+        ("num_records", "sum"),
+        ("size_bytes", "sum"),
+        ("min.run_id", "min"),
+        ("modification_time", "max"),
+        ("path", "min"),
+    ]
     groups = actions.group_by(["partition.partition", "partition.model"]).aggregate(sums).to_pylist()
     found = [
         Partition(
@@ -110,6 +118,7 @@ def published(delta: DeltaTable, model: str | None = None) -> list[Partition]:
             run_id=group["min.run_id_min"] or "",
             size_bytes=group["size_bytes_sum"],
             modified_ms=group["modification_time_max"],
+            folder=group["path_min"].split("/")[-3],
         )
         for group in groups
         if model in (None, group["partition.model"])
@@ -180,6 +189,16 @@ def images(store: str, partition: str, columns: list[str] | None = None) -> pa.T
 def quarantine(store: str, partition: str) -> pa.Table:
     """The files of one partition that were set aside, with code and message."""
     return _rows(store, "quarantine", {"partition": partition}, None)
+
+
+def folders(store: str, name: str, partition: str) -> set[str]:
+    """The folder names of the runs whose files a table shows of a partition."""
+    delta = table(store, name)
+    if delta is None:
+        return set()
+    actions = pa.table(delta.get_add_actions(flatten=True))
+    paths = actions.filter(pc.equal(actions["partition.partition"], partition))["path"].to_pylist()
+    return {path.split("/")[-3] for path in paths}
 
 
 def staged_rows(store: str, name: str, paths: Iterable[str]) -> pa.Table | None:
@@ -289,7 +308,7 @@ def model_folder(store: str, fingerprint: str, keep: Path) -> Path | None:
 
 
 def runs(store: str, partition: str) -> list[str]:
-    """The folder names of the runs of one partition, as `contract.path_safe` writes run ids."""
+    """The folder names of the runs of one partition, as `contract.RunKey.folder` has them."""
     folder = contract.join(store, "runs", contract.check_partition(partition))
     with storage.reaching("store", store):
         filesystem, path = storage.filesystem(folder)
@@ -297,28 +316,67 @@ def runs(store: str, partition: str) -> list[str]:
     return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
 
 
-def manifest(store: str, partition: str, run_id: str, stage: str) -> contract.Manifest | None:
-    """What `stage` of a run left behind; None while it has not finished."""
-    record = document(store, partition, run_id, f"{stage}.json")
+def manifest(store: str, partition: str, run: str | contract.RunKey, stage: str) -> contract.Manifest | None:
+    """What `stage` of a run left behind; None while it has not finished. `run`: as in `document`."""
+    record = document(store, partition, run, f"{stage}.json")
     return None if record is None else contract.Manifest(**record)
 
 
-def error(store: str, partition: str, run_id: str) -> dict[str, Any] | None:
+def stage_of(job: contract.Settings, stage: str) -> contract.Manifest | None:
+    """The manifest of an earlier stage of the run of `job`; None when that has not finished.
+
+    It lies with the job, or where its branch or mapping began. A run of a Dag that was begun before Dags were told
+    apart lies under its run id alone; what a command line has left there is not of the Dag.
+    """
+    for run in job.run.sources(stage):
+        if found := manifest(job.store, job.partition, run, stage):
+            return found
+    if not job.dag_id or job.branch:
+        return None
+    record = document_in(job.store, job.partition, contract.path_safe(job.run_id), f"{stage}.json")
+    found = None if record is None else contract.Manifest(**record)
+    return found if found and found.dag_id is None else None
+
+
+def error(store: str, partition: str, run: str | contract.RunKey) -> dict[str, Any] | None:
     """The `error.json` of a run: stage, code, message, hint, exit_code, at; None when it has not failed."""
-    record: dict[str, Any] | None = document(store, partition, run_id, "error.json")
+    record: dict[str, Any] | None = document(store, partition, run, "error.json")
     return record
 
 
-def report(store: str, partition: str, run_id: str) -> dict[str, Any] | None:
+def report(store: str, partition: str, run: str | contract.RunKey) -> dict[str, Any] | None:
     """The quality report of a run; None while there is none."""
-    record: dict[str, Any] | None = document(store, partition, run_id, "report.json")
+    record: dict[str, Any] | None = document(store, partition, run, "report.json")
     return record
 
 
-def document(store: str, partition: str, run_id: str, name: str) -> Any | None:
-    """A JSON file of a run's folder; None when there is none. Raises ValueError when it is half-written."""
+def document(store: str, partition: str, run: str | contract.RunKey, name: str) -> Any | None:
+    """A JSON file of a run's folder; None when there is none. Raises ValueError when it is half-written.
+
+    `run` is a `contract.RunKey`, or a run id: then the run of that id from the command line, else the one Dag's that
+    has such a run.
+
+    Raises:
+        BadSetting: several Dags have a run of that id.
+    """
+    found = document_in(store, partition, contract.run_key(run).folder, name)
+    if found is not None or not isinstance(run, str):
+        return found
+    end = "." + contract.RunKey(run, "any").folder.split(".")[1]
+    of_dags = [folder for folder in runs(store, partition) if folder.count(".") == 1 and folder.endswith(end)]
+    if len(of_dags) > 1:
+        raise contract.BadSetting(
+            "ambiguous_run",
+            f"{len(of_dags)} Dags have a run {run} for partition {partition}.",
+            "Say which with contract.RunKey(run_id, dag_id).",
+        )
+    return document_in(store, partition, of_dags[0], name) if of_dags else None
+
+
+def document_in(store: str, partition: str, folder: str, name: str) -> Any | None:
+    """The same by the name of the folder, as `runs` and `Partition.folder` have it."""
     with storage.reaching("store", store):
-        return storage.read_json(contract.join(contract.run_folder(store, partition, run_id), name))
+        return storage.read_json(contract.join(store, "runs", contract.check_partition(partition), folder, name))
 
 
 def left_by(job: contract.JobSettings, name: str) -> Any | None:

@@ -71,7 +71,10 @@ def ingest(settings: IngestSettings, timings: runtime.Timings) -> Manifest:
         counts={"listed": listing.num_rows, "accepted": accepted, "quarantined": codes.total()},
         quarantined=dict(codes),
         staged=staged,
-        outcome={"listing": sorted({unit[0] for unit in units}), "bytes": sum(listing["size_bytes"].to_pylist())},
+        outcome={
+            "listing": sorted({unit[0] for unit in units}),
+            "bytes": sum(max(size, 0) for size in listing["size_bytes"].to_pylist()),
+        },
     )
 
 

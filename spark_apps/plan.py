@@ -97,11 +97,14 @@ def _known(settings: contract.ExtractSettings, model: str, fingerprint: str, wan
     delta = catalog.table(settings.store, "features")
     if delta is None:
         return {}
-    recent = [settings.partition, *catalog.earlier(settings.store, settings.partition, model, settings.lookback)]
+    published: dict[str, list[str]] = {}  # by partition; from one reading of the log, which is long in an old store
+    for file in store.file_records(delta, {"model": model}):
+        published.setdefault(file["partition"], []).append(file["path"])
+    earlier = sorted((key for key in published if key < settings.partition), reverse=True)[: settings.lookback]
     filesystem, root = storage.filesystem(store.FEATURES.uri(settings.store))
     known: dict[str, str] = {}
-    for partition in recent:
-        for path in sorted(store.files(delta, {"partition": partition, "model": model})):
+    for partition in [settings.partition, *earlier]:
+        for path in sorted(published.get(partition, [])):
             parquet = pq.ParquetFile(f"{root}/{path}", filesystem=filesystem)
             rows = parquet.read(columns=["image_id", "model_fingerprint"])
             rows = rows.filter(pc.equal(rows["model_fingerprint"], fingerprint))

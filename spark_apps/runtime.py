@@ -76,28 +76,33 @@ def write_manifest(settings: contract.JobSettings, manifest: contract.Manifest) 
 
 
 def read_manifest(settings: contract.Settings, stage: str) -> contract.Manifest:
-    """The manifest of an earlier stage of the same run.
+    """The manifest of an earlier stage of the same run: of this branch and map index, or from before they began.
+
+    A run that was begun before Dags were told apart is found under its run id alone.
 
     Raises:
         BadSetting: that stage has not finished.
         Unreachable: the store cannot be read.
     """
-    with storage.reaching("store", settings.store):
-        text = storage.read_json(contract.join(settings.folder, f"{stage}.json"))
-    if text is None:
+    from spark_apps import catalog  # not at the top: workers import this module, and need not have what that needs
+
+    found = catalog.stage_of(settings, stage)
+    if found is None:
         raise BadSetting(
             "stage_missing",
             f"The stage {stage} of run {settings.run_id} for partition {settings.partition} has not finished.",
             f"Run {stage} first, with the same --store, --partition and --run-id.",
         )
-    return contract.Manifest(**text)
+    return found
 
 
 def _fail(stage: str, settings: contract.JobSettings | None, error: JobError) -> int:
     _say(f"{stage} failed: {error}")
     if settings is not None:
         try:
-            storage.write_json(contract.join(settings.folder, "error.json"), contract.error_record(stage, error))
+            storage.write_json(
+                contract.join(settings.folder, "error.json"), contract.error_record(stage, error, settings.run)
+            )
         except OSError as problem:  # the store itself is what failed; the exit code and the log still tell
             _say(f"error.json could not be written: {problem}")
     return error.exit_code
@@ -153,6 +158,9 @@ class Timings:
         return contract.Manifest(
             stage=stage,
             run_id=settings.run_id,
+            dag_id=settings.dag_id,
+            map_index=settings.map_index,
+            branch=settings.run.branch,
             partition=settings.partition if isinstance(settings, contract.Settings) else "",
             started_at=self.started_at,
             finished_at=contract.now(),

@@ -26,8 +26,7 @@ def folder(settings: contract.Settings) -> str:
 
     Attempts never share it, so an attempt that was given up for dead cannot touch the files of the next.
     """
-    run = contract.path_safe(settings.run_id)
-    return f"data/{settings.partition}/{run}/{uuid.uuid4().hex[:12]}"
+    return f"data/{settings.partition}/{settings.run.folder}/{uuid.uuid4().hex[:12]}"
 
 
 def run_of(path: str) -> str:

@@ -29,8 +29,8 @@ BATCH_FOLDERS = 64
 """Folders removed between two looks at the log."""
 
 BEGINNING, END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-RunKey = tuple[str, str]
-"""A run by the names of its folders: partition and `contract.path_safe(run_id)`."""
+RunFolder = tuple[str, str]
+"""A run by the names of its folders: partition and `contract.RunKey.folder`."""
 
 
 @dataclass
@@ -65,9 +65,9 @@ class Survey:
         self.store = store_uri
         self.data = {name: _walk(table.uri(store_uri), "data") for name, table in store.TABLES.items()}
         self.working = _walk(store_uri, "runs")
-        self.runs: dict[RunKey, Signs] = defaultdict(Signs)
-        last_validated: dict[RunKey, datetime] = {}
-        in_folder: dict[RunKey, datetime] = {}
+        self.runs: dict[RunFolder, Signs] = defaultdict(Signs)
+        last_validated: dict[RunFolder, datetime] = {}
+        in_folder: dict[RunFolder, datetime] = {}
         for path, info in self.working.items():
             key = _run_key(path)
             self.runs[key].add(info.mtime)
@@ -81,7 +81,7 @@ class Survey:
         for key, moment in last_validated.items():
             self.runs[key].finished = moment >= in_folder[key]
 
-    def running(self, now: datetime) -> dict[RunKey, Signs]:
+    def running(self, now: datetime) -> dict[RunFolder, Signs]:
         """The runs that may be in progress: not finished, and not silent for long."""
         return {key: signs for key, signs in self.runs.items() if not signs.finished and signs.last >= now - QUIET}
 
@@ -89,7 +89,7 @@ class Survey:
         """What was needed after this moment is kept: `retention` ago, or the start of the oldest run in progress."""
         return min([now - retention, *(signs.first for signs in self.running(now).values())])
 
-    def is_dead(self, key: RunKey, now: datetime, cutoff: datetime) -> bool:
+    def is_dead(self, key: RunFolder, now: datetime, cutoff: datetime) -> bool:
         """Whether a run has been silent since before `cutoff`, and too long to be in progress."""
         return self.runs[key].last < min(cutoff, now - QUIET)
 
@@ -197,7 +197,7 @@ def _walk(root: str, folder: str) -> dict[str, fs.FileInfo]:
     return {info.path[len(base) + 1 :]: info for info in found if info.type == fs.FileType.File}
 
 
-def _run_key(path: str) -> RunKey:
+def _run_key(path: str) -> RunFolder:
     """The run of `data/<partition>/<run>/…` and of `runs/<partition>/<run>/…`."""
     _, partition, run, *_ = [*path.split("/"), "", ""]
     return partition, run

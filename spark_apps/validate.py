@@ -82,6 +82,9 @@ def validate(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
     report = {
         "report_version": REPORT_VERSION,
         "run_id": settings.run_id,
+        "dag_id": settings.dag_id,
+        "map_index": settings.map_index,
+        "branch": settings.branch,
         "partition": settings.partition,
         "verdict": "passed",
         "table_versions": {},
@@ -118,6 +121,7 @@ def validate(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
                 run_id=settings.run_id,
                 staged=staged,
                 metadata={
+                    **({"dag_id": settings.dag_id} if settings.dag_id else {}),
                     "partition": settings.partition,
                     "model": extracted.model["key"],
                     "model_fingerprint": extracted.model["fingerprint"],
@@ -145,9 +149,9 @@ def validate(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
 def _shown(settings: ValidateSettings, model: str) -> str:
     """What became of a publication: a run that drew its ticket later may have replaced it at once."""
     current = [
-        item.run_id for item in catalog.partitions(settings.store, model) if item.partition == settings.partition
+        item.folder for item in catalog.partitions(settings.store, model) if item.partition == settings.partition
     ]
-    return "published" if current == [settings.run_id] else "superseded"
+    return "published" if current == [settings.run.folder] else "superseded"
 
 
 def recompute(
@@ -224,7 +228,7 @@ def _sketches(
     """The sketches of the history by partition, from the reports of the runs that published it."""
     found = {}
     for item in history:
-        report = catalog.report(settings.store, item.partition, item.run_id)
+        report = catalog.document_in(settings.store, item.partition, item.folder, "report.json")
         if report and report["model"]["fingerprint"] == fingerprint and report["drift"]["sketch"]:
             found[item.partition] = report["drift"]["sketch"]
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 from spark_apps import contract, staging, store
 from spark_apps.contract import BadFile
 
+Run = str | contract.RunKey
+"""A run id of the command line, or a run of a Dag."""
 MODEL, FINGERPRINT = "resnet18-random_0-fp32", "fingerprint-1"
 
 
@@ -24,12 +27,12 @@ class Shelf:
 
     store: str
 
-    def images(self, partition: str, run_id: str, files: Mapping[str, str], **writer: Any) -> list[dict[str, Any]]:
+    def images(self, partition: str, run: Run, files: Mapping[str, str], **writer: Any) -> list[dict[str, Any]]:
         """Stages `files`, uri → image."""
         return self._stage(
             store.IMAGES,
             partition,
-            run_id,
+            run,
             [{"uri": uri, "image_id": image_id(name), "content": name.encode()} for uri, name in files.items()],
             **writer,
         )
@@ -37,7 +40,7 @@ class Shelf:
     def features(
         self,
         partition: str,
-        run_id: str,
+        run: Run,
         files: Mapping[str, str],
         vectors: Mapping[str, Sequence[float]] | None = None,
         fingerprint: str = FINGERPRINT,
@@ -47,7 +50,7 @@ class Shelf:
         return self._stage(
             store.FEATURES,
             partition,
-            run_id,
+            run,
             [
                 {
                     "uri": uri,
@@ -60,16 +63,16 @@ class Shelf:
             **writer,
         )
 
-    def quarantine(self, partition: str, run_id: str, uris: Iterable[str]) -> list[dict[str, Any]]:
+    def quarantine(self, partition: str, run: Run, uris: Iterable[str]) -> list[dict[str, Any]]:
         """Stages a row for each of `uris`."""
         bad = BadFile("empty", "The file has no bytes.")
         rows = [staging.quarantine_row({"uri": uri, "image_id": None}, "ingest", bad, 0) for uri in uris]
-        return self._stage(store.QUARANTINE, partition, run_id, rows)
+        return self._stage(store.QUARANTINE, partition, run, rows)
 
     def publication(
         self,
         partition: str,
-        run_id: str,
+        run: Run,
         files: Mapping[str, str],
         *,
         model: str = MODEL,
@@ -78,23 +81,26 @@ class Shelf:
     ) -> store.Publication:
         """A run that has staged `files`, uri → image, and can be committed."""
         staged = {
-            "images": self.images(partition, run_id, files),
-            "quarantine": self.quarantine(partition, run_id, quarantined),
-            "features": self.features(partition, run_id, files, **features),
+            "images": self.images(partition, run, files),
+            "quarantine": self.quarantine(partition, run, quarantined),
+            "features": self.features(partition, run, files, **features),
         }
-        return store.Publication(self.store, partition, model, run_id, staged, {"featured": str(len(files))})
+        return store.Publication(
+            self.store, partition, model, contract.run_key(run).run_id, staged, {"featured": str(len(files))}
+        )
 
-    def publish(self, partition: str, run_id: str, files: Mapping[str, str], **options: Any) -> dict[str, int]:
+    def publish(self, partition: str, run: Run, files: Mapping[str, str], **options: Any) -> dict[str, int]:
         """Stages and commits a run; the versions of the tables."""
-        return self.publication(partition, run_id, files, **options).commit()
+        return self.publication(partition, run, files, **options).commit()
 
     def _stage(
-        self, table: store.Table, partition: str, run_id: str, rows: list[dict[str, Any]], **writer: Any
+        self, table: store.Table, partition: str, run: Run, rows: list[dict[str, Any]], **writer: Any
     ) -> list[dict[str, Any]]:
-        settings = contract.ValidateSettings(store=self.store, partition=partition, run_id=run_id)
+        key = contract.run_key(run)
+        settings = contract.ValidateSettings(store=self.store, partition=partition, **dataclasses.asdict(key))
         with staging.StagedWriter(self.store, table, staging.folder(settings), **writer) as target:
             for row in rows:
-                target.add({**row, "run_id": run_id}, 100)
+                target.add({**row, "run_id": key.run_id}, 100)
         return target.files
 
 

@@ -26,7 +26,7 @@ def image_features() -> Asset:
     return Asset(name=NAME, uri=uri, group="image_features")
 
 
-def event(manifest: contract.Manifest) -> dict[str, Any]:
+def facts(manifest: contract.Manifest) -> dict[str, Any]:
     """What the asset event says about a published run, from validate's manifest."""
     return {
         "partition": manifest.partition,
@@ -36,3 +36,18 @@ def event(manifest: contract.Manifest) -> dict[str, Any]:
         "model": (manifest.model or {}).get("key"),
         "run_id": manifest.run_id,
     }
+
+
+def announce(event: Any, manifest: contract.Manifest, dag_run: Any) -> None:
+    """Says on an outlet's event what was published, so that every Dag which waits for the asset runs.
+
+    `event`: Airflow's accessor of the outlet. Airflow starts partition-aware Dags (since 3.3) by an event with a key,
+    and all others by an event without one only; so there are two.
+    """
+    event.extra.update(facts(manifest))
+    if not hasattr(event, "add_partitions"):
+        return
+    event.add_partitions(manifest.partition)
+    keyless = getattr(event, "partition_keys", None)
+    if keyless is not None and getattr(dag_run, "partition_key", None) is None:  # else that would be its key
+        keyless.add(None)

@@ -110,7 +110,7 @@ def check_keys(given: Iterable[str], known: Iterable[str]) -> None:
 
 
 def job_settings(
-    stage: str, values: Mapping[str, Any], *, run_id: str, interval_start: datetime | None
+    stage: str, values: Mapping[str, Any], *, run: contract.RunKey, interval_start: datetime | None
 ) -> contract.Settings:
     """The settings of one stage's job, from the values of the form.
 
@@ -123,4 +123,4 @@ def job_settings(
     if "source" in names:
         chosen.setdefault("source", settings.source())
     chosen["partition"] = resolve(values.get("partition"), interval_start)
-    return kind(**{**chosen, "store": settings.store(), "run_id": run_id})
+    return kind(**{**chosen, "store": settings.store(), **dataclasses.asdict(run)})

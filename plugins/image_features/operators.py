@@ -15,7 +15,7 @@ from airflow.providers.common.compat.openlineage.utils.spark import (
 )
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from image_features import JOBS, assets, connections, errors, form, links, processes, settings, submission
+from image_features import JOBS, assets, connections, errors, form, links, processes, runs, settings, submission
 from spark_apps import contract
 from spark_apps.contract import JobError
 
@@ -80,7 +80,7 @@ class StageOperator(SparkSubmitOperator):
     def job_settings(self, context: Context, stage: str) -> contract.JobSettings:
         """The settings of a stage's job in this run. Raises BadSetting."""
         interval_start = context.get("data_interval_start")
-        return form.job_settings(stage, context["params"], run_id=context["run_id"], interval_start=interval_start)
+        return form.job_settings(stage, context["params"], run=runs.key(self, context), interval_start=interval_start)
 
     def on_kill(self) -> None:
         """End the whole job: a driver on the cluster, and every process on this machine."""
@@ -114,9 +114,7 @@ class StageOperator(SparkSubmitOperator):
         submission.complete(hook, master, folder, env_vars)
         # For reading the store here and for the job: the environment is never shown, arguments and conf are.
         os.environ.update(connections.storage_environment(settings.storage_conn_id()))
-        task = (
-            f"{job.folder}/{self.task_id}"  # with the store: another Airflow on this machine may have a run of that id
-        )
+        task = f"{job.folder}/{self.task_id}"  # with the store: another Airflow on this machine may have such a run
         if ended := processes.end_leftovers(task):
             self.log.warning("Ended %d processes that an earlier attempt had left running.", ended)
         return job, hook, submission.environment(master, task, not submission.in_cluster(hook), env_vars)
@@ -167,10 +165,7 @@ class ValidateOperator(StageOperator):
     def on_published(self, context: Context, manifest: contract.Manifest) -> None:
         """Describe the published partition on the asset event."""
         for outlet in self.outlets:
-            event = context["outlet_events"][outlet]
-            event.extra.update(assets.event(manifest))
-            if hasattr(event, "add_partitions"):  # since Airflow 3.3
-                event.add_partitions(manifest.partition)
+            assets.announce(context["outlet_events"][outlet], manifest, context["dag_run"])
 
 
 class MaintainOperator(StageOperator):
@@ -185,9 +180,13 @@ class MaintainOperator(StageOperator):
 
     def job_settings(self, context: Context, stage: str) -> contract.MaintainSettings:
         """The settings of the job: the Dag's params are its other settings."""
-        known = {field.name for field in dataclasses.fields(contract.MaintainSettings)} - {"store", "run_id"}
+        given = {"store", "run_id", "dag_id", "map_index"}
+        known = {field.name for field in dataclasses.fields(contract.MaintainSettings)} - given
         params = {name: context["params"][name] for name in known & set(self.dag.params)}
-        return contract.MaintainSettings(store=settings.store(), run_id=context["run_id"], **params)
+        run = runs.key(self, context)
+        return contract.MaintainSettings(
+            store=settings.store(), run_id=run.run_id, dag_id=run.dag_id, map_index=run.map_index, **params
+        )
 
 
 def _recorded_error(job: contract.JobSettings) -> dict[str, Any] | None:

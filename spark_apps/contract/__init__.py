@@ -16,12 +16,15 @@ from spark_apps.contract.names import (
     ENVIRONMENT_PYTHON,
     PARTITION_PATTERN,
     STAGES,
+    RunKey,
     check_location,
     check_partition,
+    is_of_dag,
     join,
     model_key,
     path_safe,
     run_folder,
+    run_key,
 )
 from spark_apps.contract.settings import (
     BACKBONES,

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from spark_apps.contract.errors import JobError
+from spark_apps.contract.names import RunKey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,8 @@ class Manifest:
 
     `counts` (files or images): listed, accepted, duplicates, quarantined, featured, computed, reused, as far as the
     stage knows them. `seconds`: by phase. `staged`: the files the stage wrote and did not publish. `outcome`: what
-    else the stage wants to say (validate: verdict, published table versions).
+    else the stage wants to say (validate: verdict, published table versions). `dag_id` is empty for a run from the
+    command line, and None in a manifest that was written before runs were told apart by it.
     """
 
     stage: str
@@ -31,6 +33,9 @@ class Manifest:
     settings: dict[str, Any]
     versions: dict[str, str]
     code_hash: str
+    dag_id: str | None = None
+    map_index: int = -1
+    branch: str = ""
     model: dict[str, Any] | None = None
     staged: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
@@ -45,9 +50,10 @@ class Manifest:
         return cls(**json.loads(text))
 
 
-def error_record(stage: str, error: JobError) -> dict[str, Any]:
-    """The content of `error.json`."""
+def error_record(stage: str, error: JobError, run: RunKey | None = None) -> dict[str, Any]:
+    """The content of `error.json`; `run`, when it is one of a Dag, says whose it is."""
     return {
+        **(dataclasses.asdict(run) if run is not None and run.dag_id else {}),
         "stage": stage,
         "code": error.code,
         "message": error.message,

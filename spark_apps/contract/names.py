@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 
 from spark_apps.contract.errors import BadSetting
 
 PARTITION_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 STAGES = ("ingest", "extract", "validate")
+COMMAND_LINE = "@"
+"""Stands for the Dag in the folder's name of a run from the command line that has a branch or a map index."""
 ENVIRONMENT = "environment"
 """Where an executor finds a packed environment, in its working folder; see `spark_apps.pack`."""
 ENVIRONMENT_PYTHON = f"./{ENVIRONMENT}/bin/python"
@@ -35,7 +38,69 @@ def path_safe(run_id: str) -> str:
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", run_id)[:120]
     if safe == run_id:
         return safe
-    return f"{safe}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
+    return f"{safe}-{_digest(run_id)[:8]}"
+
+
+def _part(name: str, longest: int) -> str:
+    """A part of a folder's name: as `path_safe`, and never what another name with its digest would give."""
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:longest]
+    if safe == name and not re.search(r"-[0-9a-f]{16}$", name):
+        return safe
+    return f"{safe}-{_digest(name)[:16]}"
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True)
+class RunKey:
+    """Which run: Airflow's run ids are unique within a Dag only, and a mapped task has several jobs in one run.
+
+    `dag_id` is empty for a run from the command line, `map_index` -1 for a task that is not mapped. `branch` tells
+    apart several ingests or extracts in one run: empty where there is one of each, else their task ids, those of the
+    extract after those of the ingest that it reads, with a slash between them.
+    """
+
+    run_id: str
+    dag_id: str = ""
+    map_index: int = -1
+    branch: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The name of its folders: below `runs/<partition>`, and below `data/<partition>` of each table.
+
+        A plain `path_safe(run_id)` for a run from the command line, and for all that were written before Dags were told
+        apart; else the parts with a dot between them, which no part holds. 240 characters at most.
+        """
+        if not self.dag_id and self.map_index < 0 and not self.branch:
+            return path_safe(self.run_id)
+        parts = [_part(self.dag_id, 50) if self.dag_id else COMMAND_LINE, _part(self.run_id, 80)]
+        parts += [f"map{self.map_index}"] if self.map_index >= 0 else []
+        parts += [f"of-{_part(self.branch, 40)}"] if self.branch else []
+        return ".".join(parts)
+
+    def sources(self, stage: str) -> list[RunKey]:
+        """Where an earlier stage of this run may have left its manifest, the nearest first: here, or where the mapping
+        began. An ingest may also lie where the branch began: one serves all extracts, but an extract one validate."""
+        branches = [self.branch]
+        while branches[-1] and stage == "ingest":
+            branches.append(branches[-1].rpartition("/")[0])
+        indexes = [self.map_index, -1] if self.map_index >= 0 else [-1]
+        return [RunKey(self.run_id, self.dag_id, index, branch) for index in indexes for branch in branches]
+
+    def owns(self, folder: str) -> bool:
+        """Whether a folder is of this Dag run, of whichever map index or branch."""
+        own = RunKey(self.run_id, self.dag_id).folder
+        return folder == own or (bool(self.dag_id) and folder.startswith(f"{own}."))
+
+
+def is_of_dag(folder: str, dag_id: str) -> bool | None:
+    """Whether the run with this folder is one of the Dag; None where the name does not tell: it is from the command
+    line, or was written before Dags were told apart."""
+    dag, dot, _ = folder.partition(".")
+    return dag == _part(dag_id, 50) if dot and dag != COMMAND_LINE else None
 
 
 def join(uri: str, *parts: str) -> str:
@@ -43,9 +108,14 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/"), *parts])
 
 
-def run_folder(store: str, partition: str, run_id: str) -> str:
-    """Where one run keeps its manifests, its listing and its report."""
-    return join(store, "runs", check_partition(partition), path_safe(run_id))
+def run_folder(store: str, partition: str, run: str | RunKey) -> str:
+    """Where one run keeps its manifests, its listing and its report; a plain run id is one from the command line."""
+    return join(store, "runs", check_partition(partition), run_key(run).folder)
+
+
+def run_key(run: str | RunKey) -> RunKey:
+    """The run with this id and no Dag, or the run itself."""
+    return RunKey(run) if isinstance(run, str) else run
 
 
 def model_key(backbone: str, weights: str, precision: str, decode: str = "exact", layer: str = "") -> str:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
 from spark_apps.contract.errors import BadSetting
-from spark_apps.contract.names import check_location, check_partition, join, path_safe, run_folder
+from spark_apps.contract.names import RunKey, check_location, check_partition, join, run_folder
 
 
 def setting(
@@ -93,6 +93,15 @@ class JobSettings(StoreSettings, ABC):
     """What a job needs that leaves a manifest or an error behind."""
 
     run_id: str = setting("Id of this run; the same id continues the same run.")
+    dag_id: str = setting("Dag of this run: another Dag may have a run of that id; empty on the command line.", "")
+    map_index: int = setting(
+        "Which of several mapped tasks of one run this is; -1: it is not mapped.", -1, minimum=-1, maximum=2**31
+    )
+
+    @property
+    def run(self) -> RunKey:
+        """Which run this is, as everything that is named after a run has it."""
+        return RunKey(self.run_id, self.dag_id, self.map_index)
 
     @property
     @abstractmethod
@@ -105,15 +114,25 @@ class Settings(JobSettings):
     """What every stage of the pipeline needs."""
 
     partition: str = setting("Partition key, usually the day: 2026-11-22.")
+    branch: str = setting(
+        "Tells several extracts of one run apart, as for two models of one ingest; validate takes that of its extract, "
+        "and an ingest without one serves them all.",
+        "",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_partition(self.partition)
 
     @property
+    def run(self) -> RunKey:
+        """Which run this is, with its branch."""
+        return RunKey(self.run_id, self.dag_id, self.map_index, self.branch)
+
+    @property
     def folder(self) -> str:
         """The run's folder in the store."""
-        return run_folder(self.store, self.partition, self.run_id)
+        return run_folder(self.store, self.partition, self.run)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +280,7 @@ class MaintainSettings(JobSettings):
     @property
     def folder(self) -> str:
         """This maintenance's folder in the store."""
-        return join(self.store, "maintenance", path_safe(self.run_id))
+        return join(self.store, "maintenance", self.run.folder)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,7 +84,9 @@ def test_a_store_is_maintained_with_the_settings_of_the_form(dag: DAG, submitted
     script, *arguments = json.loads(submitted.read_text())
     assert script.endswith("spark_apps/maintain.py")
     job = contract.parse(MaintainSettings, arguments, "test", "")
-    assert job == MaintainSettings(store=store, run_id=RUN_ID, retention_hours=24, dry_run=True)
+    assert job == MaintainSettings(
+        store=store, run_id=RUN_ID, dag_id="image_features_maintenance", retention_hours=24, dry_run=True
+    )
     assert Path(job.folder, "maintain.json").exists()
 
 

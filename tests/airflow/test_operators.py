@@ -19,15 +19,17 @@ from typing import Any
 
 import psutil
 import pytest
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG, Asset, TaskGroup, chain
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
-from image_features import form, processes
+from airflow.sdk.execution_time.context import OutletEventAccessors
+from image_features import form, processes, runs
 from image_features.operators import ExtractOperator, IngestOperator, StageOperator, ValidateOperator
 
 from spark_apps import contract, pack
 from spark_apps.contract import ExitCode
 
 RUN_ID = "manual__2026-11-22T07:43:15.127359+00:00"
+RUN = contract.RunKey(RUN_ID, "image_features")
 DAY = "2026-11-20"
 STAGES = {"ingest": IngestOperator, "extract": ExtractOperator, "validate": ValidateOperator}
 
@@ -36,7 +38,7 @@ class FakeSpark:
     """A `spark-submit` on PATH: writes down its arguments and environment, then runs the `behaviour` it was given."""
 
     def __init__(self, folder: Path, store: Path) -> None:
-        self.folder, self.store = folder, store
+        self.folder, self.store, self.key = folder, store, RUN
         self.calls = folder / "calls.jsonl"
         self.does("")
 
@@ -59,7 +61,7 @@ class FakeSpark:
         self._leaves("error.json", contract.error_record(stage, error), int(error.exit_code))
 
     def _leaves(self, name: str, content: dict[str, Any], exit_code: int = 0) -> None:
-        file = Path(contract.run_folder(str(self.store), DAY, RUN_ID), name)
+        file = Path(contract.run_folder(str(self.store), DAY, self.key), name)
         file.parent.mkdir(parents=True, exist_ok=True)
         self.does(f"open({str(file)!r}, 'w').write({json.dumps(content)!r})\nsys.exit({exit_code})\n")
 
@@ -345,6 +347,58 @@ def test_a_job_that_leaves_no_manifest_has_not_succeeded(spark: FakeSpark) -> No
         operator("validate").execute(context())
 
 
+# --- which run it is --------------------------------------------------------------------------------------------------
+
+
+def test_a_task_of_a_dag_with_one_of_each_stage_needs_no_branch() -> None:
+    with DAG("one", params=form.params(), schedule=None):
+        tasks = [kind(task_id=f"any_{stage}") for stage, kind in STAGES.items()]
+        chain(*tasks)
+    assert [runs.key(task, context()) for task in tasks] == [contract.RunKey(RUN_ID, "one")] * 3
+
+
+def test_two_models_of_one_ingest_have_folders_of_their_own_and_find_what_they_read() -> None:
+    with DAG("two", params=form.params(), schedule=None):
+        first = IngestOperator(task_id="ingest")
+        for model in "ab":
+            chain(first, ExtractOperator(task_id=f"extract_{model}"), ValidateOperator(task_id=f"validate_{model}"))
+    keys = {task.task_id: runs.key(task, context()) for task in first.dag.tasks}
+    assert keys["ingest"].branch == ""
+    for model in "ab":
+        assert keys[f"extract_{model}"] == keys[f"validate_{model}"]
+        assert keys["ingest"] in keys[f"extract_{model}"].sources("ingest")
+        assert keys[f"extract_{model}"].branch == f"extract_{model}"
+
+
+def test_two_chains_of_one_dag_are_two_branches() -> None:
+    with DAG("chains", params=form.params(), schedule=None) as dag:
+        for camera in ("front", "back"):
+            with TaskGroup(camera):
+                chain(*(kind(task_id=stage) for stage, kind in STAGES.items()))
+    keys = {task.task_id: runs.key(task, context()) for task in dag.tasks}
+    assert len({key.folder for key in keys.values()}) == 4
+    for camera in ("front", "back"):
+        assert keys[f"{camera}.extract"] == keys[f"{camera}.validate"]
+        assert keys[f"{camera}.ingest"] in keys[f"{camera}.extract"].sources("ingest")
+
+
+def test_a_validate_that_follows_two_extracts_is_refused() -> None:
+    with DAG("which", params=form.params(), schedule=None):
+        last = ValidateOperator(task_id="validate")
+        [ExtractOperator(task_id="a"), ExtractOperator(task_id="b")] >> last
+    with pytest.raises(AirflowFailException, match="follows several tasks of the stage extract: a, b"):
+        last.execute(context())
+
+
+def test_a_mapped_task_is_a_job_of_its_own(spark: FakeSpark) -> None:
+    for index in (0, 1):
+        spark.key = dataclasses.replace(RUN, map_index=index)
+        spark.succeeds("extract", counts={"listed": index})
+        assert operator("extract").execute({**context(), "ti": SimpleNamespace(map_index=index)}) == {"listed": index}
+    marks = [json.loads(line)[1][processes.MARK] for line in spark.calls.read_text().splitlines()]
+    assert len(set(marks)) == 2
+
+
 # --- what a published run tells ---------------------------------------------------------------------------------------
 
 
@@ -356,12 +410,10 @@ def test_validate_says_on_the_asset_what_was_published(spark: FakeSpark) -> None
         outcome={"table_versions": {"images": 3, "features": 2}, "report": "/store/runs/report.json"},
     )
     asset = Asset(name="image_features", uri="file:///store/features")
-    event = SimpleNamespace(extra={}, partitions=[])
-    event.add_partitions = event.partitions.append
-    run = context()
-    run["outlet_events"] = {asset: event}
-    operator("validate", outlets=[asset]).execute(run)
-    assert event.partitions == [DAY]
+    events = OutletEventAccessors()
+    event = events[asset]
+    operator("validate", outlets=[asset]).execute({**context(), "outlet_events": events})
+    assert event.partition_keys == {DAY, None}, "one for partition-aware Dags, one for all others"
     assert event.extra == {
         "partition": DAY,
         "rows": 40,
@@ -403,6 +455,8 @@ def test_a_new_attempt_ends_what_a_killed_one_left_running(spark: FakeSpark) -> 
     environment = {**os.environ, processes.MARK: mark}
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     left_over = subprocess.Popen(sleep, env=environment)
+    of_another_dag = _mark(spark.store, "ingest", "another_dag")
+    neighbour = subprocess.Popen(sleep, env={**environment, processes.MARK: of_another_dag})
     of_another_store = _mark(spark.store.with_name("other"), "ingest")
     stranger = subprocess.Popen(sleep, env={**environment, processes.MARK: of_another_store})
     try:
@@ -410,15 +464,15 @@ def test_a_new_attempt_ends_what_a_killed_one_left_running(spark: FakeSpark) -> 
         spark.succeeds("ingest")
         operator("ingest").execute(context())
         assert left_over.wait(5) == -signal.SIGKILL
-        assert stranger.poll() is None
+        assert stranger.poll() is None and neighbour.poll() is None
     finally:
-        for process in (left_over, stranger):
+        for process in (left_over, stranger, neighbour):
             process.kill()
             process.wait()
 
 
-def _mark(store: Path, stage: str) -> str:
-    return f"{contract.run_folder(str(store), DAY, RUN_ID)}/{stage}"
+def _mark(store: Path, stage: str, dag_id: str = "image_features") -> str:
+    return f"{contract.run_folder(str(store), DAY, contract.RunKey(RUN_ID, dag_id))}/{stage}"
 
 
 def _marked(mark: str, count: int) -> list[psutil.Process]:

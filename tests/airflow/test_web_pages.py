@@ -401,7 +401,7 @@ def test_the_days_of_a_backfill_each_have_their_own_run(get: Any, shelf: Shelf) 
 
 def test_quarantined_files_come_in_pages_with_advice(get: Any, shelf: Shelf) -> None:
     run = published(shelf)
-    staged = shelf.quarantine(DAY, run.run_id, [f"file:///photos/day/deep/x{number:02}.jpg" for number in range(30)])
+    staged = shelf.quarantine(DAY, run.key, [f"file:///photos/day/deep/x{number:02}.jpg" for number in range(30)])
     run.finishes("ingest", staged={"quarantine": staged}).finishes("extract", staged={}, outcome={})
     first, second = get(run_path(run, "/quarantine")), get(run_path(run, "/quarantine?page=2"))
     assert (first["total"], first["pages"], len(first["files"]), len(second["files"])) == (30, 2, 25, 5)

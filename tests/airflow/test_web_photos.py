@@ -66,8 +66,8 @@ def fill(location: str, photos: dict[str, bytes], vectors: dict[str, list[float]
     ]
     shelf = Shelf(location)
     staged = {
-        "images": shelf._stage(store.IMAGES, DAY, run.run_id, images),
-        "features": shelf._stage(store.FEATURES, DAY, run.run_id, features),
+        "images": shelf._stage(store.IMAGES, DAY, run.key, images),
+        "features": shelf._stage(store.FEATURES, DAY, run.key, features),
         "quarantine": [],
     }
     store.Publication(location, DAY, artifact.key, run.run_id, staged, {}).commit()

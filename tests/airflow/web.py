@@ -30,10 +30,18 @@ class Run:
     state: str = "success"
     began: datetime = BEGAN
     ended: datetime | None = None
+    dag_id: str = "image_features"
+    branch: str = ""
+    old: bool = False
+    """Whether its documents are from before runs were told apart by their Dag."""
+
+    @property
+    def key(self) -> contract.RunKey:
+        return contract.RunKey(self.run_id, "" if self.old else self.dag_id, branch=self.branch)
 
     @property
     def folder(self) -> Path:
-        return Path(contract.run_folder(self.store, self.partition, self.run_id))
+        return Path(contract.run_folder(self.store, self.partition, self.key))
 
     def enter(self, conf: dict[str, Any] | None = None) -> Run:
         """Adds the Dag run to Airflow's database."""
@@ -43,7 +51,7 @@ class Run:
 
         with create_session() as session:
             run = DagRun(
-                dag_id="image_features",
+                dag_id=self.dag_id,
                 run_id=self.run_id,
                 run_type=DagRunType.MANUAL,
                 run_after=self.began,
@@ -59,6 +67,8 @@ class Run:
     def leaves(self, name: str, content: Any) -> Run:
         """Writes a document; text as it is, everything else as JSON."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, dict) and content and not self.old:
+            content = {"dag_id": self.dag_id, **content}
         (self.folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
         return self
 
@@ -125,6 +135,6 @@ def published(shelf: Shelf, partition: str = "2026-11-20", *, files: dict[str, s
     """A run that published two photos and a copy of one of them, with all its documents."""
     run = Run(shelf.store, partition, began=datetime.now(UTC) - timedelta(minutes=10))
     names = files or {f"file:///photos/day/{name}.jpg": image for name, image in (("a", "A"), ("b", "B"), ("c", "A"))}
-    shelf.publish(partition, run.run_id, names)
+    shelf.publish(partition, run.key, names)
     run.ended = datetime.now(UTC)
     return run.reports().enter()

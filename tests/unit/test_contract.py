@@ -25,6 +25,7 @@ from spark_apps.contract import (
 )
 
 COMMON: dict[str, Any] = {"store": "/data/features", "partition": "2026-11-22", "run_id": "manual__2026-11-22T00:00:00"}
+OF_A_DAG: dict[str, Any] = {**COMMON, "dag_id": "my.dag", "map_index": 3, "branch": "a/b"}
 PLAIN: dict[type[Settings], dict[str, Any]] = {
     IngestSettings: {**COMMON, "source": "/data/photos"},
     ExtractSettings: COMMON,
@@ -32,7 +33,7 @@ PLAIN: dict[type[Settings], dict[str, Any]] = {
 }
 EVERYTHING: dict[type[Settings], dict[str, Any]] = {
     IngestSettings: {
-        **COMMON,
+        **OF_A_DAG,
         "source": "s3://bucket/photos",
         "pattern": "* *.jp[e]g",
         "max_pixels": 1,
@@ -41,7 +42,7 @@ EVERYTHING: dict[type[Settings], dict[str, Any]] = {
         "extractor": "text",
     },
     ExtractSettings: {
-        **COMMON,
+        **OF_A_DAG,
         "extractor": "/my extractors/mine.py:Mine",
         "model": "resnext50_32x4d",
         "layer": "layer3",
@@ -57,7 +58,7 @@ EVERYTHING: dict[type[Settings], dict[str, Any]] = {
         "recompute": True,
     },
     ValidateSettings: {
-        **COMMON,
+        **OF_A_DAG,
         "max_failed_fraction": 0.0,
         "max_drift": 1 / 3,
         "history": 0,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 
 from spark_apps import plan, storage
 from spark_apps.contract import ExtractSettings, Unreachable
@@ -54,6 +55,19 @@ def test_a_first_day_is_computed_with_each_photo_once(shelf: Shelf) -> None:
     result = planned(shelf, DAY)
     assert computed(result, DAY) == UNIQUE
     assert (result.to_compute, result.reused, result.duplicates, result.copy) == (4, 0, 3, [])
+
+
+def test_the_log_of_the_features_is_read_once_however_far_back_one_looks(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in range(1, 6):
+        shelf.publish(f"d{day}", "before", {"u0": f"only {day}"})
+    read: list[str] = []
+    whole = DeltaTable.get_add_actions
+    monkeypatch.setattr(DeltaTable, "get_add_actions", lambda self, **how: read.append("log") or whole(self, **how))
+    result = planned(shelf, {f"v{day}": f"only {day}" for day in range(1, 6)}, lookback=4)
+    assert (result.reused, result.to_compute) == (4, 1), "the nearest four of the five days"
+    assert read == ["log"]
 
 
 def test_a_row_group_of_nothing_but_copies_is_not_read_again(shelf: Shelf) -> None:

@@ -11,9 +11,11 @@ from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from image_features import settings
 from image_features.partition import resolve
 from image_features.web.errors import Refused
 from image_features.web.schemas import DagRunInfo
+from spark_apps import contract
 from spark_apps.contract import BadSetting
 
 NEWEST = 1000
@@ -23,14 +25,38 @@ ACTIVE = ("queued", "running")
 
 @dataclass(frozen=True)
 class Attempt:
-    """One Dag run. `partition`: the key it works on, None when it has none. `began`: when it was last started."""
+    """One Dag run. `partition`: the key it works on, None when it has none. `began`: when it was last started.
 
+    `shared`: another of the pipeline's Dags has a run of that id.
+    """
+
+    dag_id: str
     dag_run_id: str
     state: str
     partition: str | None
     began: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
+    shared: bool = False
+
+    @property
+    def run(self) -> contract.RunKey:
+        return contract.RunKey(self.dag_run_id, self.dag_id)
+
+    def owns(self, folder: str, *, dag_id: str | None = None) -> bool:
+        """Whether a run's folder in the store is of this run.
+
+        One that was written before Dags were told apart is by its run id alone, unless another of our Dags has a run
+        of that id. `dag_id`: what its documents say, None when they do not.
+        """
+        if self.run.owns(folder):
+            return True
+        return folder == self.old_folder and dag_id is None and not self.shared
+
+    @property
+    def old_folder(self) -> str:
+        """What its folder was called before Dags were told apart."""
+        return contract.RunKey(self.dag_run_id).folder
 
     @property
     def active(self) -> bool:
@@ -46,6 +72,7 @@ class Attempt:
 
 
 _COLUMNS = (
+    DagRun.dag_id,
     DagRun.run_id,
     DagRun.state,
     DagRun.conf,
@@ -64,7 +91,7 @@ def find(dag_id: str, dag_run_id: str) -> Attempt:
         ).one_or_none()
     if row is None:
         raise Refused(404, "no_such_run", "Airflow knows no such run of this Dag.", "It may have been deleted.")
-    return _attempt(row)
+    return _attempt(row, _shared(dag_id, [dag_run_id]))
 
 
 def newest(dag_id: str) -> list[Attempt]:
@@ -73,7 +100,19 @@ def newest(dag_id: str) -> list[Attempt]:
         rows = session.execute(
             select(*_COLUMNS).where(DagRun.dag_id == dag_id).order_by(DagRun.id.desc()).limit(NEWEST)
         ).all()
-    return [_attempt(row) for row in rows]
+    shared = _shared(dag_id, [row.run_id for row in rows])
+    return [_attempt(row, shared) for row in rows]
+
+
+def _shared(dag_id: str, run_ids: list[str]) -> set[str]:
+    """Those of `run_ids` that another of the pipeline's Dags has, too."""
+    others = [other for other in settings.dag_ids() if other != dag_id]
+    if not others or not run_ids:
+        return set()
+    with create_session(scoped=False) as session:
+        return set(
+            session.scalars(select(DagRun.run_id).where(DagRun.dag_id.in_(others), DagRun.run_id.in_(run_ids))).all()
+        )
 
 
 def partition_of(conf: Mapping[str, Any] | None, interval_start: datetime | None) -> str | None:
@@ -90,13 +129,15 @@ def iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
-def _attempt(row: Any) -> Attempt:
-    run_id, state, conf, interval_start, queued_at, started_at, ended_at = row
+def _attempt(row: Any, shared: set[str]) -> Attempt:
+    dag_id, run_id, state, conf, interval_start, queued_at, started_at, ended_at = row
     return Attempt(
+        dag_id=dag_id,
         dag_run_id=run_id,
         state=str(getattr(state, "value", state)),
         partition=partition_of(conf, interval_start),
         began=started_at or queued_at,
         started_at=started_at,
         ended_at=ended_at,
+        shared=run_id in shared,
     )

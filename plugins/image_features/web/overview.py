@@ -47,12 +47,16 @@ class Standing:
                 return cls(item, summary, told)
         return cls(item, None, datetime.fromtimestamp(item.modified_ms / 1000, UTC))
 
-    def row(self, known: set[str]) -> PartitionRow:
-        """Its row; made once, because hundreds of them are asked for every few seconds."""
-        key = self.item, self.at, self.summary is not None, self.item.run_id in known
+    def is_of(self, attempt: Attempt) -> bool:
+        """Whether the run published it."""
+        return attempt.owns(self.item.folder, dag_id=self.summary.dag_id if self.summary else None)
+
+    def row(self, known: bool) -> PartitionRow:
+        """Its row; made once, because hundreds are asked for every few seconds. `known`: Airflow has its run."""
+        key = self.item, self.at, self.summary is not None, known
         return _standing_rows.get(key, lambda: self._row(known))
 
-    def _row(self, known: set[str]) -> PartitionRow:
+    def _row(self, known: bool) -> PartitionRow:
         status: Status = "published" if self.summary else "unknown"
         item = self.item
         at = dagruns.iso(self.at)
@@ -70,7 +74,7 @@ def overview(dag_id: str, model: str | None) -> Overview:
     ends = [attempt.ended_at for attempt in attempts if not attempt.active and attempt.ended_at]
     try:
         store = stores.location()
-        published = stores.published(max(ends, default=None))
+        published = stores.published(max(ends, default=None)).of_dag(dag_id)
     except stores.StoreProblem as problem:
         state = problem.state
     rows: list[PartitionRow] = []
@@ -89,15 +93,15 @@ def overview(dag_id: str, model: str | None) -> Overview:
 
 def _rows(store: str, published: stores.Published, attempts: list[Attempt]) -> list[PartitionRow]:
     """`store` is empty when it cannot be read: then there is only what Airflow knows."""
-    wanted = [(item.partition, item.run_id, item.modified_ms) for item in published.partitions]
+    wanted = [(item.partition, item.folder, item.modified_ms) for item in published.partitions]
     summaries = reports.summaries(store, wanted)
-    known = {attempt.dag_run_id for attempt in attempts}
+    by_id = {attempt.dag_run_id: attempt for attempt in attempts}
     rows: dict[tuple[str, str], PartitionRow] = {}
     standing: dict[str, list[Standing]] = defaultdict(list)
     for item in published.partitions:
-        found = Standing.of(item, summaries[item.partition, item.run_id])
+        found = Standing.of(item, summaries[item.partition, item.folder])
         standing[item.partition].append(found)
-        rows[item.partition, item.model] = found.row(known)
+        rows[item.partition, item.model] = found.row(item.run_id in by_id and found.is_of(by_id[item.run_id]))
     news = [attempt for attempt in attempts if _is_news(attempt, standing)]
     news.sort(key=lambda attempt: (attempt.active, _began(attempt)), reverse=True)  # what runs has yet to be judged
     placed = set()
@@ -119,7 +123,7 @@ def _is_news(attempt: Attempt, standing: dict[str, list[Standing]]) -> bool:
         return False
     here = standing.get(attempt.partition, [])
     if attempt.state == "success":
-        shown = any(one.item.run_id == attempt.dag_run_id for one in here)
+        shown = any(one.is_of(attempt) for one in here)
         return not shown and not any(one.at > _began(attempt) for one in here)
     return attempt.active or not here or any(one.at <= _began(attempt) for one in here)
 
@@ -131,9 +135,8 @@ def _outcome(store: str, attempt: Attempt) -> Outcome:
     if not store:
         return Outcome("failed" if attempt.state == "failed" else "unknown", None, None, None)
     assert attempt.partition is not None
-    partition = attempt.partition
-    key = store, partition, attempt
-    return _outcomes.get(key, lambda: judge(attempt, reports.folder(store, partition, attempt.dag_run_id)))
+    key = store, attempt.partition, attempt
+    return _outcomes.get(key, lambda: judge(attempt, reports.folder(store, attempt)))
 
 
 def judge(attempt: Attempt, folder: reports.Folder) -> Outcome:
@@ -170,7 +173,7 @@ def judge(attempt: Attempt, folder: reports.Folder) -> Outcome:
 def _news_row(attempt: Attempt, outcome: Outcome, standing: catalog.Partition | None) -> PartitionRow:
     assert attempt.partition is not None
     model = standing.model if standing else outcome.model
-    known, at = {attempt.dag_run_id}, dagruns.iso(attempt.ended_at)
+    known, at = True, dagruns.iso(attempt.ended_at)
     return _row(
         attempt.partition,
         model,
@@ -189,7 +192,7 @@ def _row(
     model: str | None,
     status: Status,
     run_id: str,
-    known: set[str],
+    known: bool,
     standing: catalog.Partition | None,
     summary: Summary | None,
     error: JobErrorInfo | None,
@@ -201,7 +204,7 @@ def _row(
         model=model,
         status=status,
         run_id=run_id,
-        dag_run_id=run_id if run_id in known else None,
+        dag_run_id=run_id if known else None,
         published_run_id=standing.run_id if standing else None,
         rows=standing.rows if standing else None,
         finished_at=summary.at if summary else finished_at,

@@ -83,7 +83,7 @@ def _make(store: str, item: catalog.Partition) -> Index:
             raise no_photo()
         vectors = catalog.stream(store, "features", keys, ["features"], rows=1)
         dim = next(len(batch["features"][0]) for batch in vectors if batch.num_rows)
-        ingest = reports.document(store, item.partition, item.run_id, "ingest.json") or {}
+        ingest = reports.document(store, item.partition, item.folder, "ingest.json") or {}
     asked = ingest.get("settings") or {}
     distinct = rows.group_by("image_id", use_threads=False).aggregate(
         [("uri", "first"), ("uri", "count"), ("top1_label", "first"), ("top1_score", "first")]

@@ -56,7 +56,11 @@ def _set_aside(run: Run, staged: list[str]) -> pa.Table:
     rows = catalog.staged_rows(run.store, "quarantine", staged)
     if rows is None:
         rows = catalog.quarantine(run.store, run.partition)
-        rows = rows.filter(pc.equal(rows["run_id"], run.attempt.dag_run_id))
+        told = run.folder.told_dag()
+        ours = all(
+            run.attempt.owns(folder, dag_id=told) for folder in catalog.folders(run.store, "quarantine", run.partition)
+        )
+        rows = rows.filter(pc.equal(rows["run_id"], run.attempt.dag_run_id)) if ours else rows.slice(0, 0)
     return rows.sort_by([("error_code", "ascending"), ("uri", "ascending")])
 
 

@@ -209,11 +209,11 @@ def _drift(run: Run, found: Mapping[str, Any], summary: reports.Summary | None) 
         return Drift(value=None, limit=None, days=[])
     distances = found["drift"].get("by_partition", {})
     before = [item for item in run.items if item.model == summary.model and item.partition < run.partition][:DAYS]
-    known = reports.summaries(run.store, [(item.partition, item.run_id, item.modified_ms) for item in before])
+    known = reports.summaries(run.store, [(item.partition, item.folder, item.modified_ms) for item in before])
     days = [_day(run.partition, summary, current=True, rows=summary.counts.get("featured"), distance=None)]
     for item in before:
         distance = distances.get(item.partition)
-        then = known[item.partition, item.run_id]
+        then = known[item.partition, item.folder]
         days.append(_day(item.partition, then, current=False, rows=item.rows, distance=distance))
     return Drift(value=summary.drift, limit=summary.max_drift, days=days[::-1])
 
@@ -255,7 +255,7 @@ def _progress(found: Any) -> Progress | None:
 def sample(dag_id: str, dag_run_id: str, count: int) -> Sample:
     """`count` photos of the run, the same each time; none when readers do not see this run. Raises Refused."""
     run = located(dag_id, dag_run_id)
-    model = next((model for model, run_id in run.published.items() if run_id == dag_run_id), None)
+    model = next(iter(run.shown_models), None)
     if model is None:
         return Sample(partition=run.partition, model=run.model, photos=[])
     return Sample(partition=run.partition, model=model, photos=photos.sample(run.partition, model, dag_run_id, count))

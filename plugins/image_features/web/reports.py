@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from image_features.web.caches import Sized
+from image_features.web.dagruns import Attempt
 from image_features.web.schemas import JobErrorInfo
 from image_features.web.stores import log
 from spark_apps import catalog, contract
@@ -39,6 +40,7 @@ class Summary:
     verdict: str
     at: str
     run_id: str
+    dag_id: str | None
     model: str
     counts: dict[str, int]
     bytes: int
@@ -64,6 +66,7 @@ def summarise(report: Any) -> Summary:
             verdict=str(report["verdict"]),
             at=str(report["at"]),
             run_id=str(report["run_id"]),
+            dag_id=None if report.get("dag_id") is None else str(report["dag_id"]),
             model=str(report["model"]["key"]),
             counts={str(name): int(count) for name, count in report["counts"].items()},
             bytes=int(report["bytes"]),
@@ -89,14 +92,14 @@ _summaries: Sized[tuple[str, str, str, int], Summary | None] = Sized(KEPT)
 
 
 def summaries(store: str, wanted: Iterable[tuple[str, str, int]]) -> dict[tuple[str, str], Summary | None]:
-    """(partition, run id) → summary of the report of each of `wanted`: (partition, run id, when it was published).
+    """(partition, folder) → summary of the report of each of `wanted`: (partition, folder, when it was published).
 
     None where there is no readable report. Reads side by side what is not known yet. Raises Unreachable.
     """
 
     def read(item: tuple[str, str, int]) -> Summary | None:
-        partition, run_id, _ = item
-        return _summaries.get((store, *item), lambda: summary(store, partition, run_id))
+        partition, folder, _ = item
+        return _summaries.get((store, *item), lambda: summary(store, partition, folder))
 
     wanted = list(wanted)
     side_by_side(read, [item for item in wanted if (store, *item) not in _summaries])
@@ -111,20 +114,20 @@ def side_by_side(read: Callable[[Item], Result], items: Sequence[Item]) -> list[
         return list(pool.map(read, items))
 
 
-def summary(store: str, partition: str, run_id: str) -> Summary | None:
+def summary(store: str, partition: str, folder: str) -> Summary | None:
     """The summary of one report, read now; None when there is none that can be read. Raises Unreachable."""
-    found = document(store, partition, run_id, "report.json")
+    found = document(store, partition, folder, "report.json")
     try:
         return None if found is None else summarise(found)
     except Unreadable as problem:
-        log.warning("Image features: the report of partition %s, run %s: %s", partition, run_id, problem)
+        log.warning("Image features: the report of partition %s, run %s: %s", partition, folder, problem)
         return None
 
 
-def document(store: str, partition: str, run_id: str, name: str) -> Any | None:
+def document(store: str, partition: str, folder: str, name: str) -> Any | None:
     """A JSON object of the run's folder; None without a file, `HALF_WRITTEN` when it is none. Raises Unreachable."""
     try:
-        found = catalog.document(store, partition, run_id, name)
+        found = catalog.document_in(store, partition, folder, name)
     except ValueError:
         return HALF_WRITTEN
     return found if found is None or (isinstance(found, dict) and found) else HALF_WRITTEN
@@ -149,6 +152,11 @@ class Folder:
         """`error.json`, when there is a readable one."""
         return job_error(self.error)
 
+    def told_dag(self) -> str | None:
+        """The Dag that the documents name; "" for the command line, None where they are from before Dags were named."""
+        named = [found["dag_id"] for found in vars(self).values() if isinstance(found, dict) and "dag_id" in found]
+        return next((str(name) for name in named if name is not None), None)
+
     def model_key(self) -> str | None:
         """What the run publishes under, as far as a stage has said so."""
         for found in (self.report, self.extract):
@@ -157,11 +165,36 @@ class Folder:
         return None
 
 
-def folder(store: str, partition: str, run_id: str) -> Folder:
-    """The documents of a run, read side by side. Raises Unreachable."""
-    names = ["ingest", "extract", "validate", "report", "error", "progress"]
-    found = side_by_side(lambda name: document(store, partition, run_id, f"{name}.json"), names)
-    return Folder(**dict(zip(names, found, strict=True)))
+def folder(store: str, attempt: Attempt) -> Folder:
+    """The documents of a Dag run that has a partition, read side by side. Raises Unreachable.
+
+    Of a run with mapped tasks or several extracts, one of these: the first that failed, else the first.
+    """
+    partition = attempt.partition
+    assert partition is not None
+    found = _folder(store, partition, attempt.run.folder)
+    if found.extract is None and found.error is None:
+        parts = [name for name in catalog.runs(store, partition) if attempt.run.owns(name)]
+        for part in [_folder(store, partition, name) for name in parts if name != attempt.run.folder]:
+            together = Folder(**{name: vars(part)[name] or vars(found)[name] for name in DOCUMENTS})
+            if part.error is not None:
+                return together
+            if found.extract is None and part.extract is not None:
+                found = together
+    if any(value is not None for value in vars(found).values()) or attempt.shared:
+        return found
+    old = _folder(store, partition, attempt.old_folder)  # written before Dags were told apart, unless it names a Dag
+    if any(isinstance(value, dict) and value.get("dag_id") is not None for value in vars(old).values()):
+        return found
+    return old
+
+
+DOCUMENTS = ("ingest", "extract", "validate", "report", "error", "progress")
+
+
+def _folder(store: str, partition: str, name: str) -> Folder:
+    found = side_by_side(lambda document_name: document(store, partition, name, f"{document_name}.json"), DOCUMENTS)
+    return Folder(**dict(zip(DOCUMENTS, found, strict=True)))
 
 
 def job_error(record: Any) -> JobErrorInfo | None:

@@ -15,7 +15,7 @@ from spark_apps import catalog, contract
 
 @dataclass(frozen=True)
 class Run:
-    """A Dag run with its place in the store. `items`: everything that is published."""
+    """A Dag run with its place in the store. `items`: everything that is published, but by other Dags."""
 
     attempt: Attempt
     store: str
@@ -40,7 +40,17 @@ class Run:
     @property
     def shown(self) -> bool:
         """Whether readers see this run."""
-        return self.attempt.dag_run_id in self.published.values()
+        return bool(self.shown_models)
+
+    @property
+    def shown_models(self) -> list[str]:
+        """The models under which readers see this run."""
+        told = self.folder.told_dag()
+        return [
+            item.model
+            for item in self.items
+            if item.partition == self.partition and self.attempt.owns(item.folder, dag_id=told)
+        ]
 
     @property
     def source(self) -> str | None:
@@ -72,12 +82,12 @@ def open_run(attempt: Attempt) -> Run:
     assert attempt.partition is not None
     store = stores.location()
     try:
-        items = stores.published(None if attempt.active else attempt.ended_at).partitions
+        items = stores.published(None if attempt.active else attempt.ended_at).of_dag(attempt.dag_id).partitions
     except stores.StoreProblem as problem:
         if problem.code not in ("empty", "missing"):
             raise
         items = []
-    folder = reports.folder(store, attempt.partition, attempt.dag_run_id)
+    folder = reports.folder(store, attempt)
     return Run(attempt, store, folder, reports.stages(folder), items)
 
 

@@ -85,6 +85,11 @@ class Published:
     store: str
     partitions: list[catalog.Partition]
 
+    def of_dag(self, dag_id: str) -> Published:
+        """The same without what is known to be of other Dags: a right to read one Dag is none to read another's."""
+        own = [item for item in self.partitions if contract.is_of_dag(item.folder, dag_id) is not False]
+        return Published(self.store, own)
+
     @property
     def models(self) -> list[str]:
         """The published models, the most recently published first."""

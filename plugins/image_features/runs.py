@@ -1,0 +1,64 @@
+"""Which run a task works for: Dag, run id, map index and, where a Dag has several chains of stages, the branch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spark_apps import contract
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+def key(task: Any, context: Context) -> contract.RunKey:
+    """The run of the task `task` of this project, as jobs and store know it. Raises BadSetting."""
+    map_index = getattr(context.get("ti"), "map_index", -1)
+    return contract.RunKey(
+        run_id=str(context["run_id"]),
+        dag_id=str(task.dag_id),
+        map_index=map_index if isinstance(map_index, int) else -1,
+        branch=branch(task) if task.stage in contract.STAGES else "",
+    )
+
+
+def branch(task: Any) -> str:
+    """The branch of a stage's task: the ids of the ingest and the extract that it belongs to, where there are several.
+
+    Empty in a Dag with one of each, so that a task that is renamed still continues its run.
+
+    Raises:
+        BadSetting: it follows several ingests or extracts, and it cannot be told which of them it is to read.
+    """
+    parts = []
+    for stage in contract.STAGES[: contract.STAGES.index(task.stage) + 1][:2]:
+        if len([one for one in task.dag.tasks if _stage(one) == stage]) < 2:
+            continue
+        parts.append(task.task_id if stage == task.stage else _nearest(task, stage))
+    return "/".join(part for part in parts if part)
+
+
+def _stage(task: Any) -> str | None:
+    """The stage of a task, a mapped one too."""
+    kind = getattr(task, "operator_class", type(task))
+    return getattr(kind, "stage", None)
+
+
+def _nearest(task: Any, stage: str) -> str:
+    """The id of the task of `stage` that `task` follows with no other of that stage in between; "" for none."""
+    found, seen, at = set(), set(), list(task.upstream_list)
+    while at:
+        one = at.pop()
+        if one.task_id in seen:
+            continue
+        seen.add(one.task_id)
+        if _stage(one) == stage:
+            found.add(one.task_id)
+        else:
+            at += one.upstream_list
+    if len(found) > 1:
+        raise contract.BadSetting(
+            "ambiguous_branch",
+            f"{task.task_id} follows several tasks of the stage {stage}: {', '.join(sorted(found))}.",
+            f"Let it follow the one that it belongs to, and give each of the others a {task.stage} of its own.",
+        )
+    return found.pop() if found else ""
