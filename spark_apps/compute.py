@@ -270,6 +270,12 @@ class Outbox:
         return self
 
     def __exit__(self, *failure: Any) -> None:
+        writers = (self._features, self._quarantine)
         with storage.reaching("store", self._store):
-            self._features.__exit__(*failure)
-            self._quarantine.__exit__(*failure)
+            try:
+                for writer in writers:
+                    writer.__exit__(*failure)
+            except BaseException:  # the files of one without those of the other are no use to anyone
+                for writer in writers:
+                    writer.discard()
+                raise

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from spark_apps.contract import BadFile
+from spark_apps.contract import BadFile, JobError
 
 SECONDS_PER_IMAGE = 30
 """The largest photo that --max-pixels admits decodes in under 10 s on a slow core."""
@@ -77,7 +77,12 @@ class Guard:
         self._child: subprocess.Popen[bytes] | None = None
 
     def decode(self, content: bytes) -> Any:
-        """What the child's `Decode` gives. Raises BadFile: `timeout`, `out_of_memory`, `decoder_crash` tell its end."""
+        """What the child's `Decode` gives.
+
+        Raises:
+            BadFile: `timeout`, `out_of_memory`, `decoder_crash` tell the child's end.
+            JobError: `decoder_not_started`, no file's fault.
+        """
         if self._child is not None and self._child.poll() is not None:
             self.close()  # it died between two files, through no fault of this one
         child = self._child or self._start()
@@ -122,11 +127,28 @@ class Guard:
         path = [os.path.abspath(entry) for entry in sys.path]  # an interactive Python has "", its working folder
         code = f"import sys; sys.path[:] = {path!r}; from spark_apps import guard; guard.serve()"
         command = [sys.executable, "-c", code]
-        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
-        assert self._child.stdin and self._child.stdout
-        _send(self._child.stdin, pickle.dumps(self._arguments))
-        _receive(self._child.stdout, time.monotonic() + START_SECONDS)  # ready: importing is not the first file's time
+        try:
+            self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
+            assert self._child.stdin and self._child.stdout
+            _send(self._child.stdin, pickle.dumps(self._arguments))
+            _receive(self._child.stdout, time.monotonic() + START_SECONDS)  # ready: importing is no file's time
+        except TimeoutError:
+            raise self._not_started(f"was not ready after {START_SECONDS:g} s") from None
+        except (BrokenPipeError, EOFError):
+            assert self._child is not None
+            raise self._not_started(f"ended at once with status {self._child.wait()}") from None
+        except OSError as error:  # no memory or no process left for another
+            raise self._not_started(f"could not be started: {error}") from None
         return self._child
+
+    def _not_started(self, what: str) -> JobError:
+        """An OSError would be told as one of the store, which the caller is using at the same time."""
+        self.close()
+        return JobError(
+            "decoder_not_started",
+            f"The process that decodes suspicious files {what}.",
+            "The machine may be short of memory or very busy; the log has what it printed. A retry may help.",
+        )
 
 
 def serve() -> None:

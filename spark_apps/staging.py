@@ -83,14 +83,14 @@ class StagedWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            self._discard()
+            self.discard()
             return
         try:
             self._flush()
             if self._writer is not None:
                 self._finish_file()
         except BaseException:
-            self._discard()
+            self.discard()
             raise
 
     def _pack(self) -> None:
@@ -138,7 +138,7 @@ class StagedWriter:
         self._stream.close()
         self._writer = None
 
-    def _discard(self) -> None:
+    def discard(self) -> None:
         """Removes what was written, as far as the store lets it; what made the attempt fail is the news, not this."""
         if self._writer is not None:
             with suppress(OSError, pa.ArrowException):

@@ -6,12 +6,16 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from spark_apps.compute import DECODED_AHEAD, Photo, _ahead, one_by_one, pooled
-from spark_apps.contract import BadFile
+from spark_apps import staging
+from spark_apps.compute import DECODED_AHEAD, Outbox, Photo, TaskPlan, _ahead, one_by_one, pooled
+from spark_apps.contract import BadFile, ExtractSettings, Unreachable
+from tests.shelf import Shelf
 
 
 def numbered(count: int) -> Iterator[Photo]:
@@ -79,3 +83,24 @@ def test_reading_ahead_holds_one_item_more_than_the_caller() -> None:
             time.sleep(0.05)
             assert max(read) <= item + 1
     assert read == list(range(6))
+
+
+@pytest.mark.parametrize("failing", ["features", "quarantine"])
+def test_a_writer_that_fails_at_its_end_does_not_keep_the_others_files(
+    failing: str, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ExtractSettings(store=shelf.store, partition="d1", run_id="r")
+    outbox = Outbox(TaskPlan(settings, {"fingerprint": "f"}, "data/d1/r/a", "", 1), cast(Any, None))
+    finish = staging.StagedWriter._finish_file
+
+    def full(writer: staging.StagedWriter) -> None:
+        if writer._table.name == failing:
+            raise OSError(28, "No space left on device")
+        finish(writer)
+
+    monkeypatch.setattr(staging.StagedWriter, "_finish_file", full)
+    photo = Photo("id", b"x", ["file:///a.jpg"])
+    with pytest.raises(Unreachable, match="No space left"), outbox:
+        outbox._accept(photo, np.ones(4, np.float32), (None, None))
+        outbox.add(photo, BadFile("corrupt", "It is damaged."))
+    assert not list(Path(shelf.store).rglob("*.parquet"))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from demo.landing import flat_png
-from spark_apps import imaging
-from spark_apps.contract import MAX_PIXELS, BadFile
+from spark_apps import guard as guard_module
+from spark_apps import imaging, storage
+from spark_apps.contract import MAX_PIXELS, BadFile, JobError, Unreachable
 from spark_apps.guard import Decode, Guard, watched
 from spark_apps.imaging import Preprocessing
 
@@ -158,7 +159,8 @@ def in_a_worker(code: str, content: bytes) -> subprocess.CompletedProcess[bytes]
     setup = """
 import sys, time
 from functools import partial
-from spark_apps import imaging
+from spark_apps import guard as guard_module
+from spark_apps import imaging, storage
 from spark_apps.guard import Guard, watched
 from spark_apps.contract import BadFile
 from spark_apps.imaging import Preprocessing
@@ -230,3 +232,35 @@ os.kill(os.getpid(), 9)
     while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def never_ready() -> Decode:
+    time.sleep(60)
+    raise AssertionError
+
+
+def dies_at_once() -> Decode:
+    os._exit(7)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"), [(never_ready, "was not ready after 2 s"), (dies_at_once, "ended at once with status 7")]
+)
+def test_a_child_that_does_not_start_is_no_fault_of_the_store(
+    make: Callable[[], Decode], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_module, "START_SECONDS", 2)
+    with Guard(make) as guard:
+        with pytest.raises(JobError, match=words) as caught, storage.reaching("store", "/the store"):
+            guard.decode(SMALL)
+        assert not isinstance(caught.value, Unreachable)
+        assert "store" not in str(caught.value)
+        assert not children()
+
+
+def test_a_child_that_cannot_be_started_is_no_fault_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with Guard(DECODER) as guard, pytest.raises(JobError, match="could not be started: .*No such file") as caught:
+        with storage.reaching("store", "/the store"):
+            guard.decode(SMALL)
+    assert not isinstance(caught.value, Unreachable)
