@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spark_apps import contract, imaging, landing, runtime, staging, storage, store
-from spark_apps.contract import BadFile, BadSetting, IngestSettings, Manifest, NothingToDo
+from spark_apps.contract import BadFile, BadSetting, IngestSettings, Manifest, NothingToDo, Unreachable
 
 LISTING_FILE_UNITS = 64
 """Work units in one file of the listing, so that the footer a task reads stays small."""
@@ -44,7 +44,7 @@ def ingest(settings: IngestSettings, timings: runtime.Timings) -> Manifest:
         BadSetting, NothingToDo: the partition has no files, and `on_empty` says what that means.
     """
     with timings.phase("list"):
-        listing = landing.list_files(settings.source, settings.pattern)
+        listing = list_source(settings)
     if not listing.num_rows:
         message = f"The source {settings.source} has no files that match {settings.pattern!r}."
         if settings.on_empty == "skip":
@@ -65,6 +65,12 @@ def ingest(settings: IngestSettings, timings: runtime.Timings) -> Manifest:
         codes.update(record["codes"])
     staged = {name: [file for record in records for file in record[name]] for name in ("images", "quarantine")}
     accepted = sum(file["rows"] for file in staged["images"])
+    if codes["unreadable"] == listing.num_rows:
+        raise Unreachable(
+            "source_unreadable",
+            f"None of the {listing.num_rows:,} files of the source {settings.source} can be read.",
+            "Check the permissions and credentials of the workers, and that the files are not archived.",
+        )
     return timings.manifest(
         "ingest",
         settings,
@@ -76,6 +82,21 @@ def ingest(settings: IngestSettings, timings: runtime.Timings) -> Manifest:
             "bytes": sum(max(size, 0) for size in listing["size_bytes"].to_pylist()),
         },
     )
+
+
+def list_source(settings: IngestSettings) -> pa.Table:
+    """The listing. Where empty days are to be skipped, one without a folder is such a day on an object store: folders
+    are no more than a part of names there. On a disk a missing folder may be a missing mount.
+
+    Raises:
+        Unreachable: the source cannot be read, or is missing.
+    """
+    try:
+        return landing.list_files(settings.source, settings.pattern, settings.exclude, settings.store)
+    except Unreachable as error:
+        if error.code == "source_missing" and settings.on_empty == "skip" and not storage.is_local(settings.source):
+            return landing.LISTING.empty_table()
+        raise
 
 
 def write_listing(settings: IngestSettings, listing: pa.Table, workers: int) -> tuple[list[ListingUnit], int]:

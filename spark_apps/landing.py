@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import fs
 
 from spark_apps.contract import BadFile, Unreachable
+from spark_apps.ignored import Ignored
 from spark_apps.storage import filesystem, is_local, reaching
 
 LISTING = pa.schema([("uri", pa.string()), ("size_bytes", pa.int64()), ("modified_at", pa.timestamp("us", "UTC"))])
 """One row per source file, sorted by uri. A size of -1: the name is there, but no regular file behind it."""
 
 NOT_A_FILE = -1
-READ_AHEAD = 8
-"""Files of an object store that one task reads at a time, because each costs a round trip."""
+READ_AHEAD, READ_AHEAD_BYTES = 8, 64 * 2**20
+"""Files of an object store that one task reads at a time, because each costs a round trip, and their bytes."""
+ELSEWHERE = {
+    *(errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN),
+    *(errno.ENETUNREACH, errno.ECONNRESET, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+}
+"""What a disk or this process suffers from, not one file."""
 
 
-def list_files(source: str, pattern: str) -> pa.Table:
+def list_files(source: str, pattern: str, exclude: str = "", store: str = "") -> pa.Table:
     """Every file below `source` whose name matches `pattern`, as a table of `LISTING`.
 
-    Hidden files and folders (a leading dot, as `.DS_Store`, `._IMG_1.jpg`) and the marker `_SUCCESS` are not listed.
-    uris are `file://` with percent-encoding (RFC 8089) on a disk, and the store's own `scheme://bucket/key` elsewhere.
+    What `ignored.Ignored` names is not listed, nor is `store`, the folder of our own tables, where it lies below the
+    source. uris are `file://` with percent-encoding (RFC 8089) on a disk, and the store's own `scheme://bucket/key`
+    elsewhere.
 
     Raises:
-        Unreachable: the source is missing, no folder, or cannot be read.
+        Unreachable: the source cannot be read, or it is missing: code `source_missing`, and `bucket_missing` for the
+            whole bucket of an object store.
     """
+    walk = _walk_disk if is_local(source) else _walk_store
     with reaching("source", source):
-        rows = sorted(_walk_disk(source, pattern) if is_local(source) else _walk_store(source, pattern))
+        rows = sorted(walk(source, pattern, Ignored(exclude), store))
     columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), LISTING, strict=False)]
     return pa.table(columns, schema=LISTING) if rows else LISTING.empty_table()
 
@@ -43,18 +52,31 @@ def list_files(source: str, pattern: str) -> pa.Table:
 def read_files(files: Iterable[tuple[str, int]], max_bytes: int) -> Iterator[bytes | BadFile]:
     """The content of each (uri, listed size in bytes), in order; a `BadFile` for a file that cannot be taken.
 
-    Object stores are read ahead by a few files; memory stays bounded by `READ_AHEAD` files.
+    Object stores are read ahead, by `READ_AHEAD` files and `READ_AHEAD_BYTES` bytes at most, or by one file.
 
     Raises:
         Unreachable: the source itself fails, as a disk or a network does.
     """
-    pending = iter(files)
     with ThreadPoolExecutor(READ_AHEAD) as pool:
-        while window := list(islice(pending, READ_AHEAD)):
+        for window in _windows(files, max_bytes):
             if is_local(window[0][0]):
                 yield from (_read(uri, size, max_bytes) for uri, size in window)
             else:
                 yield from pool.map(lambda file: _read(file[0], file[1], max_bytes), window)
+
+
+def _windows(files: Iterable[tuple[str, int]], max_bytes: int) -> Iterator[list[tuple[str, int]]]:
+    window: list[tuple[str, int]] = []
+    used = 0
+    for uri, size in files:
+        needed = size if 0 < size <= max_bytes else 0  # others are not read
+        if window and (len(window) == READ_AHEAD or used + needed > READ_AHEAD_BYTES):
+            yield window
+            window, used = [], 0
+        window.append((uri, size))
+        used += needed
+    if window:
+        yield window
 
 
 def _read(uri: str, size: int, max_bytes: int) -> bytes | BadFile:
@@ -65,59 +87,119 @@ def _read(uri: str, size: int, max_bytes: int) -> bytes | BadFile:
     if size > max_bytes:
         return BadFile("too_large", f"{size:,} bytes are more than the limit of {max_bytes:,}.")
     try:
-        filesystem_, path = filesystem(uri)
-        name = os.fsencode(path) if is_local(uri) else path  # a name on a disk need not be UTF-8
-        with filesystem_.open_input_stream(name, compression=None, buffer_size=0) as stream:
-            content: bytes = stream.read(size + 1)
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        return BadFile("unreadable", f"{type(error).__name__}: {error}"[:300])
-    except OSError as error:
-        if is_local(uri) and not os.path.isfile(os.fsencode(filesystem(uri)[1])):
-            return BadFile("unreadable", f"It is no regular file any more: {error}"[:300])
-        with reaching("source", uri):  # not this one file: the disk or the network is failing, so a retry may help
-            raise
+        content = _content(uri, size)
+    except (OSError, pa.ArrowException) as error:
+        try:
+            content = _content_at_second_try(uri, size, error)
+        except (OSError, pa.ArrowException) as again:
+            return BadFile("unreadable", f"{type(again).__name__}: {again}"[:300])
     if len(content) != size:
         return BadFile("changed", f"It had {size:,} bytes when it was listed and has others now.")
     return content
 
 
-def _matches(name: str, pattern: str) -> bool:
-    return not name.startswith(".") and name != "_SUCCESS" and fnmatchcase(name, pattern)
+def _content(uri: str, size: int) -> bytes:
+    """At most one byte more than `size`. Raises OSError or ArrowException."""
+    filesystem_, path = filesystem(uri)
+    name = os.fsencode(path) if is_local(uri) else path  # a name on a disk need not be UTF-8
+    with filesystem_.open_input_stream(name, compression=None, buffer_size=0) as stream:
+        content: bytes = stream.read(size + 1)
+    return content
 
 
-def _walk_disk(source: str, pattern: str) -> Iterator[tuple[str, int, datetime]]:
-    root = Path(filesystem(source)[1])
-    if not root.is_dir():
+def _content_at_second_try(uri: str, size: int, error: Exception) -> bytes:
+    """What a store reports of an object tells little of whose the fault is: Arrow says `INTERNAL_FAILURE` of one that
+    is archived. So the bucket, or the file's folder, is asked for. When it answers and the file still cannot be read,
+    the fault is the file's.
+
+    Raises:
+        OSError, ArrowException: the file cannot be read.
+        Unreachable: the disk, the network or the store fails; a retry may help.
+    """
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | pa.ArrowInvalid):
+        raise error
+    with reaching("source", uri):
+        if getattr(error, "errno", None) in ELSEWHERE:
+            raise error
+        filesystem_, path = filesystem(uri)
+        if is_local(uri):
+            os.scandir(os.path.dirname(os.fsencode(path))).close()
+        elif filesystem_.get_file_info(path.split("/")[0]).type == fs.FileType.NotFound:
+            raise error
+    return _content(uri, size)
+
+
+def _moment(seconds: float) -> datetime | None:
+    """A time of a disk; None for one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+Row = tuple[str, int, datetime | None]
+
+
+def _walk_disk(source: str, pattern: str, ignored: Ignored, store: str) -> Iterator[Row]:
+    root = filesystem(source)[1]
+    if not os.path.isdir(root):
         raise Unreachable(
             "source_missing",
-            f"The source {source} is no folder.",
+            f"The source {source} is not a folder.",
             "Check its spelling, and that the day's photos are in.",
         )
+    # Linked folders count like others, but each folder once, under its own name where it has one below the source;
+    # so a circle of links ends.
+    visited = {os.path.realpath(filesystem(store)[1])} if store and is_local(store) else set()
+    folders: list[tuple[str, ...]] = [()]
+    links: list[tuple[str, ...]] = []
+    while folders or links:
+        names = folders.pop() if folders else links.pop(0)
+        folder = Path(root, *names)
+        place = os.path.realpath(folder)
+        if place in visited:
+            continue
+        visited.add(place)
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True):
+            path = (*names, entry.name)
+            if _is_folder(entry):
+                if not ignored.folder(path):
+                    (links if entry.is_symlink() else folders).append(path)
+            elif fnmatchcase(entry.name, pattern) and not ignored.file(path, folders=False):
+                yield _row(Path(folder, entry.name))
 
-    def fail(error: OSError) -> None:
-        raise error
 
-    visited = {os.path.realpath(root)}  # linked folders count like others, but a circle of links must end
-    for folder, subfolders, names in os.walk(root, onerror=fail, followlinks=True):
-        found = {name: os.path.realpath(Path(folder, name)) for name in sorted(subfolders) if not name.startswith(".")}
-        subfolders[:] = [name for name, place in found.items() if place not in visited]
-        visited.update(found.values())
-        for name in filter(lambda name: _matches(name, pattern), names):
-            path = Path(folder, name)
-            try:
-                status = path.stat()
-            except OSError:
-                yield path.as_uri(), NOT_A_FILE, datetime.now(UTC)
-                continue
-            size = status.st_size if stat.S_ISREG(status.st_mode) else NOT_A_FILE
-            yield path.as_uri(), size, datetime.fromtimestamp(status.st_mtime, UTC)
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a circle of links
+        return False
 
 
-def _walk_store(source: str, pattern: str) -> Iterator[tuple[str, int, datetime]]:
-    filesystem_, path = filesystem(source)
+def _row(path: Path) -> Row:
+    try:
+        status = path.stat()
+    except OSError:
+        return path.as_uri(), NOT_A_FILE, None
+    return path.as_uri(), status.st_size if stat.S_ISREG(status.st_mode) else NOT_A_FILE, _moment(status.st_mtime)
+
+
+def _walk_store(source: str, pattern: str, ignored: Ignored, store: str) -> Iterator[Row]:
+    filesystem_, root = filesystem(source)
     scheme = source.partition("://")[0]
-    for info in filesystem_.get_file_info(fs.FileSelector(path, recursive=True)):
-        *folders, name = info.path.removeprefix(path).strip("/").split("/")
-        hidden = any(folder.startswith(".") for folder in folders)
-        if info.type == fs.FileType.File and not hidden and _matches(name, pattern):
-            yield f"{scheme}://{info.path}", info.size, info.mtime or datetime.now(UTC)
+    ours = filesystem(store)[1].rstrip("/") + "/" if store and not is_local(store) else None
+    found = filesystem_.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
+    if not found:
+        bucket = root.split("/")[0]
+        if filesystem_.get_file_info(bucket).type == fs.FileType.NotFound:
+            raise Unreachable("bucket_missing", f"{source} is in no bucket that is there.", "Check the bucket's name.")
+        raise FileNotFoundError(f"no object's name begins with {root}/")
+    folders = {info.path for info in found if info.type == fs.FileType.Directory}
+    for info in found:
+        if info.type != fs.FileType.File or (ours and info.path.startswith(ours)):
+            continue
+        if not info.size and info.path in folders:
+            continue  # an object without bytes that stands for a folder
+        names = info.path.removeprefix(root).strip("/").split("/")
+        if fnmatchcase(names[-1], pattern) and not ignored.file(names):
+            yield f"{scheme}://{info.path}", info.size, info.mtime

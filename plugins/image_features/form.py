@@ -21,6 +21,7 @@ FIELDS: dict[str, list[tuple[str, str, str]]] = {
         ("ingest", "partition", "Partition"),
         ("ingest", "source", "Source"),
         ("ingest", "pattern", "File names"),
+        ("ingest", "exclude", "Files and folders to leave out"),
         ("ingest", "on_empty", "When there are no photos"),
     ],
     "Model": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from spark_apps.contract.errors import BadSetting
 
@@ -124,18 +125,31 @@ def model_key(backbone: str, weights: str, precision: str, decode: str = "exact"
     return "-".join(re.sub(r"[^a-z0-9_.]+", "_", part.lower()) for part in parts)
 
 
+SCHEME = "[A-Za-z][A-Za-z0-9+.-]*:"
+"""What a location begins with that is not a path (RFC 3986, `scheme`)."""
+
+
 def check_location(name: str, location: str) -> str:
-    """`location` without a trailing slash, when it is an absolute path or a URI.
+    """`location` without a trailing slash, when it is an absolute path or a URI; `file:/x` and `file://localhost/x`
+    are `file:///x` (RFC 8089), and a scheme is in lower case.
 
     Raises:
-        BadSetting: it is empty or relative (executors may run in another folder), or climbs with `..`.
+        BadSetting: it is empty or relative (executors may run in another folder), a file of another machine, or climbs
+            with `..`, percent-encoded or not.
     """
-    if not re.match(r"(/|[a-z][a-z0-9+.-]*:///?[^/])", location):
-        raise BadSetting(
-            f"bad_{name}",
-            f"{name} {location!r} is neither an absolute path nor a URI.",
-            "Write /folder or s3://bucket/folder.",
-        )
-    if ".." in location.split("/"):
+    scheme, colon, rest = location.partition(":")
+    if re.fullmatch(SCHEME, scheme + colon):
+        if scheme.lower() == "file":
+            rest = re.sub("^//localhost(?=/)", "//", rest, flags=re.IGNORECASE)
+            rest = rest if rest.startswith("//") or not rest.startswith("/") else f"//{rest}"
+        location = f"{scheme.lower()}:{rest}"
+    if not re.match(r"(/|file:///[^/]|(?!file:)[a-z][a-z0-9+.-]*:///?[^/])", location):
+        hint = "Write /folder, file:///folder or s3://bucket/folder."
+        if location.startswith("file://"):
+            message = f"{name} {location!r} names a file of another machine."
+        else:
+            message = f"{name} {location!r} is neither an absolute path nor a URI."
+        raise BadSetting(f"bad_{name}", message, hint)
+    if ".." in unquote(location).split("/"):
         raise BadSetting(f"bad_{name}", f"{name} {location!r} climbs with '..'.", "Write the location without '..'.")
     return location.rstrip("/") or "/"

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
 from spark_apps.contract.errors import BadSetting
-from spark_apps.contract.names import RunKey, check_location, check_partition, join, run_folder
+from spark_apps.contract.names import SCHEME, RunKey, check_location, check_partition, join, run_folder
 
 
 def setting(
@@ -142,6 +142,11 @@ class IngestSettings(Settings):
     source: str = setting("Folder or URI of the photos; {partition} in it is replaced by the partition key.")
     pattern: str = setting(
         "Glob that a file's name must match, for example *.jpg; names starting with a dot never do.", "*"
+    )
+    exclude: str = setting(
+        "Globs of files and folders that are not listed, separated by commas: drafts,*_thumb.jpg,raw/*.dng; "
+        "one with a slash is held against the path below the source. What systems leave behind never is listed.",
+        "",
     )
     max_pixels: int = setting(
         "Photos with more pixels are quarantined before they are decoded.", 100_000_000, minimum=1, maximum=MAX_PIXELS
@@ -368,8 +373,8 @@ def parse(cls: type[AnySettings], argv: Sequence[str], prog: str, description: s
         )
     values = vars(parser.parse_args(argv))
     for name in ("store", "source"):
-        if values.get(name) and "://" not in values[name]:
-            values[name] = os.path.abspath(values[name])
+        if values.get(name) and not re.match(SCHEME, values[name]):
+            values[name] = os.path.abspath(os.path.expanduser(values[name]))
     return cls(**values)
 
 
