@@ -36,6 +36,7 @@ EVERYTHING: dict[type[Settings], dict[str, Any]] = {
         **OF_A_DAG,
         "source": "s3://bucket/photos",
         "pattern": "* *.jp[e]g",
+        "exclude": "drafts, *_thumb.jpg,raw/*",
         "max_pixels": 1,
         "max_bytes": 2**30,
         "on_empty": "skip",
@@ -125,6 +126,38 @@ def test_a_relative_folder_means_the_callers_own(tmp_path: Any, monkeypatch: pyt
 def test_the_partition_is_filled_into_the_source() -> None:
     settings = IngestSettings(**{**PLAIN[IngestSettings], "source": "s3://bucket/{partition}/raw/{partition}/"})
     assert settings.source == "s3://bucket/2026-11-22/raw/2026-11-22"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("file:/data/photos", "file:///data/photos"),
+        ("file:///data/photos", "file:///data/photos"),
+        ("file://localhost/data/photos", "file:///data/photos"),
+        ("FILE://LOCALHOST/data/photos", "file:///data/photos"),
+        ("S3://bucket/photos", "s3://bucket/photos"),
+    ],
+)
+def test_a_location_is_what_it_says_however_it_is_written(given: str, meant: str) -> None:
+    argv = ["--store", given, "--partition", "d1", "--run-id", "r", "--source", given]
+    settings = contract.parse(IngestSettings, argv, "ingest", "")
+    assert (settings.store, settings.source) == (meant, meant)
+
+
+@pytest.mark.parametrize(
+    "place", ["file:data", "file://server/data", "file:", "file://", "s3:/bucket/x", "C:\\photos", "c:/photos", "s3:"]
+)
+def test_what_looks_like_a_uri_is_never_a_folder_of_that_name(place: str) -> None:
+    with pytest.raises(BadSetting) as refused:
+        argv = ["--store", "/s", "--partition", "d1", "--run-id", "r", "--source", place]
+        contract.parse(IngestSettings, argv, "ingest", "")
+    assert refused.value.code == "bad_source"
+
+
+@pytest.mark.parametrize("place", ["/data/../etc", "file:///data/%2e%2e/etc", "s3://b/%2E%2E/c", "/data/.%2e/etc"])
+def test_a_location_does_not_climb_however_it_is_written(place: str) -> None:
+    with pytest.raises(BadSetting, match="climbs"):
+        IngestSettings(store="/s", partition="d1", run_id="r", source=place)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -215,3 +216,120 @@ def test_linked_folders_are_listed_once_and_a_circle_of_links_ends(tmp_path: Pat
     (tmp_path / "source" / "deep" / "circle").symlink_to(tmp_path / "source")
     listed = landing.list_files(str(tmp_path / "source"), "*")["uri"].to_pylist()
     assert [uri.rsplit("/", 2)[-2:] for uri in listed] == [["link", "linked.jpg"], ["source", "own.jpg"]]
+
+
+def test_a_folder_keeps_its_own_name_where_a_link_to_it_comes_first(source: Path) -> None:
+    put(source, "real/deep/a.jpg")
+    (source / "a link").symlink_to(source / "real")
+    (source / "another").symlink_to(source / "real" / "deep")
+    (source / "real" / "up").symlink_to(source)
+    assert names(source) == ["real/deep/a.jpg"]
+
+
+# --- what is not listed -----------------------------------------------------------------------------------------------
+
+DEBRIS = (
+    *(
+        "Thumbs.db",
+        "THUMBS.DB",
+        "ehthumbs.db",
+        "desktop.ini",
+        "Desktop.ini",
+        "Icon\r",
+        ".DS_Store",
+        "._a.jpg",
+        "~$a.jpg",
+    ),
+    *("@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", "x/@eaDir/b.jpg", "#recycle/c.jpg", "@Recycle/c.jpg", "lost+found/d.jpg"),
+    *("__MACOSX/._a.jpg", "__MACOSX/a.jpg", "$RECYCLE.BIN/e.jpg", "System Volume Information/f.jpg", ".Trashes/g.jpg"),
+    *(".Spotlight-V100/h.jpg", ".AppleDouble/i.jpg", "_temporary/0/j.jpg", "_delta_log/k.json", "_SUCCESS"),
+    *("sub_$folder$", "x/sub_$folder$", "_committed_12", "_started_12"),
+)
+PHOTOS = (
+    "a.jpg",
+    "thumbs.jpg",
+    "my @eaDir.jpg",
+    "lost+found.jpg",
+    "x/found/b.jpg",
+    "_temporary.jpg",
+    "desktop.ini.jpg",
+)
+
+
+def test_what_systems_leave_behind_is_not_listed(source: Path) -> None:
+    for name in (*DEBRIS, *PHOTOS):
+        put(source, name)
+    assert sorted(names(source)) == sorted(PHOTOS)
+
+
+@pytest.mark.parametrize(
+    ("exclude", "left"),
+    [
+        ("", ["a.jpg", "a.tmp", "drafts/b.jpg", "x/drafts/c.jpg", "x/raw/d.jpg"]),
+        ("*.tmp", ["a.jpg", "drafts/b.jpg", "x/drafts/c.jpg", "x/raw/d.jpg"]),
+        ("drafts", ["a.jpg", "a.tmp", "x/raw/d.jpg"]),
+        ("drafts/", ["a.jpg", "a.tmp", "x/raw/d.jpg"]),
+        ("x/drafts", ["a.jpg", "a.tmp", "drafts/b.jpg", "x/raw/d.jpg"]),
+        ("/x/*", ["a.jpg", "a.tmp", "drafts/b.jpg"]),
+        (" *.tmp , raw ,, ", ["a.jpg", "drafts/b.jpg", "x/drafts/c.jpg"]),
+        ("[ab].*", ["x/drafts/c.jpg", "x/raw/d.jpg"]),
+    ],
+)
+def test_exclude_leaves_out_files_and_folders(source: Path, exclude: str, left: list[str]) -> None:
+    for name in ("a.jpg", "a.tmp", "drafts/b.jpg", "x/drafts/c.jpg", "x/raw/d.jpg"):
+        put(source, name)
+    uris = landing.list_files(str(source), "*", exclude)["uri"].to_pylist()
+    assert [os.path.relpath(storage.filesystem(uri)[1], source) for uri in uris] == left
+
+
+@pytest.mark.parametrize("as_uri", [True, False])
+def test_our_own_store_below_the_source_is_not_listed(source: Path, as_uri: bool) -> None:
+    put(source, "a.jpg")
+    put(source, "features/images/data/b.parquet")
+    place = source / "features"
+    uris = landing.list_files(str(source), "*", store=place.as_uri() if as_uri else str(place))["uri"].to_pylist()
+    assert uris == [(source / "a.jpg").as_uri()]
+
+
+# --- one file, or all -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [-(2**40), -1, 2**33, 2**38, 2**60])
+def test_a_photo_from_an_impossible_moment_is_taken(source: Path, seconds: int) -> None:
+    put(source, "a.jpg")
+    try:
+        os.utime(source / "a.jpg", (0, seconds))
+    except OverflowError:
+        pytest.skip("this system does not keep such a time")
+    (row,) = landing.list_files(str(source), "*").to_pylist()
+    assert read(row["uri"], row["size_bytes"]) == b"photo"
+
+
+@pytest.mark.parametrize(("number", "whose"), [(errno.EIO, "the file's"), (errno.ESTALE, "the disk's")])
+def test_an_error_is_told_of_the_file_or_of_the_disk(
+    source: Path, monkeypatch: pytest.MonkeyPatch, number: int, whose: str
+) -> None:
+    put(source, "a.jpg")
+
+    def failing(uri: str, size: int) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(landing, "_content", failing)
+    uri = (source / "a.jpg").as_uri()
+    if whose == "the file's":
+        outcome = read(uri, 5)
+        assert code(outcome) == "unreadable" and os.strerror(number) in str(outcome)
+        return
+    with pytest.raises(Unreachable, match="The source file://"):
+        read(uri, 5)
+
+
+def test_reading_ahead_is_bounded_by_bytes_and_by_files() -> None:
+    large = landing.READ_AHEAD_BYTES * 2 // 3
+    sizes = [1] * 20 + [large, large, 5, landing.NOT_A_FILE, 0, 2**40]
+    windows = list(landing._windows([(str(size), size) for size in sizes], 2**30))
+    assert [size for window in windows for _, size in window] == sizes
+    for window in windows:
+        read = sum(size for _, size in window if 0 < size <= 2**30)
+        assert len(window) <= landing.READ_AHEAD and (read <= landing.READ_AHEAD_BYTES or len(window) == 1)
+    assert len(windows) == 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import deltalake.exceptions
 import pyarrow as pa
 import pytest
@@ -12,7 +13,8 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from spark_apps import catalog, landing, storage
-from spark_apps.contract import JobError, QualityFailed, Unreachable
+from spark_apps.contract import IngestSettings, JobError, QualityFailed, Unreachable
+from spark_apps.ingest import list_source
 from tests.shelf import MODEL, Shelf
 
 
@@ -141,6 +143,48 @@ def test_a_missing_source_on_an_object_store_cannot_be_reached(object_store: str
     for source in (f"{object_store}/nowhere", "s3://no-such-bucket/day"):
         with pytest.raises(Unreachable):
             landing.list_files(source, "*")
+
+
+def test_a_missing_prefix_and_a_missing_bucket_are_told_apart(object_store: str) -> None:
+    for source, code in ((f"{object_store}/nowhere", "source_missing"), ("s3://no-such-bucket/day", "bucket_missing")):
+        with pytest.raises(Unreachable) as missing:
+            landing.list_files(source, "*")
+        assert missing.value.code == code
+        settings = IngestSettings(store="/store", partition="d1", run_id="r", source=source, on_empty="skip")
+        if code == "source_missing":
+            assert list_source(settings).num_rows == 0
+        else:
+            with pytest.raises(Unreachable):
+                list_source(settings)
+
+
+def test_one_object_that_cannot_be_read_is_a_row_and_no_more(object_store: str) -> None:
+    """An empty part in the key, `.` and `..`, which Arrow cannot open, and an archived object."""
+    client = boto3.client("s3", region_name="us-east-1")
+    odd = ("day//b.jpg", "day/x//c.jpg", "day/./d.jpg", "day/../e.jpg", "day/glacier.jpg")
+    for key in ("day/a.jpg", *odd):
+        kept = {"StorageClass": "GLACIER"} if "glacier" in key else {}
+        client.put_object(Bucket="photos", Key=key, Body=b"photo", **kept)
+    rows = landing.list_files(f"{object_store}/day", "*").to_pylist()
+    assert {row["uri"] for row in rows} == {f"{object_store}/{key}" for key in ("day/a.jpg", *odd)}
+    outcomes = dict(
+        zip(
+            [row["uri"] for row in rows],
+            landing.read_files([(row["uri"], row["size_bytes"]) for row in rows], 2**20),
+            strict=True,
+        )
+    )
+    assert outcomes.pop(f"{object_store}/day/a.jpg") == b"photo"
+    assert [getattr(outcome, "code", outcome) for outcome in outcomes.values()] == ["unreadable"] * len(odd)
+
+
+def test_folder_markers_and_our_own_store_are_not_listed_on_an_object_store(object_store: str) -> None:
+    client = boto3.client("s3", region_name="us-east-1")
+    empty = ("marked/sub", "marked/sub/", "marked/other_$folder$", "marked/marker/")
+    for key in (*empty, "marked/sub/a.jpg", "marked/store/images/b.parquet", "marked/store2/c.jpg", "marked/@eaDir/d.jpg"):
+        client.put_object(Bucket="photos", Key=key, Body=b"" if key in empty else b"photo")
+    rows = landing.list_files(f"{object_store}/marked", "*", store=f"{object_store}/marked/store").to_pylist()
+    assert [row["uri"] for row in rows] == [f"{object_store}/marked/store2/c.jpg", f"{object_store}/marked/sub/a.jpg"]
 
 
 def test_a_store_on_an_object_store_is_published_and_read(object_store: str) -> None:
