@@ -6,10 +6,18 @@ what became of them.
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow.compute as pc
 import pytest
@@ -21,13 +29,16 @@ from demo.airflow_client import Run, ServerError
 from demo.airflow_server import AirflowServer, running
 from demo.keeper import session_members
 from demo.run import end_leftovers
-from spark_apps import catalog
+from spark_apps import catalog, contract
 
 pytestmark = pytest.mark.timeout(900)
 
 FIRST, LAST = "2026-11-19", "2026-11-20"
 CONNECTION = {"connection_id": "spark_of_the_test", "conn_type": "spark", "host": "local[1]"}
 MODEL = "resnet18-random_0-fp32"
+WHENEVER, EACH = "whenever_there_are_new_features", "for_each_partition_with_features"
+SECOND, SAME = "image_features_second", "manual__the_same_id_in_both"
+REPO = Path(__file__).resolve().parents[2]
 
 Started = dict[str, tuple[str, Run]]
 """Name → (run id, what became of it)."""
@@ -48,11 +59,27 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
         photos[name].save(folder / "batch-7" / f"{name}.png")
     other_files.prepare(folder, "text")
     (folder / "nothing").mkdir()
+    for days in (0, 1):  # the scheduler makes a run of its own, of the last whole day: refused at once
+        (folder / (datetime.now(UTC) - timedelta(days)).date().isoformat()).mkdir(exist_ok=True)
     return folder
 
 
 @pytest.fixture(scope="module")
-def airflow(landing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]:
+def more_dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The consumers of the README, and the daily Dag a second time under another id."""
+    folder = tmp_path_factory.mktemp("more dags")
+    text = (REPO / "README.md").read_text()
+    consumers = re.findall(r"```python\n(.*?)```", text[text.index("**Downstream.**") :], re.DOTALL)[:2]
+    for number, snippet in enumerate(consumers):
+        (folder / f"consumer_{number}.py").write_text(snippet)
+    daily = (REPO / "dags" / "image_features.py").read_text()
+    second = daily.replace('dag_id="image_features"', f'dag_id="{SECOND}"')
+    (folder / "second.py").write_text(re.sub(r"schedule=.*", "schedule=None,", second))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def airflow(landing: Path, more_dags: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]:
     home = tmp_path_factory.mktemp("airflow")
     settings = {
         "CONN_ID": CONNECTION["connection_id"],
@@ -62,10 +89,14 @@ def airflow(landing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "RECHECK": "0",
     }
     env = {f"AIRFLOW__IMAGE_FEATURES__{name}": value for name, value in settings.items()}
+    bundle = {"classpath": "airflow.dag_processing.bundles.local.LocalDagBundle"}
+    bundles = [{"name": "dags-folder", "kwargs": {}}, {"name": "more", "kwargs": {"path": str(more_dags)}}]
+    env["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps([{**bundle, **one} for one in bundles])
     store = str(tmp_path_factory.mktemp("store"))
     server = AirflowServer(home, store=store, source=f"{landing}/{{partition}}", env=env)
     with server:
         server.api("POST", "/api/v2/connections", CONNECTION)
+        _until(lambda: {WHENEVER, EACH, SECOND} <= {dag["dag_id"] for dag in server.api("GET", "/api/v2/dags")["dags"]})
         keeper = running(home)
         yield server
     assert keeper is not None
@@ -100,9 +131,11 @@ def started(airflow: AirflowServer, landing: Path) -> Started:
         "empty, skip": airflow.trigger(
             {"source": nothing, "on_empty": "skip"}, logical_date="2026-11-03T18:30:00+00:00"
         ),
-        "batch": airflow.trigger({"partition": "batch-7"}),
+        "batch": airflow.trigger({"partition": "batch-7"}, run_id=SAME),
         "texts": airflow.trigger({"partition": "texts", "extractor": "text"}),
     }
+    body = {"conf": {"partition": "batch-7", "model": "resnet34"}, "logical_date": None, "dag_run_id": SAME}
+    airflow.api("POST", f"/api/v2/dags/{SECOND}/dagRuns", body)
     runs = airflow.wait(run_ids.values(), timeout=600)
     return {name: (run_id, runs[run_id]) for name, run_id in run_ids.items()}
 
@@ -146,6 +179,40 @@ def test_each_publication_is_an_event_of_the_asset(airflow: AirflowServer, start
         before, after = (_rows(airflow, partition, number) for number in (version - 1, version))
         assert (before, after) == (0, rows)
         assert Path(extra["report"].removeprefix("file://")).is_file()
+
+
+def test_publications_start_both_kinds_of_consumer(airflow: AirflowServer, started: Started) -> None:
+    expected = {FIRST, LAST, "batch-7", "texts"}
+
+    def told() -> set[str]:
+        """The partitions that the runs of the Dag with a plain schedule were started for."""
+        runs = airflow.api("GET", f"/api/v2/dags/{WHENEVER}/dagRuns?limit=100")["dag_runs"]
+        ended = [run["dag_run_id"] for run in runs if run["state"] == "success"]
+        paths = [f"/api/v2/dags/{WHENEVER}/dagRuns/{quote(run)}/upstreamAssetEvents" for run in ended]
+        events = [event for path in paths for event in airflow.api("GET", path)["asset_events"]]
+        return {event["extra"]["partition"] for event in events}
+
+    def keys() -> set[str]:
+        runs = airflow.api("GET", f"/api/v2/dags/{EACH}/dagRuns?limit=100")["dag_runs"]
+        return {run["partition_key"] for run in runs if run["state"] == "success"}
+
+    with _scheduling(airflow):
+        _until(lambda: bool(told()) and keys() >= expected)
+    assert keys() == expected
+    # publications that come before the scheduler looks are one run, which Airflow tells of the first of them
+    assert told() and told() <= expected
+
+
+def test_two_dags_with_one_run_id_publish_each_its_own(airflow: AirflowServer, started: Started) -> None:
+    path = f"/api/v2/dags/{SECOND}/dagRuns/{SAME}"
+    _until(lambda: airflow.api("GET", path)["state"] in ("success", "failed"))
+    assert airflow.api("GET", path)["state"] == "success"
+    found = {item.model: item for item in catalog.partitions(airflow.store) if item.partition == "batch-7"}
+    keys = {MODEL: contract.RunKey(SAME, "image_features"), "resnet34-random_0-fp32": contract.RunKey(SAME, SECOND)}
+    assert {model: item.folder for model, item in found.items()} == {model: key.folder for model, key in keys.items()}
+    for model, key in keys.items():
+        extracted = catalog.manifest(airflow.store, "batch-7", key, "extract")
+        assert extracted is not None and extracted.model is not None and extracted.model["key"] == model
 
 
 def test_clearing_a_run_publishes_the_same_run_again(airflow: AirflowServer, started: Started) -> None:
@@ -221,8 +288,35 @@ def _all(state: str) -> Run:
     return {"state": state, "tasks": dict.fromkeys(("ingest", "extract", "validate"), state)}
 
 
+@contextmanager
+def _scheduling(airflow: AirflowServer) -> Iterator[None]:
+    """A second scheduler, which starts Dags for their assets; the server's own makes only the runs it is asked for, as
+    more would have SQLite locked while all the runs of these tests begin at once."""
+    env = airflow._environment(int(airflow.url.rsplit(":", 1)[1]))
+    env["AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE"] = "True"
+    with (airflow.logs / "second-scheduler.log").open("wb") as log:
+        command = ["airflow", "scheduler", "--skip-serve-logs"]
+        scheduler = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield
+    finally:
+        scheduler.terminate()
+        try:
+            scheduler.wait(60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(scheduler.pid, signal.SIGKILL)
+
+
+def _until(condition: Callable[[], bool], timeout: float = 120) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(1)
+
+
 def _counts(airflow: AirflowServer, partition: str, run_id: str) -> dict[str, int]:
-    manifest = catalog.manifest(airflow.store, partition, run_id, "validate")
+    run = contract.RunKey(run_id, "image_features")
+    manifest = catalog.manifest(airflow.store, partition, run, "validate")
     assert manifest is not None
     return {name: manifest.counts[name] for name in ("listed", "featured", "quarantined")}
 
@@ -232,7 +326,9 @@ def _published(airflow: AirflowServer) -> dict[str, catalog.Partition]:
 
 
 def _rows(airflow: AirflowServer, partition: str, version: int) -> int:
-    """Rows of a partition in one version of the table `features`."""
+    """Rows of a partition and `MODEL` in one version of the table `features`."""
     table = catalog.table(airflow.store, "features", version)
     assert table is not None
-    return table.to_pyarrow_dataset().count_rows(filter=pc.field("partition") == partition)
+    return table.to_pyarrow_dataset().count_rows(
+        filter=(pc.field("partition") == partition) & (pc.field("model") == MODEL)
+    )
