@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spark_apps import runtime
 from spark_apps.contract import BadSetting
 from spark_apps.doctor import check_closure
 from spark_apps.driver_only import is_a
@@ -72,6 +73,7 @@ def broadcast_extractor(
     from pyspark import cloudpickle
 
     pickled: bytes = cloudpickle.dumps(_ready(model, crop))  # type: ignore[no-untyped-call]
+    runtime.ship_code(spark.sparkContext)
     runner = _Runner(
         spark.sparkContext.broadcast(_Module(pickled)),
         hashlib.sha256(pickled).hexdigest(),

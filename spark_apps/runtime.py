@@ -232,9 +232,7 @@ def context(name: str, task: Callable[[Callable[[str], str | None]], dict[str, s
     # Handed to each Python worker with its tasks. As spark.executorEnv they would be settings, which Spark shows in its
     # user interface, writes to its event log and, on Kubernetes, into the description of the pods.
     spark.environment.update({key: os.environ[key] for key in STORAGE_VARIABLES if key in os.environ})
-    sent = (spark.getConf().get("spark.submit.pyFiles") or "").split(",")
-    if pack.code_name() not in (file.rsplit("/", 1)[-1] for file in sent) and _is_new(spark, _code()):
-        spark.addPyFile(str(_code()))
+    ship_code(spark)
     return spark
 
 
@@ -253,12 +251,28 @@ def ship(context: SparkContext, file: Path) -> None:
         context.addFile(str(file))
 
 
+def ship_code(context: SparkContext) -> None:
+    """Makes this package available to the tasks of `context`, unless spark-submit has done it."""
+    sent = (context.getConf().get("spark.submit.pyFiles") or "").split(",")
+    if pack.code_name() not in (file.rsplit("/", 1)[-1] for file in sent) and _is_new(context, _code()):
+        context.addPyFile(str(_code()))
+
+
+def ship_by_connect(session: Any, files: Iterable[Path]) -> None:
+    """Sends this package and `files` through a session of Spark Connect, to all tasks of that session."""
+    if _is_new(session, _code()):
+        session.addArtifacts(str(_code()), pyfile=True)
+    for file in files:
+        if _is_new(session, file):
+            session.addArtifacts(str(file), file=True)
+
+
 _shipped: set[tuple[str, Path]] = set()
 
 
-def _is_new(context: SparkContext, file: Path) -> bool:
-    """Spark warns of a file that is shipped twice."""
-    key = (context.applicationId, file)
+def _is_new(target: Any, file: Path) -> bool:
+    """Spark warns of a file that is shipped twice. `target`: a context, or a session of Spark Connect."""
+    key = (getattr(target, "applicationId", None) or target.session_id, file)
     new = key not in _shipped
     _shipped.add(key)
     return new

@@ -35,8 +35,8 @@ class ImageVectorizer:
     """Turns photos into feature vectors with a pretrained backbone.
 
     It holds no SparkSession, so it can be used inside a UDF; it pickles as a description, never as weights. The model
-    is opened once per process, whatever the number of copies. On a cluster, the model's files follow the object to the
-    executors by themselves.
+    is opened once per process, whatever the number of copies. On a cluster, this package and the model's files follow
+    the object to the executors by themselves, through a Spark context as through Spark Connect.
 
     Args:
         model: a name of `contract.BACKBONES`; resnet50 gives 2048 floats.
@@ -99,12 +99,15 @@ class ImageVectorizer:
         A photo that cannot be decoded has null features and does not stop the others; with `error_column` that column
         tells why (`code: message`).
         """
-        result = self.udf()(image_df[column])
-        frame = image_df.withColumn("features", result["features"])
-        return frame.withColumn(error_column, result["error"]) if error_column else frame
+        found = "_image_features_found"  # one column of both, so that the model runs once for both
+        frame = image_df.withColumn(found, self.udf()(image_df[column]))
+        frame = frame.withColumn("features", frame[found]["features"])
+        if error_column:
+            frame = frame.withColumn(error_column, frame[found]["error"])
+        return frame.drop(found)
 
     def udf(self) -> Any:
-        """A Spark UDF from a binary column to struct<features: array<float>, error: string>.
+        """A Spark UDF from a binary column to struct<features: array<float>, error: string>; see `image_udf`.
 
         Raises:
             BadSetting: a class derived from this one holds something that only the driver has, such as the session.
@@ -137,7 +140,9 @@ def image_udf(
 ) -> Any:
     """A Spark UDF from a binary column of photos to struct<features: array<float>, error: string>.
 
-    A photo that cannot be decoded has null features, and `code: message` as its error.
+    A photo that cannot be decoded has null features, and `code: message` as its error. Spark is told that the UDF is
+    not deterministic, or a filter on its result would run it twice: to filter, and again for the rows that are left.
+    So give the struct a column, and take both fields from that.
 
     Args:
         run: pixels, uint8 [n, crop, crop, 3] with n up to `batch_size`, to features, float32 [n, dim]. Spark pickles it
@@ -155,7 +160,8 @@ def image_udf(
 
     extract.__annotations__ = {"batches": Iterator[pyarrow.Array], "return": Iterator[pyarrow.Array]}
     make: Any = arrow_udf  # its stubs miss that annotations can name the kind of UDF
-    return make(extract, StructType().add("features", ArrayType(FloatType())).add("error", StringType()))
+    struct = StructType().add("features", ArrayType(FloatType())).add("error", StringType())
+    return make(extract, struct).asNondeterministic()
 
 
 def _features(
@@ -214,12 +220,26 @@ def extract_features_udf(column: Column | str) -> Column:
 
 
 def _follow(files: tuple[str, ...]) -> None:
-    """Ships the model's files to the executors of the active Spark session, if there is one on this process."""
-    pyspark = sys.modules.get("pyspark")  # a process that has not loaded it has no session
-    context = pyspark.SparkContext._active_spark_context if pyspark else None
-    if context is not None:
+    """Ships this package and the model's files to the executors of the active Spark session, if there is one.
+
+    To both kinds of session: a server of Spark Connect on a local master is a context of the same process, but what a
+    context was given does not reach the server's sessions.
+    """
+    if context := _loaded("pyspark", "SparkContext", "_active_spark_context"):
+        runtime.ship_code(context)
         for file in files:
             runtime.ship(context, Path(file))
+    active = _loaded("pyspark.sql.connect.session", "SparkSession", "getActiveSession")
+    if active and (session := active()):
+        runtime.ship_by_connect(session, map(Path, files))
+
+
+def _loaded(module: str, *names: str) -> Any:
+    """What a module holds under the names; None where it is not loaded: then there is no session, either."""
+    found: Any = sys.modules.get(module)
+    for name in names:
+        found = getattr(found, name, None)
+    return found
 
 
 def _found(files: tuple[str, ...]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from pyspark.sql.types import ArrayType, FloatType
 from spark_apps.imaging import BadImage
 from spark_apps.model import ModelSpec
 from spark_apps.model.reference import reference
-from spark_apps.vectorizer import ImageVectorizer
+from spark_apps.vectorizer import ImageVectorizer, image_udf
 from tests.spark.conftest import PHOTOS
 
 
@@ -94,3 +95,25 @@ def test_no_image_is_an_error_with_a_code(vectorizer: ImageVectorizer) -> None:
     with pytest.raises(BadImage) as failure:
         vectorizer.extract_features(b"text")
     assert failure.value.code == "not_an_image"
+
+
+def test_a_filter_on_the_result_runs_the_model_once(
+    vectorizer: ImageVectorizer, image_df: DataFrame, spark: SparkSession
+) -> None:
+    decoded = spark.sparkContext.accumulator(0)
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        decoded.add(len(pixels))
+        return vectorizer._run(pixels)
+
+    counted = image_udf(run, vectorizer._preprocessing, 16, 10**8)
+    one_file = image_df.coalesce(1)
+    frames = [
+        vectorizer.process_images(one_file, error_column="error").where("features is not null and error is null"),
+        one_file.withColumn("found", counted("content")).where("found.features is not null").select("name", "found"),
+    ]
+    for frame in frames:
+        plan = frame._jdf.queryExecution().executedPlan().toString()
+        assert len(re.findall(r"ArrowEvalPython\b", plan)) == 1, plan
+        assert {row.name for row in frame.collect()} == {"chelsea.png", "coffee.png", "rocket.jpg"}
+    assert decoded.value == 3

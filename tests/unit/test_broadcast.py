@@ -22,8 +22,16 @@ MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224,
 class Context:
     """The part of a SparkContext that is used, and what Spark would write into its broadcast file."""
 
+    applicationId = "app-1"  # noqa: N815
+
     def __init__(self) -> None:
         self.written: list[bytes] = []
+
+    def getConf(self) -> dict[str, str]:  # noqa: N802
+        return {}
+
+    def addPyFile(self, file: str) -> None:  # noqa: N802
+        assert file.endswith(".zip")
 
     @property
     def sparkContext(self) -> Context:  # noqa: N802

@@ -260,7 +260,10 @@ def test_a_child_that_does_not_start_is_no_fault_of_the_store(
 
 def test_a_child_that_cannot_be_started_is_no_fault_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    with Guard(DECODER) as guard, pytest.raises(JobError, match="could not be started: .*No such file") as caught:
-        with storage.reaching("store", "/the store"):
-            guard.decode(SMALL)
+    with (
+        Guard(DECODER) as guard,
+        pytest.raises(JobError, match=r"could not be started: .*No such file") as caught,
+        storage.reaching("store", "/the store"),
+    ):
+        guard.decode(SMALL)
     assert not isinstance(caught.value, Unreachable)
