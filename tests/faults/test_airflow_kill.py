@@ -38,9 +38,7 @@ def test_a_task_that_is_killed_is_tried_again_and_nothing_is_left_of_it(tmp_path
         run_id = server.trigger({"partition": PARTITION}, run_id="manual__killed")
         reader.truths[run_id] = day.truth()
         left = kill_task(server, "extract")
-        for process in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.suspend()  # a job that hangs; one that works may have ended before the retry begins
+        hang(left)
         run = server.wait([run_id], timeout=900)[run_id]
         assert run["state"] == "success", server.task_log(run_id, "extract", attempt=2)
         assert "that an earlier attempt had left running" in server.task_log(run_id, "extract", attempt=2)
@@ -48,6 +46,15 @@ def test_a_task_that_is_killed_is_tried_again_and_nothing_is_left_of_it(tmp_path
         reader.settled(run_id)
         keeper = running(server.home)
     assert keeper is not None and not session_members(keeper)
+
+
+def hang(job: list[psutil.Process]) -> None:
+    """Stops the job's processes, as one that works may have ended before the retry begins; sees that they stay."""
+    for process in job:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.suspend()
+    time.sleep(1)
+    assert job[0].is_running() and job[0].status() == psutil.STATUS_STOPPED, "the retry would meet no job"
 
 
 def kill_task(server: AirflowServer, stage: str, timeout: float = 400) -> list[psutil.Process]:
@@ -68,7 +75,10 @@ def kill_task(server: AirflowServer, stage: str, timeout: float = 400) -> list[p
                 for one in (supervisor, task):
                     assert one.pid not in (keeper, os.getpid()) and "airflow" in " ".join(one.cmdline()), one.cmdline()
                     one.kill()
-                return [one for one in job if one.is_running()]
+                # Stopped any earlier, the job would be ended by the kernel: processes that are stopped at the moment
+                # when their group loses its last parent in the session get SIGHUP and SIGCONT (POSIX, _exit).
+                assert not psutil.wait_procs([task, supervisor], timeout=30)[1]
+                return job
         server.check_alive()
         time.sleep(0.1)
     raise AssertionError(f"{stage} did not start in {timeout:g} s")
