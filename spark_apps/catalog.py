@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
@@ -77,6 +78,25 @@ def table(store: str, name: str, version: int | None = None) -> DeltaTable | Non
             return DeltaTable(contract.join(store, name), version=version, storage_options=options)
         except TableNotFoundError:
             return None
+
+
+def dataset(store: str, name: str, keys: dict[str, str] | None = None, version: int | None = None) -> ds.Dataset:
+    """The rows of images, features or quarantine as an Arrow dataset: for pandas, DuckDB, Polars, or batch by batch.
+
+    Of the files, only those that hold rows of `keys` (partition, model); in their past if there is a `version`.
+    It reads through Arrow's own filesystem. That of `DeltaTable.to_pyarrow_dataset` is written in Python, and a process
+    whose threads still hold it at its end is aborted: "terminate called without an active exception".
+
+    Raises:
+        Unreachable: there is no such table, or the store cannot be read.
+    """
+    delta = table(store, name, version)
+    if delta is None:
+        raise contract.Unreachable(
+            "store_empty", f"The store {store} has no table {name} yet.", "Run the pipeline first."
+        )
+    with storage.reaching("store", store):
+        return _dataset(store, name, delta, keys or {})
 
 
 def exists(store: str) -> bool:
@@ -165,13 +185,14 @@ def fingerprints(store: str, model: str, partition: str, count: int) -> dict[str
     delta = table(store, "features")
     if delta is None:
         return {}
-    keys = sorted(item.partition for item in partitions(store, model) if item.partition != partition)
-    before, after = [key for key in keys if key < partition], [key for key in keys if key > partition]
+    others = sorted(item.partition for item in partitions(store, model) if item.partition != partition)
+    before, after = [key for key in others if key < partition], [key for key in others if key > partition]
     found = {}
     with storage.reaching("store", store):
         for key in before[max(0, len(before) - count) :] + after[:count]:
-            dataset = delta.to_pyarrow_dataset(file_pruning_predicate=[("partition", "=", key), ("model", "=", model)])
-            rows = dataset.head(1, columns=["model_fingerprint"], filter=_matches({"partition": key, "model": model}))
+            keys = {"partition": key, "model": model}
+            rows = _dataset(store, "features", delta, keys).head(1, ["model_fingerprint"], filter=_matches(keys))
+            found[key] = rows["model_fingerprint"][0].as_py()
             found[key] = rows["model_fingerprint"][0].as_py()
     return found
 
@@ -225,8 +246,7 @@ def stream(
     if delta is None:
         return
     with storage.reaching("store", store):
-        dataset = delta.to_pyarrow_dataset(file_pruning_predicate=[(key, "=", value) for key, value in keys.items()])
-        yield from dataset.to_batches(
+        yield from _dataset(store, name, delta, keys).to_batches(
             columns=columns, filter=_matches(keys), batch_size=rows, batch_readahead=2, fragment_readahead=1
         )
 
@@ -386,14 +406,17 @@ def left_by(job: contract.JobSettings, name: str) -> Any | None:
 
 
 def _rows(store: str, name: str, keys: dict[str, str], columns: list[str] | None) -> pa.Table:
-    delta = table(store, name)
-    if delta is None:
-        raise contract.Unreachable(
-            "store_empty", f"The store {store} has no table {name} yet.", "Run the pipeline first."
-        )
+    rows = dataset(store, name, keys)
     with storage.reaching("store", store):
-        dataset = delta.to_pyarrow_dataset(file_pruning_predicate=[(key, "=", value) for key, value in keys.items()])
-        return dataset.to_table(filter=_matches(keys), columns=columns)
+        return rows.to_table(filter=_matches(keys), columns=columns)
+
+
+def _dataset(store: str, name: str, delta: DeltaTable, keys: dict[str, str]) -> ds.Dataset:
+    filesystem, root = storage.filesystem(contract.join(store, name))
+    return delta.to_pyarrow_dataset(
+        filesystem=fs.SubTreeFileSystem(root, filesystem),
+        file_pruning_predicate=[(key, "=", value) for key, value in keys.items()] or None,
+    )
 
 
 def _matches(keys: dict[str, str]) -> pc.Expression:
