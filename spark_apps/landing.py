@@ -19,7 +19,8 @@ from spark_apps.ignored import Ignored
 from spark_apps.storage import filesystem, is_local, reaching
 
 LISTING = pa.schema([("uri", pa.string()), ("size_bytes", pa.int64()), ("modified_at", pa.timestamp("us", "UTC"))])
-"""One row per source file, sorted by uri. A size of -1: the name is there, but no regular file behind it."""
+"""One row per source file, sorted by uri. A size of -1: the name is there, but no regular file behind it,
+or it is a folder that may not be read."""
 
 NOT_A_FILE = -1
 READ_AHEAD, READ_AHEAD_BYTES = 8, 64 * 2**20
@@ -81,7 +82,9 @@ def _windows(files: Iterable[tuple[str, int]], max_bytes: int) -> Iterator[list[
 
 def _read(uri: str, size: int, max_bytes: int) -> bytes | BadFile:
     if size == NOT_A_FILE:
-        return BadFile("unreadable", "It is no regular file: a dangling link, a pipe or a device.")
+        return BadFile(
+            "unreadable", "It is no regular file (a dangling link, a pipe, a device), or a folder that is closed."
+        )
     if size == 0:
         return BadFile("empty", "The file has no bytes.")
     if size > max_bytes:
@@ -151,6 +154,7 @@ def _walk_disk(source: str, pattern: str, ignored: Ignored, store: str) -> Itera
     # Linked folders count like others, but each folder once, under its own name where it has one below the source;
     # so a circle of links ends.
     visited = {os.path.realpath(filesystem(store)[1])} if store and is_local(store) else set()
+    visited.discard(os.path.realpath(root))
     folders: list[tuple[str, ...]] = [()]
     links: list[tuple[str, ...]] = []
     while folders or links:
@@ -160,7 +164,15 @@ def _walk_disk(source: str, pattern: str, ignored: Ignored, store: str) -> Itera
         if place in visited:
             continue
         visited.add(place)
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True):
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
+        except (PermissionError, FileNotFoundError) as error:
+            if not names:
+                raise
+            if isinstance(error, PermissionError):  # one that vanished holds nothing any more
+                yield folder.as_uri(), NOT_A_FILE, None
+            continue
+        for entry in entries:
             path = (*names, entry.name)
             if _is_folder(entry):
                 if not ignored.folder(path):
@@ -188,6 +200,8 @@ def _walk_store(source: str, pattern: str, ignored: Ignored, store: str) -> Iter
     filesystem_, root = filesystem(source)
     scheme = source.partition("://")[0]
     ours = filesystem(store)[1].rstrip("/") + "/" if store and not is_local(store) else None
+    if ours and f"{root.rstrip('/')}/".startswith(ours):
+        ours = None  # the source lies in the store's folder, which may be a whole bucket
     found = filesystem_.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
     if not found:
         bucket = root.split("/")[0]

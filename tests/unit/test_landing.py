@@ -333,3 +333,23 @@ def test_reading_ahead_is_bounded_by_bytes_and_by_files() -> None:
         read = sum(size for _, size in window if 0 < size <= 2**30)
         assert len(window) <= landing.READ_AHEAD and (read <= landing.READ_AHEAD_BYTES or len(window) == 1)
     assert len(windows) == 4
+
+
+def test_a_closed_folder_is_one_row_and_a_vanished_one_none(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.jpg", "closed/b.jpg", "gone/c.jpg"):
+        put(source, name)
+    errors = {"closed": PermissionError(13, "Permission denied"), "gone": FileNotFoundError(2, "No such file")}
+    scandir = os.scandir
+
+    def guarded(folder: Path) -> object:  # the superuser may read every folder
+        if error := errors.get(Path(folder).name):
+            raise error
+        return scandir(folder)
+
+    monkeypatch.setattr(landing.os, "scandir", guarded)
+    rows = landing.list_files(str(source), "*").to_pylist()
+    assert {row["uri"]: row["size_bytes"] for row in rows} == {
+        (source / "a.jpg").as_uri(): 5,
+        (source / "closed").as_uri(): landing.NOT_A_FILE,
+    }
+    assert code(read((source / "closed").as_uri(), landing.NOT_A_FILE)) == "unreadable"

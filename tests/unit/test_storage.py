@@ -181,7 +181,13 @@ def test_one_object_that_cannot_be_read_is_a_row_and_no_more(object_store: str) 
 def test_folder_markers_and_our_own_store_are_not_listed_on_an_object_store(object_store: str) -> None:
     client = boto3.client("s3", region_name="us-east-1")
     empty = ("marked/sub", "marked/sub/", "marked/other_$folder$", "marked/marker/")
-    for key in (*empty, "marked/sub/a.jpg", "marked/store/images/b.parquet", "marked/store2/c.jpg", "marked/@eaDir/d.jpg"):
+    for key in (
+        *empty,
+        "marked/sub/a.jpg",
+        "marked/store/images/b.parquet",
+        "marked/store2/c.jpg",
+        "marked/@eaDir/d.jpg",
+    ):
         client.put_object(Bucket="photos", Key=key, Body=b"" if key in empty else b"photo")
     rows = landing.list_files(f"{object_store}/marked", "*", store=f"{object_store}/marked/store").to_pylist()
     assert [row["uri"] for row in rows] == [f"{object_store}/marked/store2/c.jpg", f"{object_store}/marked/sub/a.jpg"]
@@ -199,3 +205,11 @@ def test_a_store_on_an_object_store_is_published_and_read(object_store: str) -> 
     }
     assert catalog.vectors(shelf.store, "d1", MODEL)["uri"].to_pylist() == ["u1", "u2"]
     assert catalog.quarantine(shelf.store, "d1").num_rows == 0
+
+
+def test_a_source_below_the_folder_of_the_store_is_listed(object_store: str, tmp_path: Path) -> None:
+    storage.write_bytes(f"{object_store}/whole/landing/a.jpg", b"photo")
+    storage.write_bytes(str(tmp_path / "landing" / "a.jpg"), b"photo")
+    for place in (f"{object_store}/whole", str(tmp_path)):
+        for store in (place, f"{place}/landing", object_store):
+            assert landing.list_files(f"{place}/landing", "*", "", store).num_rows == 1, (place, store)
