@@ -92,7 +92,7 @@ def list_source(settings: IngestSettings) -> pa.Table:
         Unreachable: the source cannot be read, or is missing.
     """
     try:
-        return landing.list_files(settings.source, settings.pattern, settings.exclude, settings.store)
+        return landing.list_files(settings.source, settings.pattern, settings.exclude, settings.store, settings.within)
     except Unreachable as error:
         if error.code == "source_missing" and settings.on_empty == "skip" and not storage.is_local(settings.source):
             return landing.LISTING.empty_table()

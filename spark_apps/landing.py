@@ -32,20 +32,23 @@ ELSEWHERE = {
 """What a disk or this process suffers from, not one file."""
 
 
-def list_files(source: str, pattern: str, exclude: str = "", store: str = "") -> pa.Table:
+def list_files(source: str, pattern: str, exclude: str = "", store: str = "", within: str = "") -> pa.Table:
     """Every file below `source` whose name matches `pattern`, as a table of `LISTING`.
 
     What `ignored.Ignored` names is not listed, nor is `store`, the folder of our own tables, where it lies below the
     source. uris are `file://` with percent-encoding (RFC 8089) on a disk, and the store's own `scheme://bucket/key`
-    elsewhere.
+    elsewhere. A link on a disk that leads out of the folders `within` (one a line, if any) is listed as no file.
 
     Raises:
         Unreachable: the source cannot be read, or it is missing: code `source_missing`, and `bucket_missing` for the
             whole bucket of an object store.
     """
-    walk = _walk_disk if is_local(source) else _walk_store
+    ignored = Ignored(exclude)
     with reaching("source", source):
-        rows = sorted(walk(source, pattern, Ignored(exclude), store))
+        if is_local(source):
+            rows = sorted(_walk_disk(source, pattern, ignored, store, within))
+        else:
+            rows = sorted(_walk_store(source, pattern, ignored, store))
     columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), LISTING, strict=False)]
     return pa.table(columns, schema=LISTING) if rows else LISTING.empty_table()
 
@@ -83,7 +86,8 @@ def _windows(files: Iterable[tuple[str, int]], max_bytes: int) -> Iterator[list[
 def _read(uri: str, size: int, max_bytes: int) -> bytes | BadFile:
     if size == NOT_A_FILE:
         return BadFile(
-            "unreadable", "It is no regular file (a dangling link, a pipe, a device), or a folder that is closed."
+            "unreadable",
+            "It is no regular file (a dangling or forbidden link, a pipe, a device), or a folder that is closed.",
         )
     if size == 0:
         return BadFile("empty", "The file has no bytes.")
@@ -143,7 +147,7 @@ def _moment(seconds: float) -> datetime | None:
 Row = tuple[str, int, datetime | None]
 
 
-def _walk_disk(source: str, pattern: str, ignored: Ignored, store: str) -> Iterator[Row]:
+def _walk_disk(source: str, pattern: str, ignored: Ignored, store: str, within: str) -> Iterator[Row]:
     root = filesystem(source)[1]
     if not os.path.isdir(root):
         raise Unreachable(
@@ -163,6 +167,9 @@ def _walk_disk(source: str, pattern: str, ignored: Ignored, store: str) -> Itera
         place = os.path.realpath(folder)
         if place in visited:
             continue
+        if _leads_out(place, within):
+            yield folder.as_uri(), NOT_A_FILE, None
+            continue
         visited.add(place)
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
@@ -178,7 +185,14 @@ def _walk_disk(source: str, pattern: str, ignored: Ignored, store: str) -> Itera
                 if not ignored.folder(path):
                     (links if entry.is_symlink() else folders).append(path)
             elif fnmatchcase(entry.name, pattern) and not ignored.file(path, folders=False):
-                yield _row(Path(folder, entry.name))
+                file = Path(folder, entry.name)
+                out = entry.is_symlink() and _leads_out(os.path.realpath(file), within)
+                yield (file.as_uri(), NOT_A_FILE, None) if out else _row(file)
+
+
+def _leads_out(place: str, within: str) -> bool:
+    allowed = within.splitlines()
+    return bool(allowed) and not any(Path(place).is_relative_to(os.path.realpath(folder)) for folder in allowed)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from image_features import settings
+from image_features import places, settings
 from image_features.partition import resolve
 from spark_apps import contract
 
@@ -125,3 +125,26 @@ def job_settings(
         chosen.setdefault("source", settings.source())
     chosen["partition"] = resolve(values.get("partition"), interval_start)
     return kind(**{**chosen, "store": settings.store(), **dataclasses.asdict(run)})
+
+
+def confined(job: contract.Settings) -> contract.Settings:
+    """The same settings, with what keeps the job within the places that the operator of this Airflow allows.
+
+    Raises:
+        BadSetting: they name another source or extractor, or weights at another place.
+    """
+    extractor = getattr(job, "extractor", "image")
+    if extractor not in settings.extractors():
+        raise contract.BadSetting(
+            "extractor_not_allowed",
+            f"The extractor {extractor!r} is none that a run of this Airflow may use.",
+            f"Use {', '.join(settings.extractors())}, or let the operator of Airflow name it in [image_features] "
+            "extractors.",
+        )
+    if isinstance(job, contract.ExtractSettings) and not places.is_named(job.weights):
+        places.check("weights", job.weights, settings.weights_locations())
+    if isinstance(job, contract.IngestSettings):
+        allowed = [places.above_partition(place, job.partition) for place in settings.sources()]
+        places.check("source", job.source, allowed)
+        return dataclasses.replace(job, within=places.folders(allowed))
+    return job

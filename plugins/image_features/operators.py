@@ -80,7 +80,8 @@ class StageOperator(SparkSubmitOperator):
     def job_settings(self, context: Context, stage: str) -> contract.JobSettings:
         """The settings of a stage's job in this run. Raises BadSetting."""
         interval_start = context.get("data_interval_start")
-        return form.job_settings(stage, context["params"], run=runs.key(self, context), interval_start=interval_start)
+        job = form.job_settings(stage, context["params"], run=runs.key(self, context), interval_start=interval_start)
+        return form.confined(job)
 
     def on_kill(self) -> None:
         """End the whole job: a driver on the cluster, and every process on this machine."""

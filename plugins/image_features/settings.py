@@ -62,6 +62,19 @@ def extractors() -> list[str]:
     return [*contract.EXTRACTORS, *added]
 
 
+def sources() -> list[str]:
+    """Where whoever may trigger the Dag may let it read photos: folders or URIs; {partition} may be in them.
+
+    By default nowhere but at the configured source.
+    """
+    return [*_list("sources"), *filter(None, [source()])]
+
+
+def weights_locations() -> list[str]:
+    """Files, folders or URIs that the weights of a run may be read from, beside those known by name."""
+    return [*_list("weights_locations"), *filter(None, [_text("weights")])]
+
+
 def dag_ids() -> list[str]:
     """The Dags whose runs fill the store: those that the pages show."""
     return [dag_id for dag_id in (part.strip() for part in _text("dag_ids", "image_features").split(",")) if dag_id]
@@ -106,3 +119,7 @@ def default(name: str, kind: type, fallback: Any) -> Any:
 
 def _text(name: str, fallback: str = "") -> str:
     return conf.get(SECTION, name, fallback=fallback).strip() or fallback
+
+
+def _list(name: str) -> list[str]:
+    return [part for part in (part.strip() for part in _text(name).split(",")) if part]

@@ -159,6 +159,10 @@ class IngestSettings(Settings):
         "As that of extract. With image, what is no photo is refused by its header; else files are taken as they are.",
         "image",
     )
+    within: str = setting(
+        "Folders, one a line, that no link in the source may lead out of; empty: links are followed anywhere.",
+        "",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

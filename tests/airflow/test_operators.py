@@ -127,7 +127,8 @@ def test_the_day_of_the_data_interval_is_the_partition(spark: FakeSpark) -> None
     spark.succeeds("ingest")
     scheduled = {**context(partition=None), "data_interval_start": datetime(2026, 11, 20, tzinfo=UTC)}
     operator("ingest").execute(scheduled)
-    assert spark.called[0][-1] == f"/photos/{DAY}"
+    arguments = spark.called[0]
+    assert arguments[arguments.index("--source") + 1] == f"/photos/{DAY}"
 
 
 def test_local_spark_runs_this_python_quietly(spark: FakeSpark) -> None:
@@ -235,6 +236,9 @@ def test_airflow_s_own_secrets_do_not_reach_spark(spark: FakeSpark) -> None:
         ({"partition": None}, "neither a partition nor a logical date"),
         ({"max_failed_fraction": 2}, "out of bounds"),
         ({"source": "photos"}, "neither an absolute path nor a URI"),
+        ({"source": "/opt/airflow", "extractor": "text"}, "'/opt/airflow' is none that a run .* sources"),
+        ({"weights": "http://169.254.169.254/latest"}, "is none that a run .* weights_locations"),
+        ({"extractor": "os:getcwd"}, "'os:getcwd' is none that a run"),
     ],
 )
 def test_the_first_task_refuses_a_wrong_run(conf: dict[str, Any], words: str, spark: FakeSpark) -> None:
