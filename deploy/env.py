@@ -23,6 +23,9 @@ SPARK_AUTH_SECRET={spark}
 #LANDING=/srv/photos
 #APP_UID=1000
 
+# More Python packages in the image; then `docker compose up -d --wait --build`.
+#PACKAGES=apache-airflow-providers-fab
+
 # Weights of a new run's form: DEFAULT is the best of torchvision's hub, random:0 is for trying without a network.
 #WEIGHTS=DEFAULT
 

@@ -162,6 +162,12 @@ def test_a_folder_of_photos_takes_the_place_of_the_volume(stack: Stack) -> None:
         assert mounts["/data/landing"]["read_only"]
 
 
+def test_more_packages_go_into_the_image(stack: Stack) -> None:
+    assert all_services(stack)["airflow-init"]["build"]["args"]["PACKAGES"] == ""
+    stack.set(PACKAGES="one two>=1.2")
+    assert all_services(stack)["airflow-init"]["build"]["args"]["PACKAGES"] == "one two>=1.2"
+
+
 def all_services(stack: Stack) -> Services:
     found: Services = stack.config("history", "s3")["services"]
     return found
