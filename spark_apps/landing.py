@@ -152,7 +152,7 @@ def _walk_disk(source: str, pattern: str, ignored: Ignored, store: str, within: 
     if not os.path.isdir(root):
         raise Unreachable(
             "source_missing",
-            f"The source {source} is not a folder.",
+            f"The source {source} is no folder.",
             "Check its spelling, and that the day's photos are in.",
         )
     # Linked folders count like others, but each folder once, under its own name where it has one below the source;

@@ -29,8 +29,8 @@ def after_listing(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -
     """Has `action` happen when the source has been listed and nothing been read."""
     list_files = landing.list_files
 
-    def listed(source: str, pattern: str) -> Any:
-        files = list_files(source, pattern)
+    def listed(*arguments: str) -> Any:
+        files = list_files(*arguments)
         action()
         return files
 
