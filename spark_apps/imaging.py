@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from spark_apps import corrections
 from spark_apps.contract import BadFile
 
 FORMATS = (
@@ -96,7 +97,20 @@ def upright_rgb(content: bytes, max_pixels: int, least: int = 0) -> Image.Image:
     Raises:
         BadImage: see `contract.QUARANTINE_CODES`.
     """
+    try:
+        return _upright_rgb(content, max_pixels, least)
+    except BadImage as bad:
+        if bad.code != "truncated":
+            raise
+        photos = [_upright_rgb(ended, max_pixels, least) for ended in corrections.endings(content)]
+        if not photos or any(photo.tobytes() != photos[0].tobytes() for photo in photos[1:]):
+            raise
+        return photos[0]
+
+
+def _upright_rgb(content: bytes, max_pixels: int, least: int) -> Image.Image:
     image = _open(content, max_pixels)
+    covered = corrections.covered(image)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -105,7 +119,11 @@ def upright_rgb(content: bytes, max_pixels: int, least: int = 0) -> Image.Image:
             image.load()
             if image.width * image.height > max_pixels:  # an icon's inner image may be larger than its header says
                 raise BadImage("too_many_pixels", _too_many(image.width, image.height, max_pixels))
-            rgb = _to_rgb(image)
+            rgb = image.convert("RGB") if corrections.opaque(image, content) else _to_rgb(image)
+            if covered:
+                canvas = Image.new("RGB", rgb.size, "white")
+                canvas.paste(rgb.crop(covered), covered)
+                rgb = canvas
     except Exception as error:
         raise _as_bad_image(error) from error
     orientation = _orientation(image)  # asked after loading: Pillow turns a TIFF by itself and then drops the tag
@@ -169,11 +187,13 @@ def _open(content: bytes, max_pixels: int) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image = Image.open(io.BytesIO(corrections.readable(content)), formats=FORMATS)
     except UnidentifiedImageError:
         raise _unidentified(content) from None
     except Exception as error:
         raise _as_bad_image(error) from error
+    if corrections.raw_photo(image, content):
+        raise BadImage("unsupported_format", "This is a camera's RAW file; what it shows at once is a small preview.")
     if image.width * image.height > max_pixels:
         raise BadImage("too_many_pixels", _too_many(image.width, image.height, max_pixels))
     if image.width < 1 or image.height < 1:
@@ -186,7 +206,12 @@ def _too_many(width: int, height: int, max_pixels: int) -> str:
 
 
 def _orientation(image: Image.Image) -> int | None:
-    """The EXIF orientation. Damaged EXIF data does not spoil the picture, so it counts as none."""
+    """The EXIF orientation. Damaged EXIF data does not spoil the picture, so it counts as none.
+
+    Pillow would take XMP's where EXIF has none; browsers and the EXIF standard know no such rule.
+    """
+    for key in ("XML:com.adobe.xmp", "xmp"):
+        image.info.pop(key, None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -198,7 +223,7 @@ def _orientation(image: Image.Image) -> int | None:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return _grey(np.asarray(image).astype(np.float32) / 257)
+        return _grey(corrections.grey_16(image))
     if image.mode == "I":
         return _grey(_scaled(np.asarray(image).astype(np.float64), (65535,)))
     if image.mode == "F":
@@ -208,6 +233,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
         assert converted is not None  # only inPlace=True returns None
         return converted
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

@@ -21,6 +21,7 @@ from spark_apps import imaging
 from spark_apps.contract import MAX_PIXELS
 from spark_apps.imaging import BadImage, Preprocessing
 from spark_apps.model.torchvision_import import torchvision
+from tests.odd_files import HEALTHY_THOUGH_PILLOW_REFUSES
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
 
@@ -453,11 +454,12 @@ def test_the_optional_images_come_out_as_their_manifest_says(optional_data: Path
         # asked for a PNG's EXIF, Pillow decodes the pixels; where that failed, a second try "succeeds" without them
         blank = row["format"] == "PNG" and row["exif_orientation"] in ("OSError", "SyntaxError")
         right = row["pillow13_open"] == row["pillow13_convert_rgb"] == "ok" and not blank
+        right = right or name in HEALTHY_THOUGH_PILLOW_REFUSES
         bomb = row["pillow13_open"] == "DecompressionBombError"
         if (code == "ok") != right or (code == "too_many_pixels") != bomb:
             surprises.append((name, code, row["pillow13_open"], row["pillow13_convert_rgb"]))
     assert surprises == []
-    assert readable == 263
+    assert readable == 267
 
 
 # --- scaled decoding --------------------------------------------------------------------------------------------------

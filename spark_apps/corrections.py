@@ -1,0 +1,162 @@
+"""Where Pillow refuses a healthy picture or shows it otherwise than its format says: what the format's rule gives.
+
+Free of pyspark, Airflow and torch. Healthy files that Pillow shows rightly pass unchanged.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_KEPT = (b"tRNS", b"eXIf", b"CgBI")
+_EXIF_TEXT = b"Raw profile type exif\0"
+_MOST_TEXT = 2**20
+
+_SUBFILE, _BITS, _PHOTOMETRIC, _MAX_SAMPLE, _SUB_IFDS, _DNG_VERSION = 254, 258, 262, 281, 330, 50706
+_COLOUR_FILTER_ARRAY = 32803
+
+for _order, _photometric, _bits, _mode, _raw in (
+    (b"II", 0, 12, "I;16", "I;12"),
+    (b"MM", 0, 12, "I;16", "I;12"),
+    (b"MM", 1, 12, "I;16", "I;12"),
+    (b"MM", 0, 16, "I;16B", "I;16B"),
+):  # what Pillow can unpack but does not list; 12 bits are packed alike in both byte orders (TIFF 6.0, p. 32)
+    TiffImagePlugin.OPEN_INFO.setdefault((_order, _photometric, (1,), 1, (_bits,), ()), (_mode, _raw))
+
+
+def readable(content: bytes) -> bytes:
+    """The content as Pillow is to read it: a PNG without the chunks that do not change its picture.
+
+    PNG specification, 4.3 and 13.3: a decoder may ignore any ancillary chunk, so neither a size above Pillow's limit
+    for text nor a wrong CRC in one spoils the picture. Kept are transparency and orientation, when their CRC is right.
+    """
+    if not content.startswith(_PNG):
+        return content
+    view, at, dropped = memoryview(content), 8, False
+    kept: list[bytes | memoryview] = [content[:8]]
+    while at + 12 <= len(content):
+        length, kind = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])
+        end = at + 12 + length
+        if end > len(content):
+            break
+        if kind[:1].isupper() or _wanted(kind, view[at + 4 : end - 4], view[end - 4 : end]):
+            kept.append(view[at:end])
+        else:
+            dropped = True
+        at = end
+    if not dropped:
+        return content
+    kept.append(view[at:])
+    return b"".join(kept)
+
+
+def _wanted(kind: bytes, named: memoryview, crc: memoryview) -> bool:
+    if kind not in (*_PNG_KEPT, b"tEXt", b"zTXt") or zlib.crc32(named) != int.from_bytes(crc, "big"):
+        return False
+    if kind in _PNG_KEPT:
+        return True
+    if len(named) > _MOST_TEXT or bytes(named[4 : 4 + len(_EXIF_TEXT)]) != _EXIF_TEXT:
+        return False
+    if kind == b"tEXt":
+        return True
+    unpacker = zlib.decompressobj()
+    try:
+        unpacker.decompress(named[5 + len(_EXIF_TEXT) :], _MOST_TEXT)
+    except zlib.error:
+        return False
+    return unpacker.eof
+
+
+def endings(content: bytes) -> list[bytes]:
+    """A JPEG without its end marker, completed in three ways; none where it is none, or a whole scan is missing.
+
+    ITU-T T.81, F.2.2.5: a decoder asks for bits as it needs them. So the pictures of all three are equal just when it
+    needed none of what was put at the end.
+    """
+    if not content.startswith(b"\xff\xd8\xff") or not _all_scans(content):
+        return []
+    data = content.rstrip(b"\xff")
+    return [data + fill * 512 + b"\xff\xd9" for fill in (b"\0", b"\x55", b"\xaa")]
+
+
+def _all_scans(content: bytes) -> bool:
+    """Whether each coefficient of each component is in a scan, to its last bit (T.81, B.2.3 and G.1.1.1)."""
+    missing: dict[int, set[int]] = {}
+    at = 2
+    while 0 <= at < len(content) - 4:
+        if content[at] != 0xFF:
+            at = content.find(b"\xff", at)
+            continue
+        marker = content[at + 1]
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:
+            at += 1 if marker == 0xFF else 2
+            continue
+        segment = content[at + 4 : at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")]
+        if marker in (0xC0, 0xC1, 0xC2) and len(segment) > 6:
+            missing = {number: set(range(64)) for number in segment[6::3]}
+        if marker == 0xDA and len(segment) >= 6:
+            first, last, bits = segment[-3:]
+            if bits & 15 == 0:
+                for number in segment[1 : 1 + 2 * segment[0] : 2]:
+                    missing.get(number, set()).difference_update(range(first, last + 1))
+        at += 4 + len(segment)
+    return bool(missing) and not any(missing.values())
+
+
+def raw_photo(image: Image.Image, content: bytes) -> bool:
+    """Whether a TIFF is a camera's RAW file, whose first picture is a small preview.
+
+    DNG specification, chapter 4 (DNGVersion; the first directory holds a preview, the photo is in a sub-directory) and
+    TIFF/EP (ISO 12234-2), which NEF, ARW and their like follow; CR2 says so in its ninth and tenth byte.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    tags = image.tag_v2
+    reduced = isinstance(tags.get(_SUBFILE), int) and tags[_SUBFILE] & 1
+    cfa = tags.get(_PHOTOMETRIC) == _COLOUR_FILTER_ARRAY
+    return bool(content[8:10] == b"CR" or _DNG_VERSION in tags or cfa or (reduced and _SUB_IFDS in tags))
+
+
+def opaque(image: Image.Image, content: bytes) -> bool:
+    """Whether the fourth channel of a TGA means nothing: its header counts no attribute bits (TGA 2.0, field 5.6)."""
+    return image.format == "TGA" and image.mode in ("RGBA", "LA") and len(content) > 17 and content[17] & 15 == 0
+
+
+def covered(image: Image.Image) -> tuple[int, int, int, int] | None:
+    """What the first frame of a GIF covers of its canvas, before loading; None: all of it, or no GIF.
+
+    GIF89a, 23: browsers leave the rest transparent, whatever the background colour says.
+    """
+    if image.format != "GIF" or not getattr(image, "tile", None):
+        return None
+    box = image.tile[0][1]  # type: ignore[attr-defined]
+    return None if box is None or tuple(box) == (0, 0, *image.size) else box
+
+
+def grey_16(image: Image.Image) -> np.ndarray:
+    """Brightness 0 to 255, float [height, width], of a picture with one channel of up to 16 bits.
+
+    TIFF 6.0: the brightest value is that of BitsPerSample, or MaxSampleValue where that is less; at photometric
+    interpretation 0, WhiteIsZero, the least value is the brightest. Elsewhere 65,535. PNG, 11.3.2.1: pixels of the grey
+    named by tRNS are transparent, so white.
+    """
+    values = np.asarray(image).astype(np.float32)
+    ceiling, inverted = 65535, False
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
+        bits, most = tags.get(_BITS, (16,))[0], tags.get(_MAX_SAMPLE, 65535)
+        most = most[0] if isinstance(most, tuple) else most
+        ceiling = min((1 << bits) - 1, 65535)
+        if 0 < most < ceiling and values.max(initial=0) <= most:
+            ceiling = most
+        inverted = tags.get(_PHOTOMETRIC) == 0
+    brightness = values / 257 if ceiling == 65535 else values * (255 / ceiling)
+    if inverted:
+        brightness = 255 - brightness
+    key = image.info.get("transparency")
+    if image.format == "PNG" and isinstance(key, int):
+        brightness[values == key] = 255
+    return brightness
