@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,33 +13,36 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spark_apps import catalog, contract, drift, storage, store
+from spark_apps.twins import Twins
 
-ERROR, WARNING = "error", "warning"
+ERROR, WARNING, OFF = contract.LEVELS
 OFFENDERS = 10
 """Offending uris that a check names."""
 MIN_COSINE = {"fp32": 0.9999, "bf16": 0.999, "int8": 0.99}
 """Smallest cosine between a stored vector and its fp32 recomputation."""
 MIN_COSINE_SCALED = 0.99
 """The same where photos were decoded at a fraction of their size: the recomputation decodes them in full."""
-MAX_IDENTICAL_FRACTION = 0.5
-ROW_COUNT_RATIO = 0.5
-"""A day with less than this share of the recent median, or more than its inverse, is worth a look."""
 
 
 @dataclass(frozen=True)
 class Check:
     """One declared rule and its outcome. `value` and `limit` are numbers, or None where there is nothing to compare.
 
-    `offenders`: the first uris that break the rule.
+    `passed`: None where the check is off. `offenders`: the first uris that break the rule. `severity`: its level,
+    error, warning or off; the rules leave it to `checks`.
     """
 
     name: str
-    severity: str
-    passed: bool
+    passed: bool | None
     value: float | None
     limit: float | None
     message: str
     offenders: tuple[str, ...] = ()
+    severity: str = ERROR
+
+    def failed(self, severity: str) -> bool:
+        """Whether it was run at this level and did not pass."""
+        return self.passed is False and self.severity == severity
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "offenders": list(self.offenders)}
@@ -124,7 +127,9 @@ def _is_new(image_id: str, seen: set[str]) -> bool:
 class Evidence:
     """Everything the checks look at. `history`: published partitions before this one, nearest first.
 
-    `cosines`: uri and cosine of each recomputed photo; `sketches`: those of the history that have one.
+    `neighbour_fingerprints`: by partition, those of the same model key around this one. `cosines`: uri and cosine of
+    each recomputed photo. `drift`: against the history, 0 to 1, None without one. `twins`: None where few enough photos
+    share a vector, so that nobody had to look at their pixels.
     """
 
     settings: contract.ValidateSettings
@@ -137,11 +142,36 @@ class Evidence:
     neighbour_fingerprints: dict[str, str]
     cosines: list[tuple[str, float]]
     drift: float | None
+    twins: Twins | None = None
 
 
 def checks(evidence: Evidence) -> list[Check]:
-    """Every declared check, in the order a reader wants them."""
-    return [rule(evidence) for rule in RULES]
+    """Every declared check, in the order a reader wants them, at its level; what is off is not run."""
+    levels = evidence.settings.levels
+    return [
+        Check(name, None, None, None, "Turned off by check-levels: not run.", severity=OFF)
+        if levels[name] == OFF
+        else replace(RULES[name](evidence), severity=levels[name])
+        for name in contract.CHECKS
+    ]
+
+
+def sharing(measured: Measured) -> list[set[str]]:
+    """The image_ids of each vector that more than one image has."""
+    images_of: dict[bytes, set[str]] = {}
+    for image_id, digest in zip(measured.image_ids, measured.digests, strict=True):
+        images_of.setdefault(digest, set()).add(image_id)
+    return [images for images in images_of.values() if len(images) > 1]
+
+
+def too_many_share(measured: Measured, limit: float) -> bool:
+    """Whether so many images share a vector that their pixels have to be looked at."""
+    return _sharing_fraction(measured) > limit
+
+
+def _sharing_fraction(measured: Measured) -> float:
+    images = len(set(measured.image_ids))
+    return sum(len(shared) for shared in sharing(measured)) / images if images else 0.0
 
 
 def reconciliation(evidence: Evidence) -> Check:
@@ -158,40 +188,44 @@ def reconciliation(evidence: Evidence) -> Check:
     bad = lost + doubled + strangers
     if bad:
         message = f"{len(lost):,} files lost, {len(doubled):,} counted twice, {len(strangers):,} never listed."
-    return _check("reconciliation", ERROR, len(bad), 0, message, bad)
+    return _check("reconciliation", len(bad), 0, message, bad)
 
 
 def dimension(evidence: Evidence) -> Check:
     """Every vector has the model's length."""
     bad = evidence.measured.where(evidence.measured.wrong_length)
-    return _check("dimension", ERROR, len(bad), 0, f"Vectors that are not {evidence.model['dim']} long.", bad)
+    return _check("dimension", len(bad), 0, f"Vectors that are not {evidence.model['dim']} long.", bad)
 
 
 def finite(evidence: Evidence) -> Check:
     """No vector holds NaN or infinity."""
     bad = evidence.measured.where(evidence.measured.not_finite)
-    return _check("finite", ERROR, len(bad), 0, "Vectors with NaN or infinite values.", bad)
+    return _check("finite", len(bad), 0, "Vectors with NaN or infinite values.", bad)
 
 
 def constant(evidence: Evidence) -> Check:
     """No vector is zero or has the same value throughout."""
     measured = evidence.measured
     bad = measured.where(measured.constant & ~measured.not_finite & ~measured.wrong_length)
-    return _check("constant", ERROR, len(bad), 0, "Vectors that are zero or the same value throughout.", bad)
+    limit = evidence.settings.max_constant
+    return _check("constant", len(bad), limit, "Vectors that are zero or the same value throughout.", bad)
 
 
 def identical(evidence: Evidence) -> Check:
-    """Different photos have different vectors. A few twins are natural (a photo saved twice), half a day is not."""
-    images_of: dict[bytes, set[str]] = {}
-    for image_id, digest in zip(evidence.measured.image_ids, evidence.measured.digests, strict=True):
-        images_of.setdefault(digest, set()).add(image_id)
-    shared = {digest for digest, images in images_of.items() if len(images) > 1}
-    images = len(set(evidence.measured.image_ids))
-    fraction = sum(len(images_of[digest]) for digest in shared) / images if images else 0.0
-    pairs = zip(evidence.measured.uris, evidence.measured.digests, strict=True)
-    bad = [uri for uri, digest in pairs if digest in shared]
+    """Different photos have different vectors. A few twins are natural (a photo saved twice), half a day is not, unless
+    their pixels are the same."""
+    fraction, twins = _sharing_fraction(evidence.measured), evidence.twins
+    suspects = set().union(*sharing(evidence.measured))
     message = "Share of distinct photos whose vector another photo has too."
-    return _check("identical_vectors", ERROR, fraction, MAX_IDENTICAL_FRACTION, message, bad)
+    if twins is not None:
+        fraction, suspects = fraction * twins.fraction, set(twins.differing)
+        message = (
+            "Share of distinct photos whose vector another photo with other pixels has too, by a look at "
+            f"{twins.photos:,} of those that share one."
+        )
+    pairs = zip(evidence.measured.uris, evidence.measured.image_ids, strict=True)
+    bad = [uri for uri, image_id in pairs if image_id in suspects]
+    return _check("identical_vectors", fraction, evidence.settings.max_identical_fraction, message, bad)
 
 
 def fingerprint(evidence: Evidence) -> Check:
@@ -202,7 +236,7 @@ def fingerprint(evidence: Evidence) -> Check:
     message = f"Vectors and neighbouring partitions of {evidence.model['key']} with another fingerprint than {own}."
     if others:
         message += f" Different: {', '.join(others[:OFFENDERS])}. Use other weights names, or publish those days again."
-    return _check("fingerprint", ERROR, inside + len(others), 0, message, [])
+    return _check("fingerprint", inside + len(others), 0, message, [])
 
 
 def failed_fraction(evidence: Evidence) -> Check:
@@ -211,35 +245,35 @@ def failed_fraction(evidence: Evidence) -> Check:
     codes = ", ".join(f"{count} {code}" for code, count in sorted(evidence.quarantine_codes.items()))
     message = f"Share of listed files in quarantine{': ' + codes if codes else ''}."
     limit = evidence.settings.max_failed_fraction
-    return _check("failed_fraction", ERROR, value, limit, message, evidence.quarantined)
+    return _check("failed_fraction", value, limit, message, evidence.quarantined)
 
 
 def some_features(evidence: Evidence) -> Check:
     """A day with files gives at least one vector; an empty partition would hide the failure from its readers."""
     count = len(evidence.measured.uris)
-    bad = [] if count else evidence.quarantined
-    return Check("some_features", ERROR, count > 0, count, 1, "Vectors in this partition.", tuple(bad[:OFFENDERS]))
+    limit = evidence.settings.min_features
+    bad = [] if count >= limit else evidence.quarantined
+    return Check("some_features", count >= limit, count, limit, "Vectors in this partition.", tuple(bad[:OFFENDERS]))
 
 
 def row_count(evidence: Evidence) -> Check:
     """The number of vectors is of the size of recent days."""
     if not evidence.history:
-        return Check("row_count", WARNING, True, None, None, "No earlier partition to compare with.")
+        return Check("row_count", True, None, None, "No earlier partition to compare with.")
     usual = float(np.median([partition.rows for partition in evidence.history]))
     ratio = len(evidence.measured.uris) / max(1.0, usual)
-    passed = ROW_COUNT_RATIO <= ratio <= 1 / ROW_COUNT_RATIO
+    limit = evidence.settings.min_row_ratio
+    passed = limit <= ratio and ratio * limit <= 1
     message = f"Vectors relative to the median of {len(evidence.history)} recent partitions ({usual:,.0f})."
-    return Check("row_count", WARNING, passed, ratio, ROW_COUNT_RATIO, message)
+    return Check("row_count", passed, ratio, limit, message)
 
 
 def drifted(evidence: Evidence) -> Check:
     """The distribution of the features is that of recent partitions."""
     limit = evidence.settings.max_drift
     if evidence.drift is None:
-        return Check("drift", ERROR, True, None, limit, "No earlier partition of this model to compare with.")
-    return _check(
-        "drift", ERROR, evidence.drift, limit, "Drift of the features against recent partitions (0 to 1).", []
-    )
+        return Check("drift", True, None, limit, "No earlier partition of this model to compare with.")
+    return _check("drift", evidence.drift, limit, "Drift of the features against recent partitions (0 to 1).", [])
 
 
 def recomputed(evidence: Evidence) -> Check:
@@ -247,29 +281,30 @@ def recomputed(evidence: Evidence) -> Check:
     limit = evidence.model.get("min_cosine") or MIN_COSINE[evidence.model["precision"]]
     if evidence.model.get("preprocessing", {}).get("decode") == "scaled":
         limit = min(limit, MIN_COSINE_SCALED)
+    limit = evidence.settings.min_cosine or limit
     if not evidence.cosines:
-        return Check("recomputation", ERROR, True, None, limit, "No photo was computed again.")
+        return Check("recomputation", True, None, limit, "No photo was computed again.")
     worst = min(cosine for _, cosine in evidence.cosines)
     bad = [uri for uri, cosine in evidence.cosines if not cosine >= limit]
     message = f"Smallest cosine between {len(evidence.cosines)} stored vectors and their independent recomputation."
-    return Check("recomputation", ERROR, not bad, worst, limit, message, tuple(bad[:OFFENDERS]))
+    return Check("recomputation", not bad, worst, limit, message, tuple(bad[:OFFENDERS]))
 
 
-RULES: tuple[Callable[[Evidence], Check], ...] = (
-    reconciliation,
-    some_features,
-    failed_fraction,
-    dimension,
-    finite,
-    constant,
-    identical,
-    fingerprint,
-    recomputed,
-    drifted,
-    row_count,
-)
+RULES: dict[str, Callable[[Evidence], Check]] = {
+    "reconciliation": reconciliation,
+    "some_features": some_features,
+    "failed_fraction": failed_fraction,
+    "dimension": dimension,
+    "finite": finite,
+    "constant": constant,
+    "identical_vectors": identical,
+    "fingerprint": fingerprint,
+    "recomputation": recomputed,
+    "drift": drifted,
+    "row_count": row_count,
+}
 
 
-def _check(name: str, severity: str, value: float, limit: float, message: str, offenders: Sequence[str]) -> Check:
+def _check(name: str, value: float, limit: float, message: str, offenders: Sequence[str]) -> Check:
     """A check that passes up to its limit."""
-    return Check(name, severity, bool(value <= limit), float(value), limit, message, tuple(offenders[:OFFENDERS]))
+    return Check(name, bool(value <= limit), float(value), limit, message, tuple(offenders[:OFFENDERS]))

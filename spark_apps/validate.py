@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spark_apps import catalog, contract, drift, extractors, quality, runtime, storage, store
+from spark_apps import catalog, contract, drift, extractors, quality, runtime, storage, store, twins
 from spark_apps.contract import Manifest, QualityFailed, ValidateSettings
 
 REPORT_VERSION = 1
@@ -52,12 +52,15 @@ def validate(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
             listed = [uri for part in ingested.outcome["listing"] for uri in _uris(part)]
         with timings.phase("history"):
             history = _history(settings, extracted.model["key"])
-            sketches = _sketches(settings, history, extracted.model["fingerprint"])
+            compared = history if settings.levels["drift"] != quality.OFF else []
+            sketches = _sketches(settings, compared, extracted.model["fingerprint"])
             fingerprints = catalog.fingerprints(
                 settings.store, extracted.model["key"], settings.partition, settings.history
             )
         with timings.phase("recheck"):
             cosines = recompute(settings, extracted.model, staged, ingested.settings["max_pixels"])
+        with timings.phase("twins"):
+            looked = _twins(settings, extracted.model, staged, measured, ingested.settings["max_pixels"])
     today = drift.sketch(measured.slices) if len(measured.slices) else None
     evidence = quality.Evidence(
         settings=settings,
@@ -70,6 +73,7 @@ def validate(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
         neighbour_fingerprints=fingerprints,
         cosines=cosines,
         drift=drift.drift(today, list(sketches.values())) if today and sketches else None,
+        twins=looked,
     )
     with timings.phase("check"):
         checks = quality.checks(evidence)
@@ -104,7 +108,7 @@ def validate(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
         "seconds": {"ingest": ingested.seconds, "extract": extracted.seconds},
         "bytes": ingested.outcome["bytes"],
     }
-    failed = [check for check in checks if not check.passed and check.severity == quality.ERROR]
+    failed = [check for check in checks if check.failed(quality.ERROR)]
     if failed:
         _write_report(settings, timings, report, "rejected")
         raise QualityFailed(
@@ -141,7 +145,8 @@ def validate(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
             "verdict": verdict,
             "table_versions": versions,
             "report": location,
-            "warnings": [check.name for check in checks if not check.passed],
+            "warnings": [check.name for check in checks if check.failed(quality.WARNING)],
+            "off": [check.name for check in checks if check.severity == quality.OFF],
         },
     )
 
@@ -161,7 +166,7 @@ def recompute(
 
     The sample is drawn by a hash of run and image, so a retry draws the same. Reads only the row groups it needs.
     """
-    if not settings.recheck:
+    if not settings.recheck or settings.levels["recomputation"] == quality.OFF:
         return []
     stored = _read(settings.store, store.FEATURES, staged["features"], ["uri", "image_id"])
     by_lot = sorted(
@@ -179,6 +184,21 @@ def recompute(
         (uri, _cosine(extractor.reference(content), np.array(by_uri[uri], np.float64)))
         for uri, content in zip(contents["uri"].to_pylist(), contents["content"].to_pylist(), strict=True)
     ]
+
+
+def _twins(
+    settings: ValidateSettings,
+    info: dict[str, Any],
+    staged: dict[str, list[dict[str, Any]]],
+    measured: quality.Measured,
+    max_pixels: int,
+) -> twins.Twins | None:
+    """A look at the pixels of photos that share a vector, where there are too many of these to be let pass unseen."""
+    if settings.levels["identical_vectors"] == quality.OFF or not quality.too_many_share(
+        measured, settings.max_identical_fraction
+    ):
+        return None
+    return twins.look(settings.store, staged["images"], quality.sharing(measured), info, max_pixels, settings.run_id)
 
 
 def _cosine(one: Any, other: Any) -> float:

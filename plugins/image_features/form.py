@@ -42,6 +42,12 @@ FIELDS: dict[str, list[tuple[str, str, str]]] = {
     "Limits": [
         ("validate", "max_failed_fraction", "Failed photos"),
         ("validate", "max_drift", "Drift"),
+        ("validate", "max_identical_fraction", "Photos that share a vector"),
+        ("validate", "max_constant", "Vectors of one value"),
+        ("validate", "min_features", "Fewest vectors"),
+        ("validate", "min_row_ratio", "Vectors against recent partitions"),
+        ("validate", "min_cosine", "Cosine to the recomputation"),
+        ("validate", "check_levels", "Levels of the checks"),
         ("validate", "history", "Partitions to compare with"),
         ("validate", "recheck", "Photos to compute again as a check"),
         ("ingest", "max_pixels", "Pixels of a photo"),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
+from spark_apps.contract import checks
 from spark_apps.contract.errors import BadSetting
 from spark_apps.contract.names import SCHEME, RunKey, check_location, check_partition, join, run_folder
 
@@ -254,6 +255,33 @@ class ValidateSettings(Settings):
     max_drift: float = setting(
         "Largest drift of the features against recent partitions (0 to 1); 1 never fails.", 0.5, minimum=0, maximum=1
     )
+    max_identical_fraction: float = setting(
+        "Largest share of distinct photos that may have the vector of another photo with other pixels (0 to 1).",
+        0.5,
+        minimum=0,
+        maximum=1,
+    )
+    max_constant: int = setting(
+        "Most vectors that may be zero or the same value throughout.", 0, minimum=0, maximum=2**31
+    )
+    min_features: int = setting("Fewest vectors that a partition must have.", 1, minimum=1, maximum=2**31)
+    min_row_ratio: float = setting(
+        "Fewest vectors as a share of the median of recent partitions (0 to 1); its inverse bounds them above.",
+        0.5,
+        minimum=0,
+        maximum=1,
+    )
+    min_cosine: float = setting(
+        "Smallest cosine between a vector and its recomputation (0 to 1); 0: that of the precision or extractor.",
+        0.0,
+        minimum=0,
+        maximum=1,
+    )
+    check_levels: str = setting(
+        "Checks of another level than usual, error, warning or off: drift=warning,row_count=off. What is off is not "
+        f"run. {', '.join(checks.FIXED[:-1])} and {checks.FIXED[-1]} are always errors.",
+        "",
+    )
     history: int = setting(
         "How many earlier partitions the drift and the row count are held against.", 7, minimum=0, maximum=366
     )
@@ -264,6 +292,15 @@ class ValidateSettings(Settings):
         maximum=1000,
     )
     no_publish: bool = setting("Check and report, but leave the published data as it is.", False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.levels(self.check_levels)
+
+    @property
+    def levels(self) -> dict[str, str]:
+        """The level of every check."""
+        return checks.levels(self.check_levels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,8 @@ def test_published_partitions_come_newest_first_with_the_numbers_of_their_report
     expected = {
         **{"status": "published", "model": MODEL, "rows": 3, "listed": 3, "featured": 2, "quarantined": 1},
         **{"computed": 2, "reused": 0, "images_per_second": 4.0, "seconds": 8.0, "drift": 0.1, "max_drift": 0.5},
-        **{"checks_passed": ["drift", "row_count"], "checks_warned": [], "checks_failed": [], "error": None},
+        **{"checks_passed": ["drift", "row_count"], "checks_warned": [], "checks_failed": [], "checks_off": []},
+        "error": None,
     }
     assert {name: newest[name] for name in expected} == expected
 
@@ -291,6 +292,18 @@ def test_a_published_run_s_report(get: Any, shelf: Shelf) -> None:
     assert report["quarantine"][0]["code"] == "empty" and "Send it again" in report["quarantine"][0]["hint"]
     assert report["model"]["key"] == MODEL and report["model"]["has_labels"] is True
     assert before.run_id
+
+
+def test_a_check_that_was_turned_off_is_told_and_not_counted_as_passed(get: Any, shelf: Shelf) -> None:
+    run = published(shelf)
+    report = json.loads((run.folder / "report.json").read_text())
+    report["checks"][0] |= {"severity": "off", "passed": None, "value": None, "limit": None}
+    run.leaves("report.json", report)
+    (row,) = get("overview")["partitions"]
+    assert (row["status"], row["checks_passed"], row["checks_off"]) == ("published", ["row_count"], ["drift"])
+    told = get(run_path(run))
+    assert (told["checks"][0]["severity"], told["checks"][0]["passed"]) == ("off", None)
+    assert told["verdict"]["message"].endswith("every check that was run has passed. Turned off: drift.")
 
 
 def test_a_run_that_has_just_ended_is_judged_by_what_is_published_now(

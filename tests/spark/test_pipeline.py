@@ -151,6 +151,78 @@ def test_a_wrong_vector_is_found_by_the_independent_recomputation(pipeline: Pipe
         validate(settings, Timings())
 
 
+def retagged(photo: Image.Image, path: Path, tag: int) -> None:
+    """The same pixels in other bytes: without loss, with an EXIF description of its own."""
+    exif = Image.Exif()
+    exif[0x010E] = f"copy {tag}"
+    photo.save(path, exif=exif)
+
+
+def test_an_honest_day_of_black_frames_and_one_of_retagged_copies_are_published(
+    pipeline: Pipeline, landing: Path, tmp_path: Path
+) -> None:
+    dark, copies = landing / "dark", landing / "copies"
+    dark.mkdir()
+    copies.mkdir()
+    for number in range(7):
+        retagged(Image.new("RGB", (320, 240)), dark / f"black {number}.png", number)
+    for number, name in enumerate(("coffee.jpg", "chelsea.jpg", "astronaut.jpg", "cmyk.jpg", "grey image.png")):
+        shutil.copy(landing / "d1" / name, dark / name)
+        with Image.open(landing / "d1" / name) as photo:
+            for copy in range(2):
+                retagged(photo.convert("RGB"), copies / f"{number} {copy}.png", copy)
+    for partition, count in (("dark", 12), ("copies", 10)):
+        pipeline(partition)
+        report = catalog.report(str(tmp_path / "store"), partition, "run 1")
+        assert report is not None
+        (check,) = [check for check in report["checks"] if check["name"] == "identical_vectors"]
+        assert (check["passed"], check["value"], report["counts"]["computed"]) == (True, 0, count)
+        assert "by a look at" in check["message"], "so many share a vector that their pixels were looked at"
+
+
+def test_one_vector_for_different_photos_is_found_and_its_level_is_a_choice(pipeline: Pipeline, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    from spark_apps.contract import ValidateSettings
+    from spark_apps.runtime import Timings
+    from spark_apps.validate import validate
+
+    store = tmp_path / "store"
+    manifest = pipeline(upto="extract")["extract"]
+    for file in manifest.staged["features"]:
+        path = store / "features" / file["path"]
+        table = pq.read_table(path)
+        same = pa.array([[float(at) for at in range(512)]] * len(table), pa.list_(pa.float32()))
+        pq.write_table(table.set_column(table.schema.get_field_index("features"), "features", same), path)
+    common = {"store": str(store), "partition": "d1", "run_id": "run 1", "max_failed_fraction": 0.5}
+    with pytest.raises(QualityFailed, match=r"identical_vectors failed: 1 \(limit 0\.5\).*by a look at 6"):
+        validate(ValidateSettings(**common, check_levels="recomputation=off"), Timings())
+    schema = json.loads((Path(__file__).resolve().parents[2] / "docs" / "report.schema.json").read_text())
+    levels = "recomputation=off,identical_vectors=warning,drift=off"
+    outcome = validate(ValidateSettings(**common, check_levels=levels), Timings()).outcome
+    assert (outcome["verdict"], outcome["warnings"], outcome["off"]) == (
+        "published",
+        ["identical_vectors"],
+        ["recomputation", "drift"],
+    )
+    report = catalog.report(str(store), "d1", "run 1")
+    assert report is not None
+    jsonschema.validate(report, schema)
+    assert report["recomputed"] == [], "what is off is not run"
+    assert [(check["passed"], check["severity"]) for check in report["checks"] if check["name"] == "drift"] == [
+        (None, "off")
+    ]
+
+
+def test_a_day_without_any_vector_can_be_published_where_that_is_chosen(
+    pipeline: Pipeline, landing: Path, tmp_path: Path
+) -> None:
+    (landing / "d3").mkdir()
+    (landing / "d3" / "a.jpg").write_bytes(b"\xff\xd8\xff broken")
+    pipeline("d3", max_failed_fraction=1, check_levels="some_features=off")
+    assert len(catalog.quarantine(str(tmp_path / "store"), "d3")) == 1
+
+
 def test_an_empty_day_fails_or_is_skipped_as_asked(pipeline: Pipeline, landing: Path) -> None:
     (landing / "d4").mkdir()
     with pytest.raises(BadSetting, match="no files"):

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_apps import drift, quality
+from spark_apps import contract, drift, quality
 from spark_apps.catalog import Partition
-from spark_apps.contract import ValidateSettings
+from spark_apps.contract import BadSetting, ValidateSettings
 from spark_apps.quality import ERROR, OFFENDERS, WARNING, Check, Evidence
-from tests.shelf import FINGERPRINT, MODEL, Shelf
+from spark_apps.twins import Twins
+from tests.shelf import FINGERPRINT, MODEL, Shelf, image_id
 
 DIM = 4
 SETTINGS = ValidateSettings(store="/s", partition="d9", run_id="r")
@@ -66,7 +67,7 @@ def failures(evidence: Evidence) -> dict[str, Check]:
 def test_sound_evidence_passes_every_check(evidence: Evidences) -> None:
     checks = quality.checks(evidence())
     assert [check.name for check in checks if not check.passed] == []
-    assert len({check.name for check in checks}) == len(checks) == len(quality.RULES)
+    assert [check.name for check in checks] == list(contract.CHECKS) == list(quality.RULES)
     assert {check.severity for check in checks if check.name != "row_count"} == {ERROR}
     assert named(checks, "row_count").severity == WARNING
     assert json.loads(json.dumps([check.to_json() for check in checks], allow_nan=False))
@@ -135,6 +136,68 @@ def test_photos_that_share_a_vector_are_too_many_beyond_half(evidence: Evidences
 def test_files_of_one_photo_may_share_its_vector(evidence: Evidences) -> None:
     check = named(quality.checks(evidence(files=dict.fromkeys(FILES, "one photo"))), "identical_vectors")
     assert (check.passed, check.value) == (True, 0)
+
+
+def test_photos_of_the_same_pixels_may_share_a_vector(evidence: Evidences) -> None:
+    same = {uri: [1.0, 2.0, 3.0, 4.0] for uri in FILES}
+    honest = named(quality.checks(evidence(vectors=same, twins=Twins(20, frozenset()))), "identical_vectors")
+    assert (honest.passed, honest.value, honest.offenders) == (True, 0, ())
+    differing = frozenset(image_id(name) for name in list(FILES.values())[:11])
+    failed = failures(evidence(vectors=same, twins=Twins(20, differing)))
+    assert list(failed) == ["identical_vectors"]
+    assert (failed["identical_vectors"].value, failed["identical_vectors"].offenders[0]) == (0.55, "u00")
+
+
+LOWERED = [name for name in contract.CHECKS if name not in contract.FIXED]
+FAULTS: dict[str, dict[str, Any]] = {
+    "some_features": {"settings": {"min_features": 21}},
+    "failed_fraction": {"settings": {"max_failed_fraction": 0.01}},
+    "constant": {"vectors": {"u05": [0.0] * DIM}},
+    "identical_vectors": {
+        "vectors": {"u05": [1.0, 2, 3, 4], "u06": [1.0, 2, 3, 4]},
+        "settings": {"max_identical_fraction": 0.05},
+    },
+    "recomputation": {"cosines": [("u00", 0.5)]},
+    "drift": {"drift": 0.9},
+    "row_count": {"history": [Partition("d8", MODEL, 99, "r", 1)]},
+}
+
+
+@pytest.mark.parametrize("level", contract.LEVELS)
+@pytest.mark.parametrize("name", LOWERED)
+def test_a_fault_has_the_level_that_was_chosen_for_its_check(evidence: Evidences, name: str, level: str) -> None:
+    fault = dict(FAULTS[name])
+    settings = replace(SETTINGS, check_levels=f" {name} = {level} ,", **fault.pop("settings", {}))
+    checks = quality.checks(evidence(settings=settings, **fault))
+    check = named(checks, name)
+    assert [other.name for other in checks if other.passed is False] == ([] if level == "off" else [name])
+    assert (check.severity, check.passed) == (level, None if level == "off" else False)
+    if level == "off":
+        assert (check.value, check.limit, "not run" in check.message) == (None, None, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        ("constant", {"max_constant": 1}),
+        ("identical_vectors", {"max_identical_fraction": 0.1}),
+        ("recomputation", {"min_cosine": 0.5}),
+        ("drift", {"max_drift": 0.9}),
+        ("row_count", {"min_row_ratio": 0.2}),
+    ],
+)
+def test_a_limit_that_was_set_is_the_one_that_is_kept(evidence: Evidences, name: str, limit: dict[str, Any]) -> None:
+    fault = {key: value for key, value in FAULTS[name].items() if key != "settings"}
+    check = named(quality.checks(evidence(settings=replace(SETTINGS, **limit), **fault)), name)
+    assert (check.passed, check.limit) == (True, next(iter(limit.values())))
+
+
+@pytest.mark.parametrize("level", ["warning", "off"])
+@pytest.mark.parametrize("name", ["reconciliation", "finite", "fingerprint", "dimension"])
+def test_what_every_reader_relies_on_cannot_be_lowered(name: str, level: str) -> None:
+    with pytest.raises(BadSetting, match=f"The check {name} is always an error"):
+        replace(SETTINGS, check_levels=f"drift=off,{name}={level}")
+    assert replace(SETTINGS, check_levels=f"{name}=error").levels[name] == "error"
 
 
 def test_another_fingerprint_in_the_day_or_beside_it_is_found(evidence: Evidences) -> None:

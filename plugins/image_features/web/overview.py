@@ -221,6 +221,7 @@ def _row(
         checks_passed=summary.passed if summary else [],
         checks_warned=summary.warned if summary else [],
         checks_failed=summary.failed if summary else [],
+        checks_off=summary.off if summary else [],
         error=error,
     )
 

@@ -51,6 +51,7 @@ class Summary:
     passed: list[str]
     warned: list[str]
     failed: list[str]
+    off: list[str]
     norms: dict[str, float] = field(default_factory=dict)
 
 
@@ -75,8 +76,13 @@ def summarise(report: Any) -> Summary:
             drift=None if report["drift"]["value"] is None else float(report["drift"]["value"]),
             max_drift=float(report["drift"]["limit"]),
             passed=[str(check["name"]) for check in checks if check["passed"]],
-            warned=[str(check["name"]) for check in checks if not check["passed"] and check["severity"] == "warning"],
-            failed=[str(check["name"]) for check in checks if not check["passed"] and check["severity"] == "error"],
+            warned=[
+                str(check["name"]) for check in checks if check["passed"] is False and check["severity"] == "warning"
+            ],
+            failed=[
+                str(check["name"]) for check in checks if check["passed"] is False and check["severity"] == "error"
+            ],
+            off=[str(check["name"]) for check in checks if check["severity"] == "off"],
             norms={str(at): float(value) for at, value in report["norms"]["quantiles"].items()},
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:

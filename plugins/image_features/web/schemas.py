@@ -123,6 +123,7 @@ class PartitionRow(BaseModel):
     checks_passed: list[str]
     checks_warned: list[str]
     checks_failed: list[str]
+    checks_off: list[str]
     error: JobErrorInfo | None
 
 
@@ -179,13 +180,14 @@ class Stage(BaseModel):
 
 
 class CheckRow(BaseModel):
-    """One check. `value` and `limit` are null where there was nothing to compare. `relation` says how they compare when
+    """One check. `severity`: its level; one that is off was not run, and `passed` is null then. `value` and `limit` are
+    null where there was nothing to compare. `relation` says how they compare when
     the check passes: `at_most` or `at_least`. `offenders`: names of the first files that break the rule, at most 10.
     """
 
     name: str
-    severity: Literal["error", "warning"]
-    passed: bool
+    severity: Literal["error", "warning", "off"]
+    passed: bool | None
     value: float | None
     limit: float | None
     relation: Literal["at_most", "at_least"]

@@ -31,9 +31,13 @@ def verdict(run: Run, summary: reports.Summary | None, error: JobErrorInfo | Non
             return Verdict(
                 status=status,
                 tone="warning",
-                message=f"{featured}. Worth a look: {_words(summary.warned)}.",
+                message=f"{featured}. Worth a look: {_words(summary.warned)}."
+                + (f" Turned off: {_words(summary.off)}." if summary.off else ""),
                 hint="A warning does not hold a publication back.",
             )
+        if summary.off:
+            message = f"{featured}, and every check that was run has passed. Turned off: {_words(summary.off)}."
+            return Verdict(status=status, tone="good", message=message, hint="")
         return Verdict(status=status, tone="good", message=f"{featured}, and every check has passed.", hint="")
     if status == "published":
         return Verdict(status=status, tone="good", message="The vectors of this run are published.", hint="")

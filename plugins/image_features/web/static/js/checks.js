@@ -12,18 +12,22 @@ const TITLES = {
   dimension: "Length of the vectors",
   finite: "Finite values",
   constant: "More than one value",
-  identical_vectors: "Files sharing a vector",
+  identical_vectors: "Photos sharing a vector",
   fingerprint: "One model",
   recomputation: "Recomputed vectors",
   drift: "Drift against recent days",
   row_count: "Vectors against recent days",
 };
 
+const isOff = ({ severity }) => severity === "off";
+
 /** The table of checks; null while there are none. */
 export function checkTable(checks) {
   if (checks.length === 0) return null;
-  const failed = checks.filter(({ passed }) => !passed).length;
-  const order = (check) => (check.passed ? 2 : check.severity === "error" ? 0 : 1);
+  const run = checks.filter(({ severity }) => severity !== "off");
+  const failed = run.filter(({ passed }) => !passed).length;
+  const off = checks.length - run.length;
+  const order = (check) => (isOff(check) ? 3 : check.passed ? 2 : check.severity === "error" ? 0 : 1);
   const sorted = [...checks].sort((one, other) => order(one) - order(other));
   const head = (text, number) =>
     element("th", { scope: "col", role: "columnheader", class: number ? "number" : null }, text);
@@ -37,7 +41,8 @@ export function checkTable(checks) {
       element(
         "p",
         { class: "muted" },
-        failed ? `${failed} of ${checks.length} did not pass` : `all ${checks.length} passed`,
+        failed ? `${failed} of ${run.length} did not pass` : `all ${run.length} passed`,
+        off > 0 && `, ${off} turned off`,
       ),
     ),
     element(
@@ -54,6 +59,7 @@ export function checkTable(checks) {
             { role: "row" },
             head("Check"),
             head("Result"),
+            head("Level"),
             head("Value", true),
             head("Limit", true),
             head("What it says"),
@@ -67,14 +73,14 @@ export function checkTable(checks) {
 
 function checkRow(check) {
   const { name, passed, severity, value, limit, relation, message, offenders } = check;
-  const tone = passed ? "good" : severity === "error" ? "bad" : "warning";
+  const tone = isOff(check) ? "neutral" : passed ? "good" : severity === "error" ? "bad" : "warning";
   const cell = (label, kind, ...content) =>
     element("td", { role: "cell", "data-label": label, class: kind }, ...content);
   const sign = relation === "at_least" ? "≥" : "≤";
   const spokenSign = relation === "at_least" ? "at least" : "at most";
   return element(
     "tr",
-    { role: "row", class: passed ? null : `flagged ${tone}` },
+    { role: "row", class: passed || isOff(check) ? null : `flagged ${tone}` },
     element(
       "th",
       { scope: "row", role: "rowheader" },
@@ -85,8 +91,13 @@ function checkRow(check) {
     cell(
       "Result",
       "corner",
-      passed ? quiet("good", "passed") : badge(tone, severity === "error" ? "failed" : "warning"),
+      isOff(check)
+        ? badge(tone, "not run", "skipped")
+        : passed
+          ? quiet("good", "passed")
+          : badge(tone, severity === "error" ? "failed" : "warning"),
     ),
+    cell("Level", "", severity),
     cell("Value", "number", element("strong", {}, written(name, value))),
     cell(
       "Limit",

@@ -30,7 +30,8 @@ function trusted(row, dag) {
   const warned = row.checks_warned.length;
   const checks =
     warned > 0 ? `${counted(warned, "check")} warned (${row.checks_warned.join(", ")})` : "every check passed";
-  const said = element("p", {}, link(row, dag), ` has ${counted(row.rows, "vector")}; ${checks}.`);
+  const off = row.checks_off.length > 0 ? `; turned off: ${row.checks_off.join(", ")}` : "";
+  const said = element("p", {}, link(row, dag), ` has ${counted(row.rows, "vector")}; ${checks}${off}.`);
   return notice(warned > 0 ? "warning" : "good", "The newest partition is published.", "", said);
 }
 

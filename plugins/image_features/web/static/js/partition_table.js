@@ -112,10 +112,11 @@ function drift(row) {
   return element("strong", { class: "bad toned" }, fraction(row.drift), spoken(` is above ${fraction(row.max_drift)}`));
 }
 
-function checks({ checks_passed, checks_warned, checks_failed }) {
+function checks({ checks_passed, checks_warned, checks_failed, checks_off }) {
   const total = checks_passed.length + checks_warned.length + checks_failed.length;
   if (total === 0) return UNKNOWN;
   if (checks_failed.length > 0) return badge("bad", `${checks_failed.length} failed`);
   if (checks_warned.length > 0) return badge("warning", `${checks_warned.length} warned`);
-  return element("span", { class: "number" }, `${total} passed`);
+  const off = checks_off.length > 0 && element("span", { class: "below" }, ` ${checks_off.length} off`);
+  return element("span", { class: "number" }, `${total} passed`, off);
 }

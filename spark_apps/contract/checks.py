@@ -1,0 +1,53 @@
+"""The checks that stand between a run and its publication: their names, levels, and which of them can be lowered."""
+
+from __future__ import annotations
+
+from spark_apps.contract.errors import BadSetting
+
+LEVELS = ("error", "warning", "off")
+"""A failed error holds the publication back, a failed warning does not; what is off is not run."""
+CHECKS = {
+    "reconciliation": "error",
+    "some_features": "error",
+    "failed_fraction": "error",
+    "dimension": "error",
+    "finite": "error",
+    "constant": "error",
+    "identical_vectors": "error",
+    "fingerprint": "error",
+    "recomputation": "error",
+    "drift": "error",
+    "row_count": "warning",
+}
+"""Every check, in the order a reader wants them, and its level where `--check-levels` does not name it."""
+FIXED = ("reconciliation", "dimension", "finite", "fingerprint")
+"""Always errors: without them what is published is no accounted set of comparable vectors, whatever the photos are."""
+
+
+def levels(text: str) -> dict[str, str]:
+    """The level of every check, from `CHECKS` and what `text` changes: drift=warning,row_count=off.
+
+    Raises:
+        BadSetting: an unknown check or level, a check named twice, or one of `FIXED` that would be lowered.
+    """
+    chosen: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, sign, level = (word.strip() for word in part.partition("="))
+        if not sign or level not in LEVELS:
+            raise _bad(f"{part!r} gives no level.", f"Write check=level, with one of: {', '.join(LEVELS)}.")
+        if name not in CHECKS:
+            raise _bad(f"{name!r} is no check.", f"The checks are: {', '.join(CHECKS)}.")
+        if name in chosen:
+            raise _bad(f"The check {name} is named twice.", "Give each check one level.")
+        if name in FIXED and level != CHECKS[name]:
+            raise _bad(
+                f"The check {name} is always an error.",
+                f"Without it no vector could be relied on. Leave it out; lowered can be: "
+                f"{', '.join(check for check in CHECKS if check not in FIXED)}.",
+            )
+        chosen[name] = level
+    return {**CHECKS, **chosen}
+
+
+def _bad(message: str, hint: str) -> BadSetting:
+    return BadSetting("bad_check_levels", message, hint)
