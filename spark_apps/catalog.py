@@ -1,6 +1,7 @@
 """Reading the store: partitions, runs, manifests, reports and vectors. Needs pyarrow and deltalake, no pyspark.
 
-Nothing here writes. Every function raises `contract.Unreachable` when the store cannot be read.
+Nothing here writes to the store; `model_folder` may copy a model's files to a folder of the caller's. Every function
+raises `contract.Unreachable` when the store cannot be read.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pickle
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -319,6 +320,14 @@ def test_a_form_learns_all_about_a_setting(kind: type[Settings], name: str, expe
 
 
 # --- errors and manifests ---------------------------------------------------------------------------------------------
+
+
+def test_the_design_names_every_quarantine_code_and_every_check() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "design.md").read_text()
+    codes = text.partition("## Quarantine codes")[2].partition("## ")[0]
+    assert [code for code in contract.QUARANTINE_CODES if f"`{code}`" not in codes] == []
+    table = text.partition("## The checks")[2].partition("**Drift**")[0]
+    assert [name for name in contract.CHECKS if f"`{name}`" not in table] == []
 
 
 @pytest.mark.parametrize(
