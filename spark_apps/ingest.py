@@ -29,6 +29,8 @@ LISTING_FILE_UNITS = 64
 UNIT_FILES = 10_000
 """Files in one work unit at most."""
 
+MANY = 10
+"""When none of so many files can be read, that is the source's fault; fewer may each have one of their own."""
 ROW_GROUPS = 4
 """Row groups that the images of one work unit fill on a small day: what extract can share out."""
 
@@ -65,7 +67,7 @@ def ingest(settings: IngestSettings, timings: runtime.Timings) -> Manifest:
         codes.update(record["codes"])
     staged = {name: [file for record in records for file in record[name]] for name in ("images", "quarantine")}
     accepted = sum(file["rows"] for file in staged["images"])
-    if codes["unreadable"] == listing.num_rows:
+    if codes["unreadable"] == listing.num_rows >= MANY:
         raise Unreachable(
             "source_unreadable",
             f"None of the {listing.num_rows:,} files of the source {settings.source} can be read.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ LISTING = pa.schema([("uri", pa.string()), ("size_bytes", pa.int64()), ("modifie
 or it is a folder that may not be read."""
 
 NOT_A_FILE = -1
+LOG = "_delta_log"
+"""The folder that makes a Delta table of the one that it lies in."""
 READ_AHEAD, READ_AHEAD_BYTES = 8, 64 * 2**20
 """Files of an object store that one task reads at a time, because each costs a round trip, and their bytes."""
 ELSEWHERE = {
@@ -30,6 +33,13 @@ ELSEWHERE = {
     *(errno.ENETUNREACH, errno.ECONNRESET, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 }
 """What a disk or this process suffers from, not one file."""
+THE_STORES = re.compile(
+    "SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|status (429|503)|BANDWIDTH_LIMIT|"  # Arrow's names for the errors of S3
+    "INVALID_ACCESS_KEY|SIGNATURE|SECURITY_TOKEN|CLIENT_TOKEN|CREDENTIAL|SKEWED|ExpiredToken|InvalidToken|NO_SUCH_BUCKET|"
+    "UNAVAILABLE|RESOURCE_EXHAUSTED|UNAUTHENTICATED|"  # Google's
+    "ServerBusy|AuthenticationFailed"  # Azure's
+)
+"""In the text of an error: what an object store suffers from, or refuses whichever object is asked for."""
 
 
 def list_files(source: str, pattern: str, exclude: str = "", store: str = "", within: str = "") -> pa.Table:
@@ -93,6 +103,8 @@ def _read(uri: str, size: int, max_bytes: int) -> bytes | BadFile:
         return BadFile("empty", "The file has no bytes.")
     if size > max_bytes:
         return BadFile("too_large", f"{size:,} bytes are more than the limit of {max_bytes:,}.")
+    if not is_local(uri) and not {".", ".."}.isdisjoint(uri.split("/")):
+        return BadFile("unreadable", "Clients resolve the . or .. in its key, and would read another object.")
     try:
         content = _content(uri, size)
     except (OSError, pa.ArrowException) as error:
@@ -108,16 +120,20 @@ def _read(uri: str, size: int, max_bytes: int) -> bytes | BadFile:
 def _content(uri: str, size: int) -> bytes:
     """At most one byte more than `size`. Raises OSError or ArrowException."""
     filesystem_, path = filesystem(uri)
-    name = os.fsencode(path) if is_local(uri) else path  # a name on a disk need not be UTF-8
+    name: str | bytes = path
+    if is_local(uri):
+        name = os.fsencode(path)  # a name on a disk need not be UTF-8
+        if not stat.S_ISREG(os.stat(name).st_mode):  # opening a pipe would wait for its other end
+            raise IsADirectoryError(errno.EISDIR, "It is no regular file any more", path)
     with filesystem_.open_input_stream(name, compression=None, buffer_size=0) as stream:
         content: bytes = stream.read(size + 1)
     return content
 
 
 def _content_at_second_try(uri: str, size: int, error: Exception) -> bytes:
-    """What a store reports of an object tells little of whose the fault is: Arrow says `INTERNAL_FAILURE` of one that
-    is archived. So the bucket, or the file's folder, is asked for. When it answers and the file still cannot be read,
-    the fault is the file's.
+    """What a store reports of an object tells little of whose the fault is: Arrow says `INTERNAL_FAILURE` of a small
+    one that is archived. So the bucket, or the file's folder, is asked for. When it answers and the file still cannot
+    be read, for none of the reasons in `THE_STORES`, the fault is the file's.
 
     Raises:
         OSError, ArrowException: the file cannot be read.
@@ -133,7 +149,13 @@ def _content_at_second_try(uri: str, size: int, error: Exception) -> bytes:
             os.scandir(os.path.dirname(os.fsencode(path))).close()
         elif filesystem_.get_file_info(path.split("/")[0]).type == fs.FileType.NotFound:
             raise error
-    return _content(uri, size)
+    try:
+        return _content(uri, size)
+    except OSError as again:
+        if not is_local(uri) and THE_STORES.search(f"{error} {again}"):  # either may lack its reason
+            with reaching("source", uri):
+                raise
+        raise
 
 
 def _moment(seconds: float) -> datetime | None:
@@ -155,17 +177,19 @@ def _walk_disk(source: str, pattern: str, ignored: Ignored, store: str, within: 
             f"The source {source} is no folder.",
             "Check its spelling, and that the day's photos are in.",
         )
+    ours = os.path.realpath(filesystem(store)[1]) if store and is_local(store) else None
+    if ours and Path(os.path.realpath(root)).is_relative_to(ours):
+        ours = None  # the source lies in the store's folder
     # Linked folders count like others, but each folder once, under its own name where it has one below the source;
     # so a circle of links ends.
-    visited = {os.path.realpath(filesystem(store)[1])} if store and is_local(store) else set()
-    visited.discard(os.path.realpath(root))
+    visited: set[str] = set()
     folders: list[tuple[str, ...]] = [()]
     links: list[tuple[str, ...]] = []
     while folders or links:
         names = folders.pop() if folders else links.pop(0)
         folder = Path(root, *names)
         place = os.path.realpath(folder)
-        if place in visited:
+        if place in visited or (ours and Path(place).is_relative_to(ours)) or (names and _holds_tables(folder)):
             continue
         if _leads_out(place, within):
             yield folder.as_uri(), NOT_A_FILE, None
@@ -173,10 +197,10 @@ def _walk_disk(source: str, pattern: str, ignored: Ignored, store: str, within: 
         visited.add(place)
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
-        except (PermissionError, FileNotFoundError) as error:
-            if not names:
+        except OSError as error:
+            if not names or error.errno in ELSEWHERE:
                 raise
-            if isinstance(error, PermissionError):  # one that vanished holds nothing any more
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):  # one that vanished holds nothing
                 yield folder.as_uri(), NOT_A_FILE, None
             continue
         for entry in entries:
@@ -193,6 +217,11 @@ def _walk_disk(source: str, pattern: str, ignored: Ignored, store: str, within: 
 def _leads_out(place: str, within: str) -> bool:
     allowed = within.splitlines()
     return bool(allowed) and not any(Path(place).is_relative_to(os.path.realpath(folder)) for folder in allowed)
+
+
+def _holds_tables(folder: Path) -> bool:
+    """Whether it is a Delta table, or a store of ours: another Dag's, or one of earlier."""
+    return any(os.path.isdir(folder.joinpath(*table, LOG)) for table in ((), ("images",)))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -214,17 +243,23 @@ def _walk_store(source: str, pattern: str, ignored: Ignored, store: str) -> Iter
     filesystem_, root = filesystem(source)
     scheme = source.partition("://")[0]
     ours = filesystem(store)[1].rstrip("/") + "/" if store and not is_local(store) else None
-    if ours and f"{root.rstrip('/')}/".startswith(ours):
-        ours = None  # the source lies in the store's folder, which may be a whole bucket
     found = filesystem_.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
     if not found:
         bucket = root.split("/")[0]
         if filesystem_.get_file_info(bucket).type == fs.FileType.NotFound:
             raise Unreachable("bucket_missing", f"{source} is in no bucket that is there.", "Check the bucket's name.")
-        raise FileNotFoundError(f"no object's name begins with {root}/")
+        here = filesystem_.get_file_info(root).type
+        if here == fs.FileType.File:
+            raise Unreachable("source_no_folder", f"The source {source} is one object.", "Give the folder around it.")
+        if here == fs.FileType.NotFound:
+            raise FileNotFoundError(f"no object's name begins with {root}/")
     folders = {info.path for info in found if info.type == fs.FileType.Directory}
+    tables = [path.removesuffix(LOG) for path in folders if path.endswith(f"/{LOG}")]
+    closed = [*tables, *(path.removesuffix("images/") for path in tables if path.endswith("/images/")), ours]
+    # A table at the very root of the source, or above it, would close all of it.
+    closed = tuple(path for path in closed if path and not f"{root.rstrip('/')}/".startswith(path))
     for info in found:
-        if info.type != fs.FileType.File or (ours and info.path.startswith(ours)):
+        if info.type != fs.FileType.File or info.path.startswith(closed):
             continue
         if not info.size and info.path in folders:
             continue  # an object without bytes that stands for a folder

@@ -17,7 +17,7 @@ import deltalake.exceptions
 import pyarrow as pa
 from pyarrow import fs
 
-from spark_apps.contract import Unreachable
+from spark_apps.contract import BadSetting, Unreachable, plain_scheme
 
 CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S = 10, 60
 
@@ -26,7 +26,13 @@ def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     """The Arrow filesystem of `uri` (plain path, file://, s3://, gs://, abfs://, hdfs://) and the path within it.
 
     S3 credentials, region and endpoint come from the standard `AWS_*` environment variables.
+
+    Raises:
+        BadSetting: it begins with `file:` and is no file of this machine.
     """
+    uri = plain_scheme(uri)
+    if uri.startswith("file:") and not uri.startswith("file:///"):
+        raise BadSetting("bad_location", f"{uri!r} is no file of this machine.", "Write file:///folder/file.")
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return _local(), uri
@@ -40,7 +46,7 @@ def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
 
 def is_local(uri: str) -> bool:
     """Whether `uri` is a folder or file of this machine."""
-    return "://" not in uri or uri.startswith("file://")
+    return "://" not in uri or plain_scheme(uri).startswith("file:")
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,7 @@ PLAIN = "/:@!$&'()*+,;=~"
 
 def image_features() -> Asset:
     """The table `features` of the configured store, as an asset."""
-    location = contract.join(settings.store() or "/not-configured", "features")
+    location = contract.join(contract.plain_scheme(settings.store() or "/not-configured"), "features")
     scheme, separator, path = location.partition("://")
     if not separator:
         scheme, path = "file", location

@@ -24,6 +24,7 @@ from spark_apps.contract.names import (
     join,
     model_key,
     path_safe,
+    plain_scheme,
     run_folder,
     run_key,
 )

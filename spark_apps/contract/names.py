@@ -129,24 +129,29 @@ SCHEME = "[A-Za-z][A-Za-z0-9+.-]*:"
 """What a location begins with that is not a path (RFC 3986, `scheme`)."""
 
 
+def plain_scheme(location: str) -> str:
+    """`location` with its scheme in lower case; `file:/x` and `file://localhost/x` as `file:///x` (RFC 8089)."""
+    scheme, colon, rest = location.partition(":")
+    if not re.fullmatch(SCHEME, scheme + colon):
+        return location
+    if scheme.lower() == "file":
+        rest = re.sub("^//localhost(?=/)", "//", rest, flags=re.IGNORECASE)
+        rest = rest if rest.startswith("//") or not rest.startswith("/") else f"//{rest}"
+    return f"{scheme.lower()}:{rest}"
+
+
 def check_location(name: str, location: str) -> str:
-    """`location` without a trailing slash, when it is an absolute path or a URI; `file:/x` and `file://localhost/x`
-    are `file:///x` (RFC 8089), and a scheme is in lower case.
+    """`location` without a trailing slash and with a `plain_scheme`, when it is an absolute path or a URI.
 
     Raises:
         BadSetting: it is empty or relative (executors may run in another folder), a file of another machine, or climbs
             with `..`, percent-encoded or not.
     """
-    scheme, colon, rest = location.partition(":")
-    if re.fullmatch(SCHEME, scheme + colon):
-        if scheme.lower() == "file":
-            rest = re.sub("^//localhost(?=/)", "//", rest, flags=re.IGNORECASE)
-            rest = rest if rest.startswith("//") or not rest.startswith("/") else f"//{rest}"
-        location = f"{scheme.lower()}:{rest}"
+    location = plain_scheme(location)
     if not re.match(r"(/|file:///[^/]|(?!file:)[a-z][a-z0-9+.-]*:///?[^/])", location):
         hint = "Write /folder, file:///folder or s3://bucket/folder."
         if location.startswith("file://"):
-            message = f"{name} {location!r} names a file of another machine."
+            message = f"{name} {location!r} names no folder of this machine."
         else:
             message = f"{name} {location!r} is neither an absolute path nor a URI."
         raise BadSetting(f"bad_{name}", message, hint)

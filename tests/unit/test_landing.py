@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -353,3 +354,45 @@ def test_a_closed_folder_is_one_row_and_a_vanished_one_none(source: Path, monkey
         (source / "closed").as_uri(): landing.NOT_A_FILE,
     }
     assert code(read((source / "closed").as_uri(), landing.NOT_A_FILE)) == "unreadable"
+
+
+def test_a_file_that_became_a_pipe_is_not_waited_for(source: Path) -> None:
+    os.mkfifo(source / "a.jpg")
+    assert code(read((source / "a.jpg").as_uri(), 5)) == "unreadable"
+
+
+def test_sockets_devices_and_links_to_them_are_rows(source: Path) -> None:
+    (source / "device.jpg").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = os.getcwd()
+        os.chdir(source)  # the name of a socket is short
+        try:
+            listener.bind("socket.jpg")
+        finally:
+            os.chdir(here)
+        rows = landing.list_files(str(source), "*").to_pylist()
+        assert [row["size_bytes"] for row in rows] == [landing.NOT_A_FILE] * 2
+        assert [code(read(row["uri"], row["size_bytes"])) for row in rows] == ["unreadable"] * 2
+
+
+def test_a_folder_deeper_than_the_system_takes_is_a_row(source: Path) -> None:
+    put(source, "a.jpg")
+    here = os.open(source, os.O_RDONLY)
+    for _ in range(20):  # of 250 letters each: more than the 4,096 that a path may have
+        os.mkdir("x" * 250, dir_fd=here)
+        below = os.open("x" * 250, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    rows = landing.list_files(str(source), "*").to_pylist()
+    assert sorted(row["size_bytes"] for row in rows) == [landing.NOT_A_FILE, 5]
+    deep = next(row for row in rows if row["size_bytes"] == landing.NOT_A_FILE)
+    assert code(read(deep["uri"], landing.NOT_A_FILE)) == "unreadable"
+
+
+def test_a_link_into_our_own_store_shows_nothing_of_it(source: Path, tmp_path: Path) -> None:
+    put(source, "a.jpg")
+    put(tmp_path, "store/runs/d1/report.json")
+    (source / "link").symlink_to(tmp_path / "store" / "runs")
+    uris = landing.list_files(str(source), "*", store=str(tmp_path / "store"))["uri"].to_pylist()
+    assert uris == [(source / "a.jpg").as_uri()]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
@@ -13,7 +15,7 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from spark_apps import catalog, landing, storage
-from spark_apps.contract import IngestSettings, JobError, QualityFailed, Unreachable
+from spark_apps.contract import BadSetting, IngestSettings, JobError, QualityFailed, Unreachable
 from spark_apps.ingest import list_source
 from tests.shelf import MODEL, Shelf
 
@@ -213,3 +215,111 @@ def test_a_source_below_the_folder_of_the_store_is_listed(object_store: str, tmp
     for place in (f"{object_store}/whole", str(tmp_path)):
         for store in (place, f"{place}/landing", object_store):
             assert landing.list_files(f"{place}/landing", "*", "", store).num_rows == 1, (place, store)
+
+
+class FussyStore(BaseHTTPRequestHandler):
+    """Answers about every object, but gives an error, `<status>-<code>` in its name, where one is read.
+
+    Whoever asks for the bucket `strangers` is one, and refused.
+    """
+
+    protocol_version = "HTTP/1.1"
+    SIZE = 100_000
+
+    def do_HEAD(self) -> None:
+        self.send_response(403 if self.path.strip("/") == "strangers" else 200)
+        self.send_header("Content-Length", str(self.SIZE))
+        self.send_header("Last-Modified", "Wed, 12 Oct 2022 17:50:00 GMT")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        status, _, code = self.path.split("?")[0].rpartition("/")[2].partition("-")
+        body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
+        body = bytes(self.SIZE) if status == "200" else body
+        self.send_response(int(status))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def fussy() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FussyStore)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("answer", "whose"),
+    [
+        ("403-AccessDenied", "the object's"),
+        ("403-InvalidObjectState", "the object's"),
+        ("404-NoSuchKey", "the object's"),
+        ("400-KMS.DisabledException", "the object's"),
+        ("500-InternalError", "the object's"),
+        ("503-SlowDown", "the source's"),
+        ("429-TooManyRequests", "the source's"),
+        ("strangers/403-InvalidAccessKeyId", "the source's"),
+        ("strangers/400-ExpiredToken", "the source's"),
+    ],
+)
+def test_an_answer_of_the_store_is_told_of_the_object_or_of_the_source_and_never_of_our_store(
+    object_store: str, fussy: str, monkeypatch: pytest.MonkeyPatch, answer: str, whose: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", fussy)
+    uri = f"s3://{answer}" if "/" in answer else f"s3://photos/{answer}"
+    files = [(uri, FussyStore.SIZE), ("s3://photos/200-fine", FussyStore.SIZE)]
+    with storage.reaching("store", "/our/store"):
+        if whose == "the source's":
+            with pytest.raises(Unreachable, match=f"The source {uri} cannot be used"):
+                list(landing.read_files(files, 2**20))
+            return
+        refused, fine = landing.read_files(files, 2**20)
+    assert getattr(refused, "code", refused) == "unreadable"
+    assert fine == bytes(FussyStore.SIZE)
+
+
+def test_a_key_with_dots_between_its_slashes_never_gives_the_bytes_of_another(object_store: str) -> None:
+    storage.write_bytes(f"{object_store}/dots/other.jpg", b"other")
+    for name in ("x/../other.jpg", "./other.jpg"):
+        (outcome,) = landing.read_files([(f"{object_store}/dots/{name}", 5)], 2**20)
+        assert getattr(outcome, "code", outcome) == "unreadable"
+
+
+def test_a_marker_alone_is_an_empty_folder_and_an_object_is_none(object_store: str) -> None:
+    client = boto3.client("s3", region_name="us-east-1")
+    client.put_object(Bucket="photos", Key="only a marker/", Body=b"")
+    client.put_object(Bucket="photos", Key="one.jpg", Body=b"photo")
+    assert landing.list_files(f"{object_store}/only a marker", "*").num_rows == 0
+    with pytest.raises(Unreachable) as caught:
+        landing.list_files(f"{object_store}/one.jpg", "*")
+    assert caught.value.code == "source_no_folder"
+
+
+def test_other_stores_below_the_source_are_not_listed(place: str) -> None:
+    for name in ("a.jpg", "old/images/_delta_log/0.json", "old/runs/d1/ingest.json", "old/images/data/b.parquet"):
+        storage.write_bytes(f"{place}/{name}", b"photo")
+    storage.write_bytes(f"{place}/table/_delta_log/0.json", b"{}")
+    storage.write_bytes(f"{place}/table/c.parquet", b"x")
+    storage.write_bytes(f"{place}/older/d.jpg", b"photo")
+    uris = landing.list_files(place, "*")["uri"].to_pylist()
+    assert [uri.rpartition("/")[2] for uri in uris] == ["a.jpg", "d.jpg"]
+
+
+def test_each_way_to_write_the_uri_of_a_file_means_it(tmp_path: Path) -> None:
+    path = tmp_path / "my photos" / "a.jpg"
+    storage.write_bytes(str(path), b"photo")
+    escaped = path.as_uri().removeprefix("file://")
+    for uri in ("file:", "file://", "FILE://", "File:", "file://localhost", "file://LOCALHOST"):
+        assert storage.is_local(uri + escaped)
+        assert storage.read_bytes(uri + escaped) == b"photo"
+    for uri in ("file:a.jpg", "file://another-host/a.jpg"):
+        with pytest.raises(BadSetting):
+            storage.read_bytes(uri)
