@@ -248,16 +248,17 @@ def _walk_store(source: str, pattern: str, ignored: Ignored, store: str) -> Iter
         bucket = root.split("/")[0]
         if filesystem_.get_file_info(bucket).type == fs.FileType.NotFound:
             raise Unreachable("bucket_missing", f"{source} is in no bucket that is there.", "Check the bucket's name.")
-        here = filesystem_.get_file_info(root).type
-        if here == fs.FileType.File:
+        kind = filesystem_.get_file_info(root).type
+        if kind == fs.FileType.File:
             raise Unreachable("source_no_folder", f"The source {source} is one object.", "Give the folder around it.")
-        if here == fs.FileType.NotFound:
+        if kind == fs.FileType.NotFound:
             raise FileNotFoundError(f"no object's name begins with {root}/")
     folders = {info.path for info in found if info.type == fs.FileType.Directory}
     tables = [path.removesuffix(LOG) for path in folders if path.endswith(f"/{LOG}")]
-    closed = [*tables, *(path.removesuffix("images/") for path in tables if path.endswith("/images/")), ours]
-    # A table at the very root of the source, or above it, would close all of it.
-    closed = tuple(path for path in closed if path and not f"{root.rstrip('/')}/".startswith(path))
+    stores = [path.removesuffix("images/") for path in tables if path.endswith("/images/")]
+    # One that holds the source, as a store at the root of its bucket does, closes nothing.
+    here = f"{root.rstrip('/')}/"
+    closed = tuple(path for path in (*tables, *stores, ours) if path and not here.startswith(path))
     for info in found:
         if info.type != fs.FileType.File or info.path.startswith(closed):
             continue
