@@ -296,7 +296,12 @@ def test_any_store_has_an_asset_and_no_two_the_same(place: str, name: str, monke
 
 
 def test_a_plain_store_keeps_its_asset(monkeypatch: pytest.MonkeyPatch) -> None:
-    for store, uri in (("/data/store", "file:///data/store/features"), ("s3://b/s", "s3://b/s/features")):
+    for store, uri in (
+        ("/data/store", "file:///data/store/features"),
+        ("file:/data/store", "file:///data/store/features"),
+        ("FILE://localhost/data/store", "file:///data/store/features"),
+        ("s3://b/s", "s3://b/s/features"),
+    ):
         monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORE", store)
         assert assets.image_features().uri == uri
 
