@@ -173,7 +173,8 @@ def recompute(
         zip(stored["image_id"].to_pylist(), stored["uri"].to_pylist(), strict=True),
         key=lambda row: hashlib.sha256(f"{settings.run_id} {row[0]}".encode()).digest(),
     )
-    chosen = {uri: image_id for image_id, uri in by_lot[: settings.recheck]}
+    sample = settings.recheck * (quality.LOSSY_SAMPLE if quality.lossy(info) else 1)
+    chosen = {uri: image_id for image_id, uri in by_lot[:sample]}
     contents = _read(settings.store, store.IMAGES, staged["images"], ["uri", "content"], chosen)
     vectors = _read(settings.store, store.FEATURES, staged["features"], ["uri", "features"], chosen)
     if not chosen:

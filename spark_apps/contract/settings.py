@@ -286,7 +286,8 @@ class ValidateSettings(Settings):
         "How many earlier partitions the drift and the row count are held against.", 7, minimum=0, maximum=366
     )
     recheck: int = setting(
-        "How many photos, drawn at random, are computed again with plain torchvision; 0 for none.",
+        "How many photos, drawn at random, are computed again with plain torchvision; eight times as many for int8 and "
+        "scaled decoding; 0 for none.",
         8,
         minimum=0,
         maximum=1000,
