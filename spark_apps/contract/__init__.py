@@ -20,6 +20,7 @@ from spark_apps.contract.names import (
     RunKey,
     check_location,
     check_partition,
+    check_store,
     is_of_dag,
     join,
     model_key,

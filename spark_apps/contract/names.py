@@ -158,3 +158,25 @@ def check_location(name: str, location: str) -> str:
     if ".." in unquote(location).split("/"):
         raise BadSetting(f"bad_{name}", f"{name} {location!r} climbs with '..'.", "Write the location without '..'.")
     return location.rstrip("/") or "/"
+
+
+def check_store(location: str) -> str:
+    """`check_location` for a store, whose name must also mean one place to Arrow and to delta-rs.
+
+    delta-rs decodes a name once more when it reads a commit than when it writes it, takes a backslash for a slash, and
+    in a URI ends the path at a `#` or `?`. No way of writing such a name is right for both.
+
+    Raises:
+        BadSetting: as `check_location`, or the name has an escape such as `%2F`, a backslash, or on object storage
+            one of `#` and `?`.
+    """
+    location = check_location("store", location)
+    on_disk = location.startswith(("/", "file://"))
+    name = unquote(location) if location.startswith("file://") else location
+    if found := re.search(r"%[0-9A-Fa-f]{2}|\\" if on_disk else r"%[0-9A-Fa-f]{2}|[\\#?]", name):
+        raise BadSetting(
+            "bad_store",
+            f"store {location!r} has {found[0]!r} in its name, which delta-rs takes for another place.",
+            "Choose a store without it; blanks and letters of any language may stay.",
+        )
+    return location

@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeVar
 
 from spark_apps.contract import checks
 from spark_apps.contract.errors import BadSetting
-from spark_apps.contract.names import SCHEME, RunKey, check_location, check_partition, join, run_folder
+from spark_apps.contract.names import SCHEME, RunKey, check_location, check_partition, check_store, join, run_folder
 
 
 def setting(
@@ -86,7 +86,7 @@ class StoreSettings:
         kinds = typing.get_type_hints(type(self))
         for spec in dataclasses.fields(self):
             _check(spec, getattr(self, spec.name), kinds[spec.name])
-        object.__setattr__(self, "store", check_location("store", self.store))
+        object.__setattr__(self, "store", check_store(self.store))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyspark
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 ASK = """
 import sys
@@ -20,6 +22,7 @@ print(spark.master, spark.getConf().get("spark.log.level"))
 def told(tmp_path: Path, *arguments: str) -> str:
     (tmp_path / "ask.py").write_text(ASK)
     environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+    environment["SPARK_HOME"] = str(Path(pyspark.__file__).parent)  # its own search fails at a blank in our path
     command = [str(Path(sys.executable).with_name("spark-submit")), *arguments, str(tmp_path / "ask.py")]
     done = subprocess.run([*command, str(REPOSITORY)], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -168,6 +168,18 @@ def test_a_location_does_not_climb_however_it_is_written(place: str) -> None:
         IngestSettings(store="/s", partition="d1", run_id="r", source=place)
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("/d/a%2Fb", "/d/%41", "/d/a%20b", "/d/a\\b", "file:///d/a%252Fb", "file:///d/a%5Cb"),
+        *("s3://b/a%2Fb", "s3://b/%41", "s3://b/a#b", "s3://b/a?b"),
+    ],
+)
+def test_a_store_that_delta_rs_would_take_for_another_place_is_refused(place: str) -> None:
+    with pytest.raises(BadSetting, match="another place"):
+        ExtractSettings(store=place, partition="d1", run_id="r")
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 

@@ -303,6 +303,18 @@ def test_a_store_may_be_a_file_uri(tmp_path: Path) -> None:
     assert published(Shelf(str(tmp_path / "my störe")), "d1") == whole("new", {"u2": "b"}, ())
 
 
+@pytest.mark.parametrize("as_uri", [False, True])
+def test_any_name_of_a_store_that_is_not_refused_is_taken_literally(tmp_path: Path, as_uri: bool) -> None:
+    place = tmp_path / "co py \u00e9#1 100% ?&,;=+'\"$HOME*[x]{y}"
+    location = contract.check_store(place.as_uri() if as_uri else str(place))
+    shelf = Shelf(location)
+    shelf.publish("d1", "old", {"u1": "a"})
+    shelf.publish("d1", "new", {"u2": "b"})
+    assert published(shelf, "d1") == whole("new", {"u2": "b"}, ())
+    assert list(tmp_path.iterdir()) == [place]
+    assert (place / "features" / "_delta_log").is_dir()
+
+
 def test_fingerprints_are_stored_with_the_vectors(shelf: Shelf) -> None:
     shelf.publish("d1", "r", {"u1": "a"})
     assert catalog.vectors(shelf.store, "d1", MODEL)["model_fingerprint"].to_pylist() == [FINGERPRINT]

@@ -117,7 +117,7 @@ def location() -> str:
     if not configured:
         raise StoreProblem("not_configured")
     try:
-        store = contract.check_location("store", configured)
+        store = contract.check_store(configured)
     except JobError as error:
         log.error("Image features: %s", error)
         raise StoreProblem("not_configured") from None
