@@ -244,12 +244,13 @@ def dies_at_once() -> Decode:
 
 
 @pytest.mark.parametrize(
-    ("make", "words"), [(never_ready, "was not ready after 2 s"), (dies_at_once, "ended at once with status 7")]
+    ("make", "seconds", "words"),
+    [(never_ready, 2, "was not ready after 2 s"), (dies_at_once, 60, "ended at once with status 7")],
 )
 def test_a_child_that_does_not_start_is_no_fault_of_the_store(
-    make: Callable[[], Decode], words: str, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], Decode], seconds: float, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard_module, "START_SECONDS", 2)
+    monkeypatch.setattr(guard_module, "START_SECONDS", seconds)
     with Guard(make) as guard:
         with pytest.raises(JobError, match=words) as caught, storage.reaching("store", "/the store"):
             guard.decode(SMALL)
