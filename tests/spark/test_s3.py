@@ -56,6 +56,10 @@ def upload(folder: Path, prefix: str) -> None:
 
 def test_a_day_from_s3_to_s3_and_again(bucket: str, tmp_path: Path) -> None:
     upload(fill(tmp_path / "d1"), "landing/d1")
+    client = boto3.client("s3", region_name="us-east-1")
+    client.put_object(Bucket="photos", Key="landing/d1/archived.jpg", Body=b"photo" * 999, StorageClass="GLACIER")
+    client.put_object(Bucket="photos", Key="landing/d1/x//empty part.jpg", Body=b"photo" * 999)
+    client.put_object(Bucket="photos", Key="landing/d1/Thumbs.db", Body=b"debris")
     outcomes = [
         run("ingest", bucket, "d1", "--source", f"{bucket}/landing/{{partition}}"),
         run("extract", bucket, "d1", "--model", "resnet18", "--weights", "random:0"),
@@ -69,7 +73,10 @@ def test_a_day_from_s3_to_s3_and_again(bucket: str, tmp_path: Path) -> None:
     assert (published.rows, published.run_id) == (GOOD, "run+1")
     vectors = catalog.vectors(f"{bucket}/store", "d1", "resnet18-random_0-fp32").to_pylist()
     assert {row["uri"] for row in vectors} >= {f"{bucket}/landing/d1/coffee again.jpg"}
-    assert catalog.quarantine(f"{bucket}/store", "d1").num_rows == sum(BAD.values())
+    refused = {row["uri"]: row["error_code"] for row in catalog.quarantine(f"{bucket}/store", "d1").to_pylist()}
+    unreadable = {f"{bucket}/landing/d1/{name}" for name in ("archived.jpg", "x//empty part.jpg")}
+    assert unreadable == {uri for uri, code in refused.items() if code == "unreadable"}
+    assert len(refused) == sum(BAD.values()) + len(unreadable)
     extracted = catalog.manifest(f"{bucket}/store", "d1", "run+1", "extract")
     assert extracted is not None
     assert extracted.counts["computed"] == 0  # the last of the four reused what the third published
