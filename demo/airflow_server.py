@@ -23,6 +23,7 @@ import psutil
 
 from demo import keeper
 from demo.airflow_client import DAG_ID, AirflowClient, ServerError, request
+from spark_apps import cores as usable
 
 REPO = Path(__file__).resolve().parents[1]
 COMPONENTS = {
@@ -125,7 +126,7 @@ class AirflowServer(AirflowClient):
 
     def _environment(self, port: int) -> dict[str, str]:
         env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
-        cores = min(os.cpu_count() or 1, 4)
+        cores = min(usable.available(), 4)
         env.setdefault("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps({"conn_type": "spark", "host": f"local[{cores}]"}))
         return {
             **env,

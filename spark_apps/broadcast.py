@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spark_apps import runtime
+from spark_apps import cores, runtime
 from spark_apps.contract import BadSetting
 from spark_apps.doctor import check_closure
 from spark_apps.driver_only import is_a
@@ -123,7 +122,7 @@ class _Runner:
     def _open(self) -> torch.nn.Module:
         import torch
 
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))  # Spark sets it to spark.task.cpus
+        torch.set_num_threads(cores.threads(1))
         if self.needs_torchvision:
             torchvision()
         module: torch.nn.Module = self.broadcast.value

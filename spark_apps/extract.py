@@ -13,11 +13,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import os
 from collections import Counter
 from functools import partial
 
-from spark_apps import extractors, plan, progress, resources, runtime, staging
+from spark_apps import cores, extractors, plan, progress, resources, runtime, staging
 from spark_apps.compute import Place, TaskPlan, compute_units, copy_units
 from spark_apps.contract import BadSetting, ExtractSettings, Manifest
 
@@ -51,7 +50,7 @@ def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
             with timings.phase("copy"):
                 records = list(copy(iter(todo.copy)))
             with timings.phase("compute"):
-                driver = Place(artifact.folder, os.cpu_count() or 1, careful=True, number=0)
+                driver = Place(artifact.folder, cores.available(), careful=True, number=0)
                 records += compute(iter(todo.compute), place=driver) if todo.compute else []
         else:
             with timings.phase("session"):

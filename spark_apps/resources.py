@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 
+from spark_apps import cores
 from spark_apps.contract import BadSetting
 
 Get = Callable[[str], str | None]
@@ -26,15 +26,15 @@ def task_settings(resources: str, on_gpu: bool, get: Get) -> dict[str, str]:
         resources = "gpu" if on_gpu and local_or_given else "narrow"
     if resources == "narrow":
         return {}
-    cores = _local_cores(get) or int(get("spark.executor.cores") or 0)
-    if not cores:
+    there = _local_cores(get) or int(get("spark.executor.cores") or 0)
+    if not there:
         raise BadSetting(
             "no_executor_cores",
             f"Resources {resources} needs to know how many cores an executor has.",
             "Set spark.executor.cores, in spark-defaults.conf or with --conf.",
         )
     if resources == "wide" or _local_cores(get):
-        return {"spark.task.cpus": str(cores)}
+        return {"spark.task.cpus": str(there)}
     gpus = int(get("spark.executor.resource.gpu.amount") or 0)
     if not gpus:
         raise BadSetting(
@@ -42,7 +42,7 @@ def task_settings(resources: str, on_gpu: bool, get: Get) -> dict[str, str]:
             "Resources gpu needs executors that were given GPUs.",
             "Set spark.executor.resource.gpu.amount, and a discovery script where the cluster manager needs one.",
         )
-    return {"spark.task.resource.gpu.amount": "1", "spark.task.cpus": str(max(1, cores // gpus))}
+    return {"spark.task.resource.gpu.amount": "1", "spark.task.cpus": str(max(1, there // gpus))}
 
 
 def _local_cores(get: Get) -> int:
@@ -50,4 +50,4 @@ def _local_cores(get: Get) -> int:
     local = re.fullmatch(r"local(?:\[(\*|\d+)(?:,\d+)?\])?", get("spark.master") or "")
     if not local:
         return 0
-    return (os.cpu_count() or 1) if local[1] == "*" else int(local[1] or 1)
+    return cores.available() if local[1] == "*" else int(local[1] or 1)

@@ -19,8 +19,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from spark_apps import contract, pack, storage
+from spark_apps import account, contract, environment_checks, pack, storage
 from spark_apps.contract import BadSetting, ExitCode, JobError
+from spark_apps.failures import explain, failed_on
+from spark_apps.failures import unfit_worker as _unfit_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,6 +59,7 @@ def run(stage: str, kind: type[AnyJob], job: Callable[[AnyJob, Timings], contrac
             storage.ensure_folder(settings.folder)
             for left_over in ("error.json", f"{stage}.json"):
                 storage.delete(contract.join(settings.folder, left_over))
+        environment_checks.check_process()
         timings = Timings()
         manifest = job(settings, timings)
         write_manifest(settings, manifest)
@@ -66,7 +69,7 @@ def run(stage: str, kind: type[AnyJob], job: Callable[[AnyJob, Timings], contrac
         return _fail(stage, settings, error)
     except Exception as error:
         traceback.print_exc()
-        return _fail(stage, settings, _explain(error))
+        return _fail(stage, settings, explain(error))
 
 
 def write_manifest(settings: contract.JobSettings, manifest: contract.Manifest) -> None:
@@ -106,22 +109,6 @@ def _fail(stage: str, settings: contract.JobSettings | None, error: JobError) ->
         except OSError as problem:  # the store itself is what failed; the exit code and the log still tell
             _say(f"error.json could not be written: {problem}")
     return error.exit_code
-
-
-def _explain(error: Exception) -> JobError:
-    """Spark wraps an error of a worker into pages of JVM trace; this finds what the worker said.
-
-    A traceback names the class with its module, wherever that is, and the last one is what ended the task.
-    """
-    text = str(error).strip()
-    kinds = JobError.kinds()
-    told = re.findall(rf"^(?:[\w.]+\.)?({'|'.join(kinds)}): (.*)$", text, re.MULTILINE)
-    if told:
-        name, message = told[-1]
-        return kinds[name]("worker_failed", message)
-    plain = re.findall(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt)): (.+)$", text, re.MULTILINE)
-    message = ": ".join(plain[-1]) if plain else f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
-    return JobError("unexpected", message[:500], "The job's log has the whole trace; a retry may help.")
 
 
 def _sentence(manifest: contract.Manifest) -> str:
@@ -205,8 +192,7 @@ def context(name: str, task: Callable[[Callable[[str], str | None]], dict[str, s
     """
     from pyspark import SparkConf, SparkContext
 
-    os.environ.setdefault("PYSPARK_SUBMIT_ARGS", BY_HAND)
-    SparkContext._ensure_initialized()  # until the JVM is there, SparkConf does not know what spark-submit was given
+    _start_jvm()  # until the JVM is there, SparkConf does not know what spark-submit was given
     conf = SparkConf()
     defaults = {
         "spark.master": "local[*]",
@@ -221,11 +207,14 @@ def context(name: str, task: Callable[[Callable[[str], str | None]], dict[str, s
     if local := re.fullmatch(r"local(?:\[(\*|\d+)\])?", master):
         conf.set("spark.master", f"local[{local[1] or 1},4]")
     if master.startswith("local"):
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        os.environ["PYSPARK_PYTHON"] = os.environ.get("PYSPARK_PYTHON") or sys.executable
+        environment_checks.check_worker_python()
         for key in ("spark.driver.host", "spark.driver.bindAddress"):
             conf.setIfMissing(key, "127.0.0.1")
     for key, value in (task(conf.get) if task else {}).items():
         conf.setIfMissing(key, value)
+    if SparkContext._active_spark_context is None:
+        environment_checks.check_local_dirs(conf.get("spark.local.dir"))
     spark = SparkContext.getOrCreate(conf.setAppName(name))
     if not master.startswith("local"):
         _await_executors(spark)
@@ -234,6 +223,24 @@ def context(name: str, task: Callable[[Callable[[str], str | None]], dict[str, s
     spark.environment.update({key: os.environ[key] for key in STORAGE_VARIABLES if key in os.environ})
     ship_code(spark)
     return spark
+
+
+def _start_jvm() -> None:
+    """Starts the JVM, unless spark-submit or this process has. Raises BadSetting: it does not start."""
+    from pyspark import SparkContext
+
+    if SparkContext._gateway is not None:
+        return
+    if "PYSPARK_GATEWAY_PORT" in os.environ:  # set by spark-submit
+        SparkContext._ensure_initialized()
+    else:
+        environment_checks.check_before_jvm()
+        os.environ.setdefault("PYSPARK_SUBMIT_ARGS", BY_HAND)
+        try:
+            SparkContext._ensure_initialized()
+        except Exception as error:
+            raise environment_checks.jvm_not_started(error) from error
+    account.log_in(SparkContext._jvm)
 
 
 def on_this_machine() -> bool:
@@ -307,7 +314,7 @@ def spread(
         records = spark.parallelize(shares, len(shares)).mapPartitions(run_share).collect()
     except Exception as error:
         _await_idle(spark)
-        if unfit := _unfit_worker(str(error), _failed_on(spark)):
+        if unfit := _unfit_worker(str(error), failed_on(spark)):
             raise unfit from None
         raise
     for record in records:
@@ -328,35 +335,6 @@ def shared_out(units: Sequence[Unit], workers: int, largest: int) -> list[Sequen
         shares.append(units[begin:end])
         begin = end
     return shares
-
-
-def _failed_on(context: SparkContext) -> str:
-    """A host on which a task of the last job failed; Spark's account of a Python error does not name it."""
-    with suppress(Exception):  # not a public interface
-        tracker = context.statusTracker()
-        job = tracker.getJobInfo(max(tracker.getJobIdsForGroup()))
-        for stage in job.stageIds if job else []:
-            tasks = context._jsc.sc().statusStore().taskList(stage, 0, 1000)
-            for task in (tasks.apply(index) for index in range(tasks.size())):
-                if task.status() == "FAILED":
-                    return str(task.host())
-    return "an executor"
-
-
-def _unfit_worker(trace: str, host: str) -> BadSetting | None:
-    """What a person has to mend on the nodes before any task can run there, from Spark's account of a failed job."""
-    if found := re.search(r"Python in worker has different version: (\S+) than that in driver: ([\d.]+)", trace):
-        message = f"The Python on {host} is {found[1]}, that of the driver is {found[2]}; Spark needs the same."
-        hint = f"Set PYSPARK_PYTHON to a Python {found[2]} that every node has."
-        return BadSetting("worker_python_differs", message, hint)
-    if found := re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", trace):
-        message = f"The Python on {host} has no package {found[1]}."
-        hint = "Install what a worker needs on every node, or send an environment along (docs/clusters.md)."
-        return BadSetting("worker_package_missing", message, hint)
-    if found := re.search(r'Cannot run program "([^"]+)": error=\d+, (.+)', trace):
-        message = f"The Python {found[1]} on {host} cannot be started: {found[2]}."
-        return BadSetting("worker_python_missing", message, "Set PYSPARK_PYTHON to one that every node has.")
-    return None
 
 
 def _await_idle(context: SparkContext) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spark_apps import imaging, runtime
+from spark_apps import cores, imaging, runtime
 from spark_apps.doctor import check_closure
 from spark_apps.imaging import BadImage, Preprocessing
 from spark_apps.model import Calibration, Engine, ModelSpec, prepare, worker
@@ -124,8 +124,7 @@ class ImageVectorizer:
         return Preprocessing.of(self.info)
 
     def _engine(self) -> Engine:
-        threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)  # Spark sets it to spark.task.cpus
-        return worker.engine(self.info, _found(self._files), threads)
+        return worker.engine(self.info, _found(self._files), cores.threads(cores.available()))
 
     def __getstate__(self) -> dict[str, Any]:
         _follow(self._files)

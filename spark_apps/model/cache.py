@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from spark_apps import account
 from spark_apps.contract import BadSetting
 
 
@@ -21,7 +22,7 @@ def folder(*parts: str) -> Path:
     """
     root = os.environ.get("IMAGE_FEATURES_CACHE")
     if not root:
-        user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        user = os.environ.get("XDG_CACHE_HOME") or os.path.join(account.home(), ".cache")
         root = os.path.join(user, "image-features")
     path = Path(root, *parts)
     try:
