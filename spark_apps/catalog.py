@@ -224,14 +224,18 @@ def folders(store: str, name: str, partition: str) -> set[str]:
 
 
 def staged_rows(store: str, name: str, paths: Iterable[str]) -> pa.Table | None:
-    """The rows of files that a run staged for the table `name`; None when one of the files is no longer there."""
+    """The rows of files that a run staged for the table `name`; None when one of the files is no longer there.
+
+    Raises:
+        ValueError: a path is none of a staged file of this table.
+    """
     uri = contract.join(store, name)
     parts = []
     with storage.reaching("store", store):
         filesystem, root = storage.filesystem(uri)
         for path in paths:
-            if ".." in path.split("/"):
-                raise ValueError(f"{path} leads out of the table")
+            if not path.startswith("data/") or not path.endswith(".parquet") or ".." in path.split("/"):
+                raise ValueError(f"{path!r} is no staged file of the table {name}")
             try:
                 parts.append(pq.read_table(f"{root}/{path}", filesystem=filesystem, partitioning=None))
             except FileNotFoundError:

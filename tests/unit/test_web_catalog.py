@@ -62,7 +62,7 @@ def test_staged_rows_are_there_before_they_are_published_and_none_once_they_are_
     assert rows is not None and rows["uri"].to_pylist() == ["a", "b"]
     Path(shelf.store, "quarantine", paths[0]).unlink()
     assert catalog.staged_rows(shelf.store, "quarantine", paths) is None
-    with pytest.raises(ValueError, match="leads out"):
+    with pytest.raises(ValueError, match="no staged file of the table"):
         catalog.staged_rows(shelf.store, "quarantine", ["../images/x.parquet"])
 
 

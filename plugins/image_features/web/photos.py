@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -44,12 +45,13 @@ class Index:
 
     def as_photo(self, values: dict[str, Any]) -> Photo:
         """A photo from a row of this table or of the table features."""
+        score = values["top1_score"]
         return Photo(
             image_id=values["image_id"],
             name=reports.name_of(values["uri"], self.source),
             copies=values.get("copies", 1),
             label=values["top1_label"],
-            score=values["top1_score"],
+            score=score if score is not None and math.isfinite(score) else None,
         )
 
 
@@ -83,8 +85,8 @@ def _make(store: str, item: catalog.Partition) -> Index:
             raise no_photo()
         vectors = catalog.stream(store, "features", keys, ["features"], rows=1)
         dim = next(len(batch["features"][0]) for batch in vectors if batch.num_rows)
-        ingest = reports.document(store, item.partition, item.folder, "ingest.json") or {}
-    asked = ingest.get("settings") or {}
+        ingest = reports.manifest_of(reports.document(store, item.partition, item.folder, "ingest.json"))
+    asked = ingest.settings if ingest else {}
     distinct = rows.group_by("image_id", use_threads=False).aggregate(
         [("uri", "first"), ("uri", "count"), ("top1_label", "first"), ("top1_score", "first")]
     )
@@ -99,8 +101,8 @@ def _make(store: str, item: catalog.Partition) -> Index:
         item=item,
         table=distinct.select(list(names.values())).rename_columns(list(names)).sort_by("uri"),
         truncated=count < item.rows,
-        source=asked.get("source"),
-        extractor=asked.get("extractor", "image"),
+        source=str(asked["source"]) if "source" in asked else None,
+        extractor=str(asked.get("extractor", "image")),
         fingerprint=rows["model_fingerprint"][0].as_py(),
         dim=dim,
     )

@@ -25,21 +25,24 @@ _quarantines: Sized[tuple[str, str, str], pa.Table] = Sized(64 * 2**20, lambda t
 def page(dag_id: str, dag_run_id: str, number: int) -> QuarantinePage:
     """A page of what the run set aside. Raises Refused."""
     run = located(dag_id, dag_run_id)
-    staged = [
-        file["path"] for manifest in _quarantining(run) if manifest for file in manifest.staged.get("quarantine", [])
-    ]
-    key = run.store, run.partition, hashlib.sha256("\n".join(sorted(staged)).encode()).hexdigest()
     with stores.reading():
+        staged = [
+            file["path"]
+            for manifest in _quarantining(run)
+            if manifest
+            for file in manifest.staged.get("quarantine", [])
+        ]
+        key = run.store, run.partition, hashlib.sha256("\n".join(sorted(staged)).encode()).hexdigest()
         rows = _quarantines.get(key, lambda: _set_aside(run, staged))
-    pages = max(1, -(-rows.num_rows // FILES_PER_PAGE))
-    chosen = rows.slice((min(number, pages) - 1) * FILES_PER_PAGE, FILES_PER_PAGE).to_pylist()
-    return QuarantinePage(
-        partition=run.partition,
-        page=min(number, pages),
-        pages=pages,
-        total=rows.num_rows,
-        files=[_file(row, run.source) for row in chosen],
-    )
+        pages = max(1, -(-rows.num_rows // FILES_PER_PAGE))
+        chosen = rows.slice((min(number, pages) - 1) * FILES_PER_PAGE, FILES_PER_PAGE).to_pylist()
+        return QuarantinePage(
+            partition=run.partition,
+            page=min(number, pages),
+            pages=pages,
+            total=rows.num_rows,
+            files=[_file(row, run.source) for row in chosen],
+        )
 
 
 def _quarantining(run: Run) -> list[contract.Manifest | None]:

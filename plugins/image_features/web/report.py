@@ -43,9 +43,6 @@ def report(dag_id: str, dag_run_id: str) -> RunReport:
             return _report(open_run(attempt))
     except stores.StoreProblem as problem:
         return _without_folder(attempt, problem.state)
-    except (KeyError, TypeError, AttributeError):  # a document of the right form with something else in it
-        stores.log.exception("Image features: the documents of run %s cannot be read.", dag_run_id)
-        return _without_folder(attempt, stores.StoreProblem("damaged").state)
 
 
 def _report(run: Run) -> RunReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import unquote
+
+from pydantic import TypeAdapter
 
 from image_features.web.caches import Sized
 from image_features.web.dagruns import Attempt
@@ -85,7 +88,7 @@ def summarise(report: Any) -> Summary:
             off=[str(check["name"]) for check in checks if check["severity"] == "off"],
             norms={str(at): float(value) for at, value in report["norms"]["quantiles"].items()},
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise Unreadable(f"{type(error).__name__}: {error}") from None
 
 
@@ -131,10 +134,14 @@ def summary(store: str, partition: str, folder: str) -> Summary | None:
 
 
 def document(store: str, partition: str, folder: str, name: str) -> Any | None:
-    """A JSON object of the run's folder; None without a file, `HALF_WRITTEN` when it is none. Raises Unreachable."""
+    """A JSON object of the run's folder; None without a file, `HALF_WRITTEN` when it is none. Raises Unreachable.
+
+    What an answer could not hold (NaN, infinity, half a character, endless nesting) is none either.
+    """
     try:
         found = catalog.document_in(store, partition, folder, name)
-    except ValueError:
+        json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         return HALF_WRITTEN
     return found if found is None or (isinstance(found, dict) and found) else HALF_WRITTEN
 
@@ -263,6 +270,9 @@ def stages(found: Folder) -> dict[str, contract.Manifest | None]:
 def manifest_of(record: Any) -> contract.Manifest | None:
     """The manifest in a document; None when it is missing, half-written or of another version."""
     try:
-        return contract.Manifest(**record) if record else None
-    except TypeError:
+        return _MANIFEST.validate_python(vars(contract.Manifest(**record))) if record else None
+    except (TypeError, ValueError, OverflowError):
         return None
+
+
+_MANIFEST = TypeAdapter(contract.Manifest)

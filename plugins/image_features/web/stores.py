@@ -154,8 +154,9 @@ def reading() -> Iterator[None]:
         problem = StoreProblem(_code(error))
         log.warning("Image features: %s", error)
         raise problem from None
-    except ValueError as error:  # a document that is half-written
-        log.warning("Image features: a file of the store is damaged: %s", error)
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
+        # A document that is half-written, or one of the right form with something else in it.
+        log.exception("Image features: a file of the store is damaged.")
         raise StoreProblem("damaged") from None
 
 
