@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
     from pyspark.sql import Column, DataFrame
+    from pyspark.sql.types import StructType
 
 WEIGHTS_VARIABLE = "IMAGE_FEATURES_WEIGHTS"
 """Environment variable with the weights that `ImageVectorizer` uses when none are named."""
@@ -147,8 +148,14 @@ def image_udf(
         run: pixels, uint8 [n, crop, crop, 3] with n up to `batch_size`, to features, float32 [n, dim]. Spark pickles it
             with all that it holds, and each task unpickles it: let it find its model in the worker.
     """
-    from pyspark.sql.pandas.functions import arrow_udf
+    from pyspark.sql.pandas import functions
     from pyspark.sql.types import ArrayType, FloatType, StringType, StructType
+
+    struct = StructType().add("features", ArrayType(FloatType())).add("error", StringType())
+    # Any, as the stubs miss that annotations can name the kind of UDF
+    make: Any = getattr(functions, "arrow_udf", None)
+    if make is None:  # before Spark 4.1
+        return _pandas_udf(struct, run, preprocessing, batch_size, max_pixels)
 
     def extract(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
         for batch in batches:
@@ -158,8 +165,29 @@ def image_udf(
     import pyarrow
 
     extract.__annotations__ = {"batches": Iterator[pyarrow.Array], "return": Iterator[pyarrow.Array]}
-    make: Any = arrow_udf  # its stubs miss that annotations can name the kind of UDF
-    struct = StructType().add("features", ArrayType(FloatType())).add("error", StringType())
+    return make(extract, struct).asNondeterministic()
+
+
+def _pandas_udf(
+    struct: StructType,
+    run: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    preprocessing: Preprocessing,
+    batch_size: int,
+    max_pixels: int,
+) -> Any:
+    """The same UDF through pandas, for a Spark that has none on Arrow's arrays."""
+    import pandas
+    from pyspark.sql.pandas.functions import pandas_udf
+
+    def extract(batches: Iterator[pandas.Series]) -> Iterator[pandas.DataFrame]:
+        import pyarrow as pa
+
+        for batch in batches:
+            found = _features(pa.array(batch, pa.binary()), run, preprocessing, batch_size, max_pixels)
+            yield pandas.DataFrame({name: found.field(name).to_pandas() for name in ("features", "error")})
+
+    extract.__annotations__ = {"batches": Iterator[pandas.Series], "return": Iterator[pandas.DataFrame]}
+    make: Any = pandas_udf
     return make(extract, struct).asNondeterministic()
 
 
