@@ -328,7 +328,11 @@ def model_folder(store: str, fingerprint: str, keep: Path) -> Path | None:
         if storage.is_local(uri):
             return Path(storage.filesystem(uri)[1])
         for name in [*info["files"], "model.json"]:
-            (keep / Path(name).name).write_bytes(storage.read_bytes(contract.join(uri, name)))
+            if (
+                name in ("", ".", "..") or Path(name).name != name
+            ):  # whoever wrote the document may mean another's files
+                raise ValueError(f"{name!r} is no file of the model {fingerprint}")
+            (keep / name).write_bytes(storage.read_bytes(contract.join(uri, name)))
     return keep
 
 

@@ -91,3 +91,18 @@ def test_a_store_exists_once_something_is_there(shelf: Shelf) -> None:
     delta = catalog.table(shelf.store, "features")
     assert delta is not None
     assert {"uri", "features", "partition", "model"} <= set(catalog.columns(delta).names)
+
+
+@pytest.mark.parametrize("name", ["../secret", "../../secret", "/etc/passwd", "..", "", "deeper/weights.bin"])
+def test_a_model_s_document_leads_to_files_of_its_own_folder_alone(
+    name: str, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, keep = Path(shelf.store, "models", "0" * 16), tmp_path / "keep"
+    folder.mkdir(parents=True)
+    keep.mkdir()
+    (folder.parent / "secret").write_text("another's")
+    (folder / "model.json").write_text(json.dumps({"files": [name]}))
+    monkeypatch.setattr(catalog.storage, "is_local", lambda uri: False)  # as a store on another machine is copied
+    with pytest.raises(ValueError, match="no file of the model"):
+        catalog.model_folder(shelf.store, "0" * 16, keep)
+    assert list(keep.iterdir()) == []
