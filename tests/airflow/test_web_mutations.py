@@ -143,7 +143,7 @@ def test_no_field_of_a_document_makes_a_page_fail(name: str, whole: Run, ask: Ca
     path = whole.folder / f"{name}.json"
     document, names = json.loads(path.read_text()), list(MUTANTS)
     for number, place in enumerate(fields(document)):
-        mutant = names[number % len(names)]  # each with each takes two minutes, and found no more
+        mutant = names[number % len(names)]  # each with each would take minutes
         path.write_text(json.dumps(replaced(document, place, MUTANTS[mutant])))
         for reader in READERS[name]:
             check(ask(routes(whole)[reader]), f"{name} {place} {mutant} {routes(whole)[reader]}")
