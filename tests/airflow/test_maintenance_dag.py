@@ -36,7 +36,8 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script, calls = tmp_path / "bin" / "spark-submit", tmp_path / "calls.json"
     script.parent.mkdir()
     script.write_text(
-        f"#!{sys.executable}\nimport json, os, sys\n"
+        f"#!/bin/sh\n'''exec' \"{sys.executable}\" \"$0\" \"$@\"\n' '''\n"  # a #! cannot hold a blank
+        "import json, os, sys\n"
         "at = next(i for i, argument in enumerate(sys.argv) if argument.endswith('.py'))\n"
         f"open({str(calls)!r}, 'w').write(json.dumps(sys.argv[at:]))\n"
         "os.execv(sys.executable, [sys.executable, *sys.argv[at:]])\n"

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import psutil
 import pytest
@@ -45,7 +46,7 @@ class FakeSpark:
     def does(self, behaviour: str) -> None:
         script = self.folder / "spark-submit"
         script.write_text(
-            f"#!{sys.executable}\n"
+            f"#!/bin/sh\n'''exec' \"{sys.executable}\" \"$0\" \"$@\"\n' '''\n"  # a #! cannot hold a blank
             "import json, os, subprocess, sys, time\n"
             f"with open({str(self.calls)!r}, 'a') as calls:\n"
             "    calls.write(json.dumps([sys.argv[1:], dict(os.environ)]) + '\\n')\n" + behaviour
@@ -138,7 +139,7 @@ def test_local_spark_runs_this_python_quietly(spark: FakeSpark) -> None:
     assert arguments[:2] == ["--master", "local[2]"]
     assert environment["PYSPARK_PYTHON"] == environment["PYSPARK_DRIVER_PYTHON"] == sys.executable
     (java,) = [argument for argument in arguments if "log4j2.configurationFile" in argument]
-    assert Path(java.split("file://")[1].split("'")[0]).exists()
+    assert Path(unquote(java.split("file://")[1].split("'")[0])).exists()
 
 
 def test_workers_of_a_cluster_choose_their_own_python(spark: FakeSpark, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyspark
 import pytest
 
 from spark_apps import catalog
@@ -25,6 +26,7 @@ def command(stage: str, *arguments: str, launcher: str = "module") -> subprocess
         "submit": [*submit, str(REPOSITORY / "spark_apps" / f"{stage}.py")],
     }[launcher]
     environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
+    environment["SPARK_HOME"] = str(Path(pyspark.__file__).parent)  # its own search fails at a blank in our path
     environment.pop("PYTHONPATH", None)
     folder = REPOSITORY if launcher == "module" else Path("/")
     return subprocess.run(
