@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spark_apps import cores, runtime
-from spark_apps.contract import BadSetting
+from spark_apps.contract import PHOTO_PIXELS, BadSetting
 from spark_apps.doctor import check_closure
 from spark_apps.driver_only import is_a
 from spark_apps.imaging import Preprocessing
@@ -44,7 +44,7 @@ def broadcast_extractor(
     mean: Sequence[float] = (0.485, 0.456, 0.406),
     std: Sequence[float] = (0.229, 0.224, 0.225),
     batch_size: int = 16,
-    max_pixels: int = 100_000_000,
+    max_pixels: int = PHOTO_PIXELS,
 ) -> Any:
     """A Spark UDF from a binary column of photos to struct<features: array<float>, error: string>.
 

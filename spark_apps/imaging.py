@@ -37,6 +37,10 @@ _OTHER_MAGIC = (b"%!PS", b"\xff\x0a", b"\0\0\0\x0cJXL", b"<svg", b"<?xml", b"%PD
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 
 
+PILLOW_PIXELS = Image.MAX_IMAGE_PIXELS or 0
+"""Half of Pillow's own limit, which stays for what a header does not tell, as the pictures within an icon."""
+
+
 class BadImage(BadFile):
     """A file that gives no pixels."""
 
@@ -185,6 +189,7 @@ def _open(content: bytes, max_pixels: int) -> Image.Image:
     if not content:
         raise BadImage("empty", "The file has no bytes.")
     try:
+        Image.MAX_IMAGE_PIXELS = max(PILLOW_PIXELS, max_pixels // 2)  # Pillow refuses what has more than twice as many
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(corrections.readable(content)), formats=FORMATS)

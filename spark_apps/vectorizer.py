@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spark_apps import cores, imaging, runtime
+from spark_apps.contract import PHOTO_PIXELS
 from spark_apps.doctor import check_closure
 from spark_apps.imaging import BadImage, Preprocessing
 from spark_apps.model import Calibration, Engine, ModelSpec, prepare, worker
@@ -64,7 +65,7 @@ class ImageVectorizer:
         layer: str = "",
         calibration: Sequence[bytes] = (),
         batch_size: int = 16,
-        max_pixels: int = 100_000_000,
+        max_pixels: int = PHOTO_PIXELS,
     ) -> None:
         weights = weights or os.environ.get(WEIGHTS_VARIABLE) or "DEFAULT"
         artifact = prepare(

@@ -37,6 +37,7 @@ from spark_apps.contract.settings import (
     LAYER_PATTERN,
     MAX_PIXELS,
     MAX_RETENTION_HOURS,
+    PHOTO_PIXELS,
     SETTINGS,
     WEIGHTS_HELP,
     AnySettings,

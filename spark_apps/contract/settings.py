@@ -72,8 +72,9 @@ EXTRACTOR_HELP = (
 EXTRACTOR_PATTERN = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*|/.+\.py:[A-Za-z_]\w*"
 MAX_RETENTION_HOURS = 28 * 24
 """Four weeks: Delta keeps the log of a table for 30 days, and what it no longer tells cannot be judged by age."""
-MAX_PIXELS = 178_956_970
-"""Pillow's own hard limit (2 * Image.MAX_IMAGE_PIXELS): a limit above it would have no effect."""
+MAX_PIXELS, PHOTO_PIXELS = 4_000_000_000, 250_000_000
+"""How far `--max-pixels` goes, and its default, which admits the 200 megapixels of today's telephones. What a photo
+needs in memory and time is bounded by `guard`, whatever this limit says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +151,7 @@ class IngestSettings(Settings):
         "",
     )
     max_pixels: int = setting(
-        "Photos with more pixels are quarantined before they are decoded.", 100_000_000, minimum=1, maximum=MAX_PIXELS
+        "Photos with more pixels are quarantined before they are decoded.", PHOTO_PIXELS, minimum=1, maximum=MAX_PIXELS
     )
     max_bytes: int = setting(
         "Files with more bytes are quarantined without being read.", 256 * 2**20, minimum=1, maximum=2**30

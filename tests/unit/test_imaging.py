@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 
 from demo.landing import flat_png
 from spark_apps import imaging
-from spark_apps.contract import MAX_PIXELS
+from spark_apps.contract import MAX_PIXELS, PHOTO_PIXELS
 from spark_apps.imaging import BadImage, Preprocessing
 from spark_apps.model.torchvision_import import torchvision
 from tests.odd_files import HEALTHY_THOUGH_PILLOW_REFUSES
@@ -446,7 +446,7 @@ def test_the_optional_images_come_out_as_their_manifest_says(optional_data: Path
     surprises, readable = [], 0
     for name, row in expected.items():
         try:
-            decoded((folder / "images" / name).read_bytes())
+            imaging.upright_rgb((folder / "images" / name).read_bytes(), 2 * imaging.PILLOW_PIXELS)
             code = "ok"
         except BadImage as bad:
             code = bad.code
@@ -512,3 +512,17 @@ def test_what_is_no_jpeg_is_only_resampled_within_the_crop(photos: dict[str, Pat
     content = photos["coffee.png"].read_bytes()
     difference = abs(decoded(content).astype(int) - imaging.decode(content, Preprocessing(scaled=True), MAX_PIXELS))
     assert difference.max() <= 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(12000, 9000), (16320, 12240)])
+def test_the_photos_of_today_s_telephones_are_within_the_default_limit(width: int, height: int) -> None:
+    content = encoded(Image.new("L", (width, height), 128), "JPEG")
+    assert imaging.inspect(content, PHOTO_PIXELS).width == width
+    assert (imaging.decode(content, Preprocessing(scaled=True), PHOTO_PIXELS) == 128).all()
+
+
+def test_the_limit_of_pixels_can_be_raised_beyond_pillow_s_own_and_holds_below_it() -> None:
+    content = encoded(Image.new("1", (20_000, 20_000)), "PNG")
+    assert imaging.inspect(content, MAX_PIXELS).width == 20_000
+    assert refusal(content, 399_999_999) == "too_many_pixels"
+    assert refusal(content, 100) == "too_many_pixels"

@@ -8,10 +8,10 @@ from image_features.web import stores
 from image_features.web.caches import Fresh, Sized
 from image_features.web.children import PATIENCE_SECONDS, Child
 from image_features.web.errors import Refused
-from spark_apps import catalog
+from spark_apps import catalog, contract
 
 SIDE = 256
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = contract.PHOTO_PIXELS
 SECONDS = 10.0
 STAGED_SECONDS = 20.0
 """How long the list of photos is believed that belong to runs which were not published."""
