@@ -106,7 +106,7 @@ def test_a_rejected_run_says_which_check_failed_and_by_how_much(browse: Open, en
     expect(content.locator(".verdict .headline")).to_have_text("Rejected")
     first = content.get_by_role("table", name="Checks").get_by_role("row").nth(1)
     expect(first.get_by_role("rowheader")).to_contain_text("failed_fraction")
-    assert _cells(first)[:3] == ["failed", "66.67 %", "at most 30 %"]
+    assert _cells(first)[:4] == ["failed", "error", "66.67 %", "at most 30 %"]
     first.get_by_text("6 files").click()
     expect(first.get_by_text("interrupted.jpg")).to_be_visible()
     truncated = content.locator(".quarantined tr", has_text="camera.jpg")
@@ -236,8 +236,12 @@ def test_a_partition_of_another_model_can_be_gone_to_and_left(
     """Texts here; the pages call things by what they are."""
     files = {f"file:///texts/{name}.txt": f"All about {name}." for name in ("tea", "coffee")}
     Shelf(airflow.store).publish("texts", "by-hand", files, model="words_4")
-    asked = {"settings": {"source": "file:///texts", "extractor": "text"}}
-    storage.write_json(contract.join(airflow.store, "runs", "texts", "by-hand", "ingest.json"), asked)
+    moment = {"started_at": contract.now(), "finished_at": contract.now()}
+    asked = {"settings": {"source": "file:///texts", "extractor": "text"}, "counts": {}, "seconds": {}, "versions": {}}
+    manifest = contract.Manifest(stage="ingest", run_id="by-hand", partition="texts", code_hash="", **moment, **asked)
+    storage.write_bytes(
+        contract.join(airflow.store, "runs", "texts", "by-hand", "ingest.json"), manifest.to_json().encode()
+    )
     time.sleep(6)  # what the pages know of the store may be five seconds old
     content = _content(browse(EXPLORE))
     title = content.locator("#photos")
