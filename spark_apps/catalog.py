@@ -7,7 +7,7 @@ raises `contract.Unreachable` when the store cannot be read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +24,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pyarrow import fs
 
-from spark_apps import contract, deltalog, storage
+from spark_apps import contract, deltalog, filesystems, storage
 
 _COMMON = (
     *("timestamp", "operation", "operationParameters", "engineInfo", "clientVersion"),
@@ -69,6 +69,15 @@ class Publication:
     def origin(self) -> int:
         """The version of the run's own publication."""
         return self.version if self.restored is None else self.restored
+
+
+def use_storage(variables: Mapping[str, str]) -> None:
+    """From now on this process reads stores with these variables (`AWS_…`) before those of its environment.
+
+    They do not enter the environment. With keys among them, no key, token, profile or endpoint of the environment is
+    used beside them.
+    """
+    filesystems.use(variables)
 
 
 def table(store: str, name: str, version: int | None = None) -> DeltaTable | None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from spark_apps.contract import BadFile, Unreachable
+from spark_apps.filesystems import locate
 from spark_apps.ignored import Ignored
 from spark_apps.storage import filesystem, is_local, reaching
 
@@ -147,7 +148,7 @@ def _content_at_second_try(uri: str, size: int, error: Exception) -> bytes:
         filesystem_, path = filesystem(uri)
         if is_local(uri):
             os.scandir(os.path.dirname(os.fsencode(path))).close()
-        elif filesystem_.get_file_info(path.split("/")[0]).type == fs.FileType.NotFound:
+        elif filesystem_.get_file_info(path.split("/")[0] or "/").type == fs.FileType.NotFound:
             raise error
     try:
         return _content(uri, size)
@@ -240,12 +241,12 @@ def _row(path: Path) -> Row:
 
 
 def _walk_store(source: str, pattern: str, ignored: Ignored, store: str) -> Iterator[Row]:
-    filesystem_, root = filesystem(source)
-    scheme = source.partition("://")[0]
+    place = locate(source)
+    filesystem_, root = place.filesystem, place.path
     ours = filesystem(store)[1].rstrip("/") + "/" if store and not is_local(store) else None
     found = filesystem_.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
     if not found:
-        bucket = root.split("/")[0]
+        bucket = root.split("/")[0] or "/"
         if filesystem_.get_file_info(bucket).type == fs.FileType.NotFound:
             raise Unreachable("bucket_missing", f"{source} is in no bucket that is there.", "Check the bucket's name.")
         kind = filesystem_.get_file_info(root).type
@@ -266,4 +267,4 @@ def _walk_store(source: str, pattern: str, ignored: Ignored, store: str) -> Iter
             continue  # an object without bytes that stands for a folder
         names = info.path.removeprefix(root).strip("/").split("/")
         if fnmatchcase(names[-1], pattern) and not ignored.file(names):
-            yield f"{scheme}://{info.path}", info.size, info.mtime
+            yield place.uri(info.path), info.size, info.mtime

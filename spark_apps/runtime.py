@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from spark_apps import account, contract, environment_checks, pack, storage
-from spark_apps.contract import BadSetting, ExitCode, JobError
+from spark_apps.contract import BadSetting, ExitCode, JobError, access
 from spark_apps.failures import explain, failed_on
 from spark_apps.failures import unfit_worker as _unfit_worker
 
@@ -36,11 +36,6 @@ PACKAGES = ("pyspark", "torch", "torchvision", "openvino", "pillow", "numpy", "p
 BY_HAND = "--conf spark.ui.showConsoleProgress=false --driver-java-options -XX:TieredStopAtLevel=1 pyspark-shell"
 """How the JVM is started where spark-submit has not done it. It only hands out references, for which its optimising
 compiler costs more than it brings."""
-STORAGE_VARIABLES = (
-    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
-    *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
-)
-"""What `storage` reaches S3 with. Where the driver's environment has one, its value is the workers' too."""
 IDLE_SECONDS = 20
 """Spark asks a task to end, and ends its Python worker when it has not after 2 s."""
 EXECUTORS_SECONDS, SETTLED_SECONDS = 30, 3
@@ -220,7 +215,7 @@ def context(name: str, task: Callable[[Callable[[str], str | None]], dict[str, s
         _await_executors(spark)
     # Handed to each Python worker with its tasks. As spark.executorEnv they would be settings, which Spark shows in its
     # user interface, writes to its event log and, on Kubernetes, into the description of the pods.
-    spark.environment.update({key: os.environ[key] for key in STORAGE_VARIABLES if key in os.environ})
+    spark.environment.update(access.for_workers(os.environ))
     ship_code(spark)
     return spark
 

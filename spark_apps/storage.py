@@ -1,4 +1,4 @@
-"""Files anywhere Arrow can reach: one place that turns a URI into a filesystem, and I/O failures into plain words."""
+"""Files anywhere Arrow can reach: read and written whole, and I/O failures in plain words."""
 
 from __future__ import annotations
 
@@ -8,74 +8,27 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import deltalake.exceptions
 import pyarrow as pa
 from pyarrow import fs
 
-from spark_apps.contract import BadSetting, Unreachable, plain_scheme
-
-CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S = 10, 60
+from spark_apps import filesystems
+from spark_apps.contract import Unreachable, plain_scheme
+from spark_apps.filesystems import delta_options as delta_options
 
 
 def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
-    """The Arrow filesystem of `uri` (plain path, file://, s3://, gs://, abfs://, hdfs://) and the path within it.
-
-    S3 credentials, region and endpoint come from the standard `AWS_*` environment variables.
-
-    Raises:
-        BadSetting: it begins with `file:` and is no file of this machine.
-    """
-    uri = plain_scheme(uri)
-    if uri.startswith("file:") and not uri.startswith("file:///"):
-        raise BadSetting("bad_location", f"{uri!r} is no file of this machine.", "Write file:///folder/file.")
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return _local(), uri
-    if scheme == "file":
-        return _local(), os.fsdecode(unquote_to_bytes(rest))
-    if scheme in ("s3", "s3a"):
-        return _s3(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")), rest
-    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(uri)
-    return found
+    """The Arrow filesystem of `uri` (plain path, file, s3, gs, abfs, abfss, az, hdfs) and the path within it."""
+    found = filesystems.locate(uri)
+    return found.filesystem, found.path
 
 
 def is_local(uri: str) -> bool:
     """Whether `uri` is a folder or file of this machine."""
     return "://" not in uri or plain_scheme(uri).startswith("file:")
-
-
-@lru_cache(maxsize=1)
-def _local() -> fs.LocalFileSystem:
-    return fs.LocalFileSystem()
-
-
-@lru_cache(maxsize=4)
-def _s3(endpoint: str | None) -> fs.S3FileSystem:
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return fs.S3FileSystem(
-        endpoint_override=endpoint,
-        region=region or ("us-east-1" if endpoint else None),
-        connect_timeout=CONNECT_TIMEOUT_S,
-        request_timeout=REQUEST_TIMEOUT_S,
-    )
-
-
-def delta_options(uri: str) -> dict[str, str]:
-    """What delta-rs needs beside the environment, which it reads for itself, to open a table at `uri`."""
-    if not uri.startswith("s3"):
-        return {}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    options = {"timeout": f"{REQUEST_TIMEOUT_S}s", "connect_timeout": f"{CONNECT_TIMEOUT_S}s"}
-    if endpoint:
-        options["endpoint_url"] = endpoint
-    if endpoint.startswith("http://"):
-        options["allow_http"] = "true"
-    return options
 
 
 @contextmanager
@@ -93,7 +46,11 @@ def reaching(what: str, uri: str) -> Iterator[None]:
         raise Unreachable(f"{what}_denied", f"Access to the {what} {uri} is denied: {_plain(error)}.", hint) from error
     except (OSError, pa.ArrowException, deltalake.exceptions.DeltaError) as error:
         hint = "Check that it is mounted or reachable, that it has free space, and that the credentials are right."
-        raise Unreachable(f"{what}_unreachable", f"The {what} {uri} cannot be used: {_plain(error)}.", hint) from error
+        message = f"The {what} {uri} cannot be used: {_plain(error)}."
+        if proxy := filesystems.proxy(uri):
+            message = f"The {what} {uri} cannot be used through the proxy {proxy}: {_plain(error)}."
+            hint = f"Check that the proxy lets it through, or name its host in NO_PROXY. {hint}"
+        raise Unreachable(f"{what}_unreachable", message, hint) from error
 
 
 def _plain(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,12 @@ def optional_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the optional test data is not there; IMAGE_FEATURES_TEST_DATA names its folder")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_connection_is_left() -> Iterator[None]:
+    """A process reads stores with one connection at a time: the next test is to begin without any."""
+    yield
+    from spark_apps import filesystems
+
+    filesystems.use({})

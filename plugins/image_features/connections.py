@@ -1,4 +1,4 @@
-"""The two Airflow connections a run may use: Spark, checked before anything starts, and object storage."""
+"""The Airflow connection to Spark, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -79,36 +79,3 @@ def check_master(conn_id: str, hook: SparkSubmitHook) -> str:
             "A standalone Spark runs Python applications in client mode only: set its deploy-mode to client.",
         )
     return master
-
-
-def storage_environment(conn_id: str) -> dict[str, str]:
-    """The standard AWS_* variables from an Airflow connection of type aws; {} for an empty `conn_id`.
-
-    Raises:
-        BadSetting: there is no such connection, or it has no key.
-    """
-    if not conn_id:
-        return {}
-    try:
-        connection = BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        raise BadSetting(
-            "no_connection",
-            f"The storage connection {conn_id!r} does not exist, or it cannot be parsed.",
-            "Create it under Admin → Connections (type aws), or clear storage_conn_id to use the environment.",
-        ) from None
-    extra = connection.extra_dejson
-    found = {
-        "AWS_ACCESS_KEY_ID": connection.login,
-        "AWS_SECRET_ACCESS_KEY": connection.password,
-        "AWS_SESSION_TOKEN": extra.get("aws_session_token"),
-        "AWS_REGION": extra.get("region_name"),
-        "AWS_ENDPOINT_URL": extra.get("endpoint_url"),
-    }
-    if not (connection.login and connection.password):
-        raise BadSetting(
-            "bad_connection",
-            f"The storage connection {conn_id!r} has no access key.",
-            "Put the access key id into its login and the secret access key into its password.",
-        )
-    return {name: str(value) for name, value in found.items() if value}

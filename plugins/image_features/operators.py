@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +14,19 @@ from airflow.providers.common.compat.openlineage.utils.spark import (
 )
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from image_features import JOBS, assets, connections, errors, form, links, processes, runs, settings, submission
+from image_features import (
+    JOBS,
+    assets,
+    connections,
+    errors,
+    form,
+    links,
+    processes,
+    runs,
+    settings,
+    storage_connection,
+    submission,
+)
 from spark_apps import contract
 from spark_apps.contract import JobError
 
@@ -113,12 +124,13 @@ class StageOperator(SparkSubmitOperator):
             self.log.warning(connections.NO_YARN_ADDRESS, self._conn_id)
         env_vars = self.env_vars or {}
         submission.complete(hook, master, folder, env_vars)
-        # For reading the store here and for the job: the environment is never shown, arguments and conf are.
-        os.environ.update(connections.storage_environment(settings.storage_conn_id()))
+        # For reading the store here and for the job, whose environment is never shown: arguments and conf are.
+        access = storage_connection.variables(settings.storage_conn_id())
+        _read_with(access)
         task = f"{job.folder}/{self.task_id}"  # with the store: another Airflow on this machine may have such a run
         if ended := processes.end_leftovers(task):
             self.log.warning("Ended %d processes that an earlier attempt had left running.", ended)
-        return job, hook, submission.environment(master, task, not submission.in_cluster(hook), env_vars)
+        return job, hook, submission.environment(master, task, not submission.in_cluster(hook), env_vars, access)
 
     def _inject_lineage(self, context: Context) -> None:
         """What the provider's own `execute` does for OpenLineage."""
@@ -190,8 +202,14 @@ class MaintainOperator(StageOperator):
         )
 
 
-def _recorded_error(job: contract.JobSettings) -> dict[str, Any] | None:
+def _read_with(access: dict[str, str]) -> None:
     from spark_apps import catalog  # not at the top: pyarrow and deltalake would slow down every parse of the Dag
+
+    catalog.use_storage(access)
+
+
+def _recorded_error(job: contract.JobSettings) -> dict[str, Any] | None:
+    from spark_apps import catalog
 
     try:
         record: dict[str, Any] | None = catalog.left_by(job, "error.json")

@@ -75,13 +75,17 @@ def complete(hook: SparkSubmitHook, master: str, folder: Path, env_vars: Mapping
     hook._env_vars = None  # given any, the hook would replace the job's environment by this process's, secrets included
 
 
-def environment(master: str, task: str, driver_here: bool, env_vars: Mapping[str, Any]) -> dict[str, str]:
-    """The job's environment: this process's, without Airflow's own variables, which hold its secrets; then `env_vars`.
+def environment(
+    master: str, task: str, driver_here: bool, env_vars: Mapping[str, Any], access: Mapping[str, str]
+) -> dict[str, str]:
+    """The job's environment: this process's, without Airflow's own variables, which hold its secrets; what reaches the
+    stores, `access`, in the place of what did so before; then `env_vars`.
 
     On YARN a driver in the cluster would look for the Python that PYSPARK_DRIVER_PYTHON names, so it is set for one
     beside Airflow alone.
     """
     env = {name: value for name, value in os.environ.items() if not name.lstrip("_").startswith("AIRFLOW")}
+    env = contract.access.merged(env, access)
     beside_python = str(Path(sys.executable).parent)
     env["PATH"] = os.pathsep.join([env.get("PATH", os.defpath), beside_python])
     if driver_here:

@@ -1,5 +1,6 @@
 """What the Airflow side and the Spark side share: settings, names, errors, manifests. Standard library only."""
 
+from spark_apps.contract import access as access
 from spark_apps.contract.checks import CHECKS, FIXED, LEVELS
 from spark_apps.contract.documents import Manifest, error_from_record, error_record, now
 from spark_apps.contract.errors import (

@@ -203,12 +203,22 @@ def test_storage_credentials_travel_in_the_environment_and_nowhere_else(
     connection = {"conn_type": "aws", "login": "key-id", "password": "very-private", "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_STORAGE", json.dumps(connection))
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORAGE_CONN_ID", "storage")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"):
-        monkeypatch.setenv(name, "to be replaced, and restored after the test")
+    inherited = (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_PROFILE",
+        "AWS_ENDPOINT_URL_S3",
+    )
+    for name in inherited:
+        monkeypatch.setenv(name, "another's")
     spark.succeeds("ingest")
     task = operator("ingest")
+    before = dict(os.environ)
     task.execute(context())
+    assert dict(os.environ) == before, "the connection is for the job alone"
     arguments, environment = spark.called
+    assert "another's" not in environment.values()
     assert environment["AWS_ACCESS_KEY_ID"] == "key-id"
     assert environment["AWS_SECRET_ACCESS_KEY"] == "very-private"
     assert environment["AWS_REGION"] == "eu-central-1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -195,12 +196,14 @@ def test_a_store_on_s3_is_read_with_the_connection_of_the_tasks(
         monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORAGE_CONN_ID", "storage")
         monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORE", location)
         stores._storage_environment.cache_clear()
+        before = dict(os.environ)
         overview = clients("viewer").get(f"{API}/overview").json()
         assert overview["partitions"][0]["rows"] == 3, overview["store"]
         page = clients("viewer").get(f"{API}/partitions/{DAY}/photos").json()
         thumbnail = clients("viewer").get(f"{API}/thumbnails/{DAY}/{page['photos'][0]['image_id']}")
         assert thumbnail.headers["content-type"] == "image/webp"
         assert post(clients, photos["chelsea"]).json()["neighbours"][0]["label"] == "chelsea"
+        assert dict(os.environ) == before, "what reaches the store is for the store alone"
     stores._storage_environment.cache_clear()
 
 

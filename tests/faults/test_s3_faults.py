@@ -14,7 +14,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from spark_apps import catalog, contract, staging, storage, store
+from spark_apps import catalog, contract, filesystems, staging, storage, store
 from spark_apps.contract import STAGES, ExitCode, Unreachable
 from tests.faults.day import PARTITION, Day, Truth
 from tests.faults.jobs import Job
@@ -116,9 +116,9 @@ def test_a_store_that_always_fails_is_unreachable_within_bounds(
     """Each call ends by itself; with a tenth of the time-outs here, the bound is a tenth of the real one."""
     publish("before")
     storage.write_bytes(f"s3://{BUCKET}/there.json", b"{}")
-    monkeypatch.setattr(storage, "REQUEST_TIMEOUT_S", 1)
-    monkeypatch.setattr(storage, "CONNECT_TIMEOUT_S", 1)
-    storage._s3.cache_clear()
+    monkeypatch.setattr(filesystems, "REQUEST_TIMEOUT_S", 1)
+    monkeypatch.setattr(filesystems, "CONNECT_TIMEOUT_S", 1)
+    filesystems._s3.cache_clear()
     for name, call in calls().items():
         if (fault, name) == ("cut", "write"):
             continue  # the answers to writing small files have no body that could be cut
@@ -130,7 +130,7 @@ def test_a_store_that_always_fails_is_unreachable_within_bounds(
         assert STORE in caught.value.message and "\x1b" not in caught.value.message
         proxy.faults = {}
         call()
-    storage._s3.cache_clear()
+    filesystems._s3.cache_clear()
 
 
 @pytest.mark.slow_faults

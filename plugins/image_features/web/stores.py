@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,16 +130,17 @@ def location() -> str:
 
 @cache
 def _storage_environment() -> None:
-    """Storage credentials from the Airflow connection `storage_conn_id`, as the tasks take them.
+    """Has the store read with the Airflow connection `storage_conn_id`, as the tasks read it.
 
-    Variables that the api-server has already stay as they are.
+    The api-server's environment stays as it is.
     """
     conn_id = settings.storage_conn_id()
+    found: dict[str, str] = {}
     if conn_id:
-        from image_features import connections
+        from image_features import storage_connection
 
-        for name, value in connections.storage_environment(conn_id).items():
-            os.environ.setdefault(name, value)
+        found = storage_connection.variables(conn_id)
+    catalog.use_storage(found)
 
 
 @contextmanager

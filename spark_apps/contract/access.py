@@ -1,0 +1,41 @@
+"""What object stores are reached with: environment variables, and a connection's beside them, never mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+S3_IDENTITY = (
+    *(*S3_KEYS, "AWS_SECURITY_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"),
+    *("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+)
+"""Who one is to AWS. Parts of two of them are nobody: a token belongs to its keys."""
+STORAGE_VARIABLES = (
+    *(*S3_KEYS, "AWS_REGION", "AWS_DEFAULT_REGION", *S3_ENDPOINTS),
+    *("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_ENDPOINT"),
+    *("AZURE_STORAGE_CLIENT_ID", "AZURE_STORAGE_CLIENT_SECRET", "AZURE_STORAGE_TENANT_ID", "STORAGE_EMULATOR_HOST"),
+)
+"""What stores are reached with, without what names a file: no other machine has that."""
+
+
+def merged(environment: Mapping[str, str], connection: Mapping[str, str]) -> dict[str, str]:
+    """`environment` with the variables of a connection in it.
+
+    A connection with keys brings all of its identity and its endpoint along: nothing of the environment's is left. One
+    without keys keeps the environment's identity; its endpoint alone, if it has one, replaces every other.
+    """
+    dropped: set[str] = set()
+    if "AWS_ACCESS_KEY_ID" in connection:
+        dropped.update(S3_IDENTITY, S3_ENDPOINTS)
+    if any(name in connection for name in S3_ENDPOINTS):
+        dropped.update(S3_ENDPOINTS)
+    return {**{name: value for name, value in environment.items() if name not in dropped}, **connection}
+
+
+def for_workers(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a worker gets from its driver; with the driver's keys, nothing of the worker's own is left."""
+    sent = {name: variables[name] for name in STORAGE_VARIABLES if variables.get(name)}
+    if "AWS_ACCESS_KEY_ID" in sent:
+        sent = {**dict.fromkeys(("AWS_SESSION_TOKEN", *S3_ENDPOINTS), ""), **sent}
+    return sent

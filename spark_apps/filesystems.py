@@ -1,0 +1,352 @@
+"""Where a URI leads: the Arrow filesystem, the path within it, the way back to a URI, and what delta-rs needs there.
+
+Arrow and delta-rs are told the same of credentials, endpoint, proxy and certificates: left to themselves, each reads
+other variables.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+
+from pyarrow import fs
+
+from spark_apps.contract import BadSetting, access, plain_scheme
+
+CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S = 10, 60
+AZURE = ("abfs", "abfss", "az")
+
+_connection: dict[str, str] = {}
+
+
+def use(connection: Mapping[str, str]) -> None:
+    """From now on this process reaches stores with these variables, before those of its environment, which stays as it
+    is: nothing else in the process, and none of its children, gets to see them."""
+    _connection.clear()
+    _connection.update(connection)
+
+
+def variables() -> dict[str, str]:
+    """What stores are reached with: the environment, and what `use` was given."""
+    return access.merged(os.environ, _connection)
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place on a filesystem. `path` is Arrow's; `root` and `strip` lead back: a URI is `root` and a path without
+    `strip` at its beginning."""
+
+    filesystem: fs.FileSystem
+    path: str
+    root: str = ""
+    strip: str = ""
+
+    def uri(self, path: str) -> str:
+        """The URI of a path of this filesystem, below `path`: letter for letter what was put before it."""
+        return self.root + path.removeprefix(self.strip)
+
+
+def locate(uri: str) -> Location:
+    """Where a plain path or a URI (file, s3, gs, abfs, abfss, az, hdfs) leads. In all but `file` nothing is decoded: a
+    blank, `#` or `%20` in a name stands for itself.
+
+    Raises:
+        BadSetting: the URI, or what the environment says of the store, cannot be used.
+    """
+    uri = plain_scheme(uri)
+    if uri.startswith("file:") and not uri.startswith("file:///"):
+        raise BadSetting("bad_location", f"{uri!r} is no file of this machine.", "Write file:///folder/file.")
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return Location(_local(), uri)
+    if scheme == "file":
+        return Location(_local(), os.fsdecode(unquote_to_bytes(rest)))
+    if scheme in ("s3", "s3a"):
+        return Location(_s3(S3.of(variables())), rest, f"{scheme}://")
+    if scheme in ("gs", "gcs"):
+        return Location(_gcs(variables().get("STORAGE_EMULATOR_HOST", "")), rest, f"{scheme}://")
+    if scheme in AZURE:
+        azure, container, path = Azure.of(uri, variables())
+        if "@" not in rest.split("/")[0]:
+            return Location(_azure(azure), rest, f"{scheme}://")
+        authority = rest.split("/")[0]
+        inside = f"{container}/{path}".rstrip("/") if path else container
+        return Location(_azure(azure), inside, f"{scheme}://{authority}", container)
+    authority, slash, path = rest.partition("/")
+    if scheme in ("hdfs", "viewfs"):
+        return Location(_other(f"{scheme}://{authority}/"), f"{slash}{path}" or "/", f"{scheme}://{authority}")
+    filesystem, inside = fs.FileSystem.from_uri(uri)
+    return Location(filesystem, inside, f"{scheme}://")
+
+
+def delta_options(uri: str) -> dict[str, str]:
+    """What delta-rs needs to open a table at `uri`, so that it reaches the store as Arrow does. Raises BadSetting."""
+    scheme = plain_scheme(uri).partition("://")[0]
+    timeouts = {"timeout": f"{REQUEST_TIMEOUT_S}s", "connect_timeout": f"{CONNECT_TIMEOUT_S}s"}
+    if scheme in ("s3", "s3a"):
+        return timeouts | S3.of(variables()).delta_options()
+    if scheme == "gs":
+        return timeouts | _gcs_options(variables().get("STORAGE_EMULATOR_HOST", ""))
+    if scheme in AZURE:
+        return timeouts | Azure.of(uri, variables())[0].delta_options()
+    return {}
+
+
+def proxy(uri: str) -> str:
+    """The proxy between here and an S3 store, without a password; empty where there is none."""
+    if not uri.startswith(("s3://", "s3a://")):
+        return ""
+    found = urlsplit(S3.of(variables()).proxy)
+    return f"{found.scheme}://{found.hostname}:{found.port}" if found.hostname else ""
+
+
+# --- Amazon S3 and what speaks its language ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class S3:
+    """How S3 is reached. Without keys by what the machine offers: a profile, a web identity, an instance's role."""
+
+    key: str = field(default="", repr=False)
+    secret: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+    region: str = ""
+    endpoint: str = ""
+    certificates: str = ""
+    proxy: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str]) -> S3:
+        """As these variables say. Raises BadSetting."""
+        endpoint = next((variables[name] for name in access.S3_ENDPOINTS if variables.get(name)), "")
+        region = variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or ""
+        if not endpoint and any(os.environ.get(name) for name in access.S3_ENDPOINTS):
+            region = region or "us-east-1"  # said aloud, or delta-rs would take the endpoint from the environment
+            endpoint = _amazon(region)
+        key, secret, token = (variables.get(name, "") for name in access.S3_KEYS)
+        if not (key and secret):
+            key = secret = token = ""
+        return cls(
+            key,
+            secret,
+            token,
+            region=region or ("us-east-1" if endpoint else ""),
+            endpoint=endpoint,
+            certificates=variables.get("AWS_CA_BUNDLE", ""),
+            proxy=_proxy(endpoint or _amazon(region)),
+        )
+
+    def filesystem(self) -> fs.S3FileSystem:
+        """Arrow's way there. Raises BadSetting."""
+        given: dict[str, Any] = {
+            "access_key": self.key,
+            "secret_key": self.secret,
+            "session_token": self.token,
+            "region": self.region,
+            "endpoint_override": self.endpoint,
+            "proxy_options": self.proxy,
+            "tls_ca_file_path": self.certificates and _certificates(self.certificates) and self.certificates,
+        }
+        given = {name: value for name, value in given.items() if value}
+        return fs.S3FileSystem(connect_timeout=CONNECT_TIMEOUT_S, request_timeout=REQUEST_TIMEOUT_S, **given)
+
+    def delta_options(self) -> dict[str, str]:
+        """delta-rs' way there: every option that it would else take from the environment. Raises BadSetting."""
+        options: dict[str, str] = {"AWS_REGION": self.region} if self.region else {}
+        if self.endpoint:
+            options |= dict.fromkeys(access.S3_ENDPOINTS, self.endpoint)
+        if self.endpoint.startswith("http://"):
+            options["allow_http"] = "true"
+        if self.key:
+            options |= {"AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret}
+            if self.token or os.environ.get("AWS_SESSION_TOKEN"):
+                options["AWS_SESSION_TOKEN"] = self.token  # an empty one keeps it from the environment's
+        elif self.endpoint:
+            options["AWS_FORCE_CREDENTIAL_LOAD"] = "true"  # at an endpoint it looks for no profile unless told to
+        if self.proxy:
+            options["proxy_url"] = self.proxy
+        elif self.certificates or getproxies_environment():
+            # A proxy for no host: it keeps delta-rs from the environment's, and certificates are taken with one only.
+            host = urlsplit(self.endpoint or _amazon(self.region)).hostname or ""
+            options |= {"proxy_url": "http://127.0.0.1:9", "proxy_excludes": host}
+        if self.certificates:
+            options["proxy_ca_certificate"] = _certificates(self.certificates)
+        return options
+
+
+def _amazon(region: str) -> str:
+    region = region or "us-east-1"
+    return f"https://s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+
+
+def _proxy(url: str) -> str:
+    """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY mean for a URL. Raises BadSetting."""
+    proxies = getproxies_environment()
+    parts = urlsplit(url)
+    found = str(proxies.get(parts.scheme) or proxies.get("all") or "")
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    if not found or proxy_bypass_environment(f"{host}:{port}", proxies) or _in_network(host, proxies.get("no", "")):
+        return ""
+    found = found if "://" in found else f"http://{found}"
+    if not found.startswith(("http://", "https://")):
+        message = f"The proxy {urlsplit(found).scheme}://… for {host} is neither an http nor an https proxy."
+        raise BadSetting("bad_proxy", message, f"Set {parts.scheme.upper()}_PROXY to one, or NO_PROXY to {host}.")
+    parts = urlsplit(found)
+    if parts.port is None:
+        found = found.replace(parts.netloc, f"{parts.netloc}:{443 if parts.scheme == 'https' else 80}", 1)
+    return found.rstrip("/")
+
+
+def _in_network(host: str, excluded: str) -> bool:
+    """Whether an address lies in one of the networks (10.0.0.0/8) of NO_PROXY, which Python does not look for."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    for entry in filter(lambda entry: "/" in entry, excluded.split(",")):
+        try:
+            if address in ipaddress.ip_network(entry.strip(), strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
+
+
+def _certificates(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError as error:
+        message = f"The certificates that AWS_CA_BUNDLE names, {path}, cannot be read: {error.strerror}."
+        raise BadSetting("bad_ca_bundle", message, "Set it to a file with certificates in PEM format.") from None
+
+
+# --- Azure ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Azure:
+    """How a storage account is reached; without key, token or client by what the machine offers."""
+
+    account: str
+    key: str = field(default="", repr=False)
+    sas: str = field(default="", repr=False)
+    client: str = ""
+    secret: str = field(default="", repr=False)
+    tenant: str = ""
+    endpoint: str = ""
+
+    @classmethod
+    def of(cls, uri: str, variables: Mapping[str, str]) -> tuple[Azure, str, str]:
+        """The account, the container and the path of `abfss://container@account.dfs.core.windows.net/path`, or of
+        `az://container/path` with the account in AZURE_STORAGE_ACCOUNT_NAME. Raises BadSetting."""
+        authority, _, path = uri.partition("://")[2].partition("/")
+        container, at, host = authority.rpartition("@")
+        known = re.fullmatch(r"([a-z0-9]{3,24})\.(dfs|blob)\.core\.windows\.net", host) if at else None
+        account = (known[1] if known else "") if at else variables.get("AZURE_STORAGE_ACCOUNT_NAME", "")
+        if not account:
+            said = f"{host} is no account of Azure's public cloud" if at else "no account is named"
+            hint = "Write abfss://container@account.dfs.core.windows.net/folder, or set AZURE_STORAGE_ACCOUNT_NAME."
+            raise BadSetting("bad_azure_location", f"{uri} cannot be used: {said}.", hint)
+
+        def get(*names: str) -> str:
+            return next((variables[name] for name in names if variables.get(name)), "")
+
+        found = cls(
+            account,
+            key=get("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY"),
+            sas=get("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY"),
+            client=get("AZURE_STORAGE_CLIENT_ID", "AZURE_CLIENT_ID"),
+            secret=get("AZURE_STORAGE_CLIENT_SECRET", "AZURE_CLIENT_SECRET"),
+            tenant=get("AZURE_STORAGE_TENANT_ID", "AZURE_TENANT_ID"),
+            endpoint=get("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+        )
+        return found, container if at else authority, path
+
+    def filesystem(self) -> fs.FileSystem:
+        """Arrow's way there."""
+        given: dict[str, Any] = {}
+        if self.endpoint:
+            parts = urlsplit(self.endpoint)
+            for service in ("blob", "dfs"):
+                given[f"{service}_storage_authority"] = parts.netloc
+                given[f"{service}_storage_scheme"] = parts.scheme
+        if self.key:
+            given["account_key"] = self.key
+        elif self.sas:
+            given["sas_token"] = self.sas
+        elif self.client:
+            given["client_id"] = self.client
+            if self.secret:
+                given |= {"client_secret": self.secret, "tenant_id": self.tenant}
+        return fs.AzureFileSystem(account_name=self.account, **given)
+
+    def delta_options(self) -> dict[str, str]:
+        """delta-rs' way there."""
+        options = {"azure_storage_account_name": self.account}
+        if self.key:
+            options["azure_storage_account_key"] = self.key
+        elif self.sas:
+            options["azure_storage_sas_token"] = self.sas
+        elif self.client:
+            options["azure_storage_client_id"] = self.client
+            if self.secret:
+                options |= {"azure_storage_client_secret": self.secret, "azure_storage_tenant_id": self.tenant}
+        if self.endpoint:
+            options["azure_storage_endpoint"] = self.endpoint
+        if self.endpoint.startswith("http://"):
+            options["allow_http"] = "true"
+        return options
+
+
+# --- Google -----------------------------------------------------------------------------------------------------------
+
+
+def _gcs_options(emulator: str) -> dict[str, str]:
+    if not emulator:
+        return {}  # delta-rs finds GOOGLE_APPLICATION_CREDENTIALS and the machine's account by itself
+    account = {"gcs_base_url": emulator, "disable_oauth": True, "client_email": "", "private_key": ""}
+    return {"google_service_account_key": json.dumps({**account, "private_key_id": ""}), "allow_http": "true"}
+
+
+# --- filesystems, made once -------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _local() -> fs.LocalFileSystem:
+    return fs.LocalFileSystem()
+
+
+@lru_cache(maxsize=8)
+def _s3(s3: S3) -> fs.S3FileSystem:
+    return s3.filesystem()
+
+
+@lru_cache(maxsize=4)
+def _gcs(emulator: str) -> fs.FileSystem:
+    limit = timedelta(seconds=REQUEST_TIMEOUT_S)
+    if not emulator:
+        return fs.GcsFileSystem(retry_time_limit=limit)
+    parts = urlsplit(emulator if "://" in emulator else f"http://{emulator}")
+    return fs.GcsFileSystem(anonymous=True, endpoint_override=parts.netloc, scheme=parts.scheme, retry_time_limit=limit)
+
+
+@lru_cache(maxsize=4)
+def _azure(azure: Azure) -> fs.FileSystem:
+    return azure.filesystem()
+
+
+@lru_cache(maxsize=4)
+def _other(root: str) -> fs.FileSystem:
+    filesystem: fs.FileSystem = fs.FileSystem.from_uri(root)[0]
+    return filesystem
