@@ -328,7 +328,7 @@ def test_spark_is_found_from_a_python_whose_path_has_a_blank(tmp_path: Path, mon
     python.symlink_to(sys.executable)
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.delenv("SPARK_HOME", raising=False)
-    environment = submission.environment("local[1]", "task", True, {})
+    environment = submission.environment("local[1]", "task", True, {}, {})
     where = Path(form.__file__).parents[2] / ".venv" / "bin" / "spark-submit"
     found = subprocess.run([where, "--version"], env=environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
