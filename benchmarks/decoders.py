@@ -18,8 +18,8 @@ from PIL import Image
 
 from benchmarks import places, report
 from benchmarks.photos import picture
-from spark_apps import imaging
-from spark_apps.imaging import Preprocessing
+from spark_apps.media import imaging
+from spark_apps.media.imaging import Preprocessing
 
 LIMIT = 1_000_000_000
 SIZES = {"0.2": 30, "2": 12, "12": 4}

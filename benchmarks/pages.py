@@ -29,7 +29,8 @@ from PIL import Image
 
 from demo.airflow_client import DAG_ID
 from demo.airflow_server import AirflowServer
-from spark_apps import contract, staging, store
+from spark_apps import contract
+from spark_apps.tables import commits, schemas, staging
 
 MODEL, LARGE_MODEL, LARGE_DAY = "resnet50-synthetic-fp32", "resnet50-large-fp32", "large"
 PHOTOS = 40
@@ -109,13 +110,13 @@ def publish(location: str, day: str, model: str, count: int, dimension: int) -> 
     random = np.random.default_rng(zlib.crc32(day.encode()))
     settings = contract.ValidateSettings(store=location, partition=day, run_id=run_id(day))
     staged: dict[str, list[dict[str, Any]]] = {}
-    for table in store.TABLES.values():
+    for table in schemas.TABLES.values():
         with staging.StagedWriter(location, table, staging.folder(settings)) as writer:
-            for first in range(0, 0 if table is store.QUARANTINE else count, 2000):
+            for first in range(0, 0 if table is schemas.QUARANTINE else count, 2000):
                 numbers = range(first, min(count, first + 2000))
                 writer.add_table(_rows(table, day, numbers, dimension, random))
         staged[table.name] = writer.files
-    store.Publication(location, day, model, run_id(day), staged, {}).commit()
+    commits.Replacement(location, day, model, run_id(day), staged, {}).commit()
     folder = Path(settings.folder)
     folder.mkdir(parents=True)
     for name, content in _documents(day, model, count, random).items():
@@ -130,7 +131,7 @@ def image_id(day: str, number: int) -> str:
     return f"{zlib.crc32(day.encode()):032x}{number:032x}"
 
 
-def _rows(table: store.Table, day: str, numbers: range, dimension: int, random: np.random.Generator) -> pa.Table:
+def _rows(table: schemas.Table, day: str, numbers: range, dimension: int, random: np.random.Generator) -> pa.Table:
     count = len(numbers)
     vectors = pa.FixedSizeListArray.from_arrays(random.standard_normal(count * dimension, np.float32), dimension)
     made: dict[str, Any] = {

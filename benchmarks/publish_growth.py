@@ -26,7 +26,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spark_apps import catalog, contract, staging, store
+from spark_apps import catalog, contract
+from spark_apps.tables import commits, schemas, staging
 
 MODEL = "resnet50-synthetic-fp32"
 
@@ -70,7 +71,7 @@ class Growth:
     def __init__(self, store_uri: str, rows: int, dimension: int, files: int) -> None:
         self._store, self._files, self._partitions = store_uri, files, 0
         self._seconds: list[float] = []
-        self._day = {table.name: self._rows(table, rows // files, dimension) for table in store.TABLES.values()}
+        self._day = {table.name: self._rows(table, rows // files, dimension) for table in schemas.TABLES.values()}
 
     def grow(self, partitions: int) -> None:
         """Publishes until there are so many partitions."""
@@ -84,7 +85,7 @@ class Growth:
         log_bytes = []
         for number in range(tries):
             publication = self._stage(f"d{number % self._partitions:06}")
-            seconds["open_s"].append(_timed(lambda: store.open_table(self._store, store.FEATURES)))
+            seconds["open_s"].append(_timed(lambda: commits.open_table(self._store, schemas.FEATURES)))
             seconds["publish_s"].append(_timed(publication.commit))
             seconds["partitions_s"].append(_timed(lambda: catalog.partitions(self._store)))
             log = _log_to_read(Path(self._store, "features", "_delta_log"))
@@ -101,10 +102,10 @@ class Growth:
     def _publish(self, partition: str) -> None:
         self._stage(partition).commit()
 
-    def _stage(self, partition: str) -> store.Publication:
+    def _stage(self, partition: str) -> commits.Replacement:
         settings = contract.ValidateSettings(store=self._store, partition=partition, run_id=f"run-{time.time_ns()}")
         staged: dict[str, list[dict[str, Any]]] = {}
-        for table in store.TABLES.values():
+        for table in schemas.TABLES.values():
             folder, staged[table.name] = staging.folder(settings), []
             run_id = pa.array([settings.run_id] * len(self._day[table.name]), pa.string())
             rows = self._day[table.name].append_column("run_id", run_id)
@@ -112,10 +113,10 @@ class Growth:
                 with staging.StagedWriter(self._store, table, folder) as writer:
                     writer.add_table(rows)
                 staged[table.name] += writer.files
-        return store.Publication(self._store, partition, MODEL, settings.run_id, staged, {})
+        return commits.Replacement(self._store, partition, MODEL, settings.run_id, staged, {})
 
     @staticmethod
-    def _rows(table: store.Table, rows: int, dimension: int) -> pa.Table:
+    def _rows(table: schemas.Table, rows: int, dimension: int) -> pa.Table:
         """Rows of a day, without run_id: vectors where there are vectors, short texts and small numbers elsewhere."""
         names = [f"file:///photos/day/{index:06}.jpg" for index in range(rows)]
         vectors = pa.FixedSizeListArray.from_arrays(

@@ -30,7 +30,10 @@ import psutil
 import pyarrow as pa
 
 from benchmarks.places import ROOT
-from spark_apps import contract, ingest, landing, plan, quality, runtime, staging, store
+from spark_apps import contract, ingest
+from spark_apps.pipeline import landing, plan, quality
+from spark_apps.spark import contexts
+from spark_apps.tables import schemas, staging
 
 SIZES = {
     "listing": (10_000, 100_000, 1_000_000),
@@ -125,7 +128,7 @@ def planned(size: int, folder: Path) -> dict[str, float]:
     where = staging.folder(settings)
     per_file = PHOTOS_PER_GROUP * GROUPS_PER_FILE
     for begin in range(0, size, per_file):
-        with staging.StagedWriter(settings.store, store.IMAGES, where) as writer:
+        with staging.StagedWriter(settings.store, schemas.IMAGES, where) as writer:
             for start in range(begin, min(begin + per_file, size), PHOTOS_PER_GROUP):
                 writer.add_table(_images(start, min(PHOTOS_PER_GROUP, size - start)))
         files += writer.files
@@ -141,7 +144,7 @@ def checks(size: int, folder: Path) -> dict[str, float]:
     settings = contract.ValidateSettings(store=str(folder), partition="d1", run_id="r")
     chance, where, files = np.random.default_rng(0), staging.folder(settings), []
     per_group = staging.ROW_GROUP_BYTES // (4 * DIM)
-    with staging.StagedWriter(settings.store, store.FEATURES, where) as writer:
+    with staging.StagedWriter(settings.store, schemas.FEATURES, where) as writer:
         for begin in range(0, size, per_group):
             writer.add_table(_features(begin, min(per_group, size - begin), chance))
     files += writer.files
@@ -154,12 +157,12 @@ def checks(size: int, folder: Path) -> dict[str, float]:
 
 def units(size: int, folder: Path) -> dict[str, float]:
     """Spreads `size` work units that do nothing; each yields a record like one of ingest's."""
-    os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master local[2] --driver-memory 8g {runtime.BY_HAND}"
-    spark = runtime.context("scaling")
+    os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master local[2] --driver-memory 8g {contexts.BY_HAND}"
+    spark = contexts.context("scaling")
     work = [(f"{folder}/listing/{number // 64:08}.parquet", number % 64) for number in range(size)]
-    runtime.spread(spark, work[:8], _nothing, 1)  # starts the workers
+    contexts.spread(spark, work[:8], _nothing, 1)  # starts the workers
     before, begin_s = _forget_peak(), time.perf_counter()
-    records = runtime.spread(spark, work, _nothing, 1)
+    records = contexts.spread(spark, work, _nothing, 1)
     seconds = time.perf_counter() - begin_s
     assert len(records) == size
     [jvm] = [child for child in psutil.Process().children(recursive=True) if child.name() == "java"]
@@ -184,14 +187,14 @@ def _nothing(units: Iterator[tuple[str, int]]) -> Iterator[dict[str, Any]]:
 
 def _images(begin: int, count: int) -> pa.Table:
     names = [f"s3://bucket/landing/2026-11-22/camera-07/IMG_{begin + number:08}.jpg" for number in range(count)]
-    return _table(store.IMAGES, count, uri=names, image_id=_ids(begin, count), content=[b"x"] * count)
+    return _table(schemas.IMAGES, count, uri=names, image_id=_ids(begin, count), content=[b"x"] * count)
 
 
 def _features(begin: int, count: int, chance: np.random.Generator) -> pa.Table:
     names = [f"s3://bucket/landing/2026-11-22/camera-07/IMG_{begin + number:08}.jpg" for number in range(count)]
     vectors = pa.FixedSizeListArray.from_arrays(chance.random(count * DIM, np.float32), DIM)
     made = vectors.cast(pa.list_(pa.float32()))
-    return _table(store.FEATURES, count, uri=names, image_id=_ids(begin, count), features=made)
+    return _table(schemas.FEATURES, count, uri=names, image_id=_ids(begin, count), features=made)
 
 
 def _ids(begin: int, count: int) -> list[str]:
@@ -199,12 +202,12 @@ def _ids(begin: int, count: int) -> list[str]:
     return [f"{begin + number:064x}" for number in range(count)]
 
 
-def _table(table: store.Table, count: int, **known: Any) -> pa.Table:
+def _table(table: schemas.Table, count: int, **known: Any) -> pa.Table:
     columns = {name: known.get(name, pa.nulls(count, kind)) for name, kind in zip(*_fields(table), strict=True)}
     return pa.table(columns, schema=table.columns)
 
 
-def _fields(table: store.Table) -> tuple[list[str], list[pa.DataType]]:
+def _fields(table: schemas.Table) -> tuple[list[str], list[pa.DataType]]:
     return table.columns.names, table.columns.types
 
 

@@ -23,7 +23,7 @@ import psutil
 
 from demo import keeper
 from demo.airflow_client import DAG_ID, AirflowClient, ServerError, request
-from spark_apps import cores as usable
+from spark_apps.host import cores as usable
 
 REPO = Path(__file__).resolve().parents[1]
 COMPONENTS = {

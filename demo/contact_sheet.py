@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from spark_apps import catalog, contract, imaging, preview
+from spark_apps import catalog, contract
+from spark_apps.media import imaging, preview
 
 Vectors = npt.NDArray[np.float32]
 

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spark_apps import cores, runtime
+from spark_apps.closures.driver_only import is_a
 from spark_apps.contract import PHOTO_PIXELS, BadSetting
 from spark_apps.doctor import check_closure
-from spark_apps.driver_only import is_a
-from spark_apps.imaging import Preprocessing
+from spark_apps.host import cores
+from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import worker
 from spark_apps.model.torchvision_import import torchvision
+from spark_apps.spark import contexts
 from spark_apps.vectorizer import image_udf
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def broadcast_extractor(
     from pyspark import cloudpickle
 
     pickled: bytes = cloudpickle.dumps(_ready(model, crop))  # type: ignore[no-untyped-call]
-    runtime.ship_code(spark.sparkContext)
+    contexts.ship_code(spark.sparkContext)
     runner = _Runner(
         spark.sparkContext.broadcast(_Module(pickled)),
         hashlib.sha256(pickled).hexdigest(),

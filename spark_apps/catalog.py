@@ -24,7 +24,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pyarrow import fs
 
-from spark_apps import contract, deltalog, filesystems, storage
+from spark_apps import contract, storage
+from spark_apps.storage import filesystems
+from spark_apps.tables import delta_log
 
 _COMMON = (
     *("timestamp", "operation", "operationParameters", "engineInfo", "clientVersion"),
@@ -162,7 +164,7 @@ def publications(store: str, partition: str, model: str, name: str = "features")
     In the tables images and quarantine a partition is shared by all models, and so is this list.
     """
     with storage.reaching("store", store):
-        commits = deltalog.commits(contract.join(store, name))
+        commits = delta_log.commits(contract.join(store, name))
     found: list[Publication] = []
     for commit in reversed(commits):
         info = commit.info
@@ -306,7 +308,7 @@ def _places(store: str, paths: list[str]) -> dict[str, Place]:
             return [], []
 
     found: dict[str, Place] = {}
-    with ThreadPoolExecutor(deltalog.REQUESTS) as pool:
+    with ThreadPoolExecutor(delta_log.REQUESTS) as pool:
         for path, (groups, ids) in zip(paths, pool.map(read, paths), strict=True):
             rows = ((group, row) for group, count in enumerate(groups) for row in range(count))
             for image_id, (group, row) in zip(ids, rows, strict=True):

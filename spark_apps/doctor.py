@@ -20,9 +20,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from spark_apps import closure, driver_only
+from spark_apps.closures import driver_only, pickled
+from spark_apps.closures.driver_only import Advice, is_a
 from spark_apps.contract import BadSetting, ExitCode
-from spark_apps.driver_only import Advice, is_a
 
 MOST_OBJECTS = 50_000
 MOST_FINDINGS = 20
@@ -87,8 +87,8 @@ def explain_closure(fn: Any, *, by_value: Collection[str] = ()) -> list[Finding]
             continue
         counted = here.counted or is_a(here.value, _TORCH_MODULES)
         try:
-            for words, value in closure.parts(here.value, by_value):
-                if type(value) in closure.ATOMS:
+            for words, value in pickled.parts(here.value, by_value):
+                if type(value) in pickled.ATOMS:
                     small += len(value) if isinstance(value, bytes | bytearray | str) else 0
                 elif id(value) not in seen and len(seen) < MOST_OBJECTS:
                     seen[id(value)] = value
@@ -181,9 +181,9 @@ def _notes(step: _Step, by_value: Collection[str]) -> Iterator[Finding]:
             "Send its path, and open it there.",
             fatal=False,
         )
-    if type(value) is not types.FunctionType or closure.by_name(value, by_value):
+    if type(value) is not types.FunctionType or pickled.by_name(value, by_value):
         return
-    for words, taken in closure.through_modules(value):
+    for words, taken in pickled.through_modules(value):
         known = driver_only.advice(taken)
         if known in (driver_only.SPARK, driver_only.FRAME):
             note = _culprit(_Step(taken, step, words), known)
@@ -226,7 +226,7 @@ def _trial(start: _Step, by_value: Collection[str]) -> list[Finding]:
     class Trial(cloudpickle.Pickler):
         def persistent_id(self, value: Any) -> str | None:
             """Leaves out broadcasts, whose pickling registers them for the next query, and arrays, which are heavy."""
-            left_out = type(value) not in closure.ATOMS and is_a(value, _BROADCASTS | _ARRAYS)
+            left_out = type(value) not in pickled.ATOMS and is_a(value, _BROADCASTS | _ARRAYS)
             return "left out" if left_out else None
 
     class Nowhere:

@@ -31,8 +31,8 @@ from typing import Any, BinaryIO
 
 from PIL import ImageFile
 
-from spark_apps import preview
 from spark_apps.contract import EXTRACTORS, BadFile, BadSetting, JobError
+from spark_apps.media import preview
 
 IDLE_SECONDS = 120
 SECONDS_PER_IMAGE = 30

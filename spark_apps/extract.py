@@ -16,9 +16,13 @@ if __name__ == "__main__":
 from collections import Counter
 from functools import partial
 
-from spark_apps import cores, extractors, plan, progress, resources, runtime, staging
-from spark_apps.compute import Place, TaskPlan, compute_units, copy_units
+from spark_apps import extractors
 from spark_apps.contract import BadSetting, ExtractSettings, Manifest
+from spark_apps.host import cores
+from spark_apps.pipeline import plan
+from spark_apps.pipeline.compute import Place, TaskPlan, compute_units, copy_units
+from spark_apps.spark import contexts, jobs, progress, resources
+from spark_apps.tables import staging
 
 UNITS_PER_TASK = 8
 """Row groups, or files of known vectors, that a task works through at most: what is lost when a worker dies."""
@@ -29,15 +33,15 @@ that takes a second or two, a Spark session takes longer to start. So an unchang
 its broken photos, of which nothing is known but that they were broken, are tried again."""
 
 
-def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
+def extract(settings: ExtractSettings, timings: jobs.Timings) -> Manifest:
     """Stages the features of one partition, and a quarantine row for every photo that gives none.
 
     Raises:
         BadSetting: ingest has not finished, or the model cannot be had as asked for.
         Unreachable: the store or the weights cannot be reached.
     """
-    ingested = runtime.read_manifest(settings, "ingest")
-    here = runtime.on_this_machine()
+    ingested = jobs.read_manifest(settings, "ingest")
+    here = contexts.on_this_machine()
     _check_ingested(settings, ingested)
     with timings.phase("model"):
         artifact = extractors.prepare(settings, ingested, here)
@@ -55,17 +59,17 @@ def extract(settings: ExtractSettings, timings: runtime.Timings) -> Manifest:
         else:
             with timings.phase("session"):
                 on_gpu = artifact.info["device"] == "cuda"
-                spark = runtime.context(
+                spark = contexts.context(
                     "image-features extract", partial(resources.task_settings, settings.resources, on_gpu)
                 )
                 for file in artifact.files:
-                    runtime.ship(spark, file)
+                    contexts.ship(spark, file)
                 for source in artifact.sources:
                     spark.addPyFile(str(source))
             with timings.phase("compute"):
-                records = runtime.spread(spark, todo.compute, compute, UNITS_PER_TASK)
+                records = contexts.spread(spark, todo.compute, compute, UNITS_PER_TASK)
             with timings.phase("copy"):
-                records += runtime.spread(spark, todo.copy, copy, UNITS_PER_TASK)
+                records += contexts.spread(spark, todo.copy, copy, UNITS_PER_TASK)
     codes: Counter[str] = Counter()
     for record in records:
         codes.update(record["codes"])
@@ -101,7 +105,7 @@ def _check_ingested(settings: ExtractSettings, ingested: Manifest) -> None:
 
 
 def main() -> int:
-    return runtime.run("extract", ExtractSettings, extract, __doc__)
+    return jobs.run("extract", ExtractSettings, extract, __doc__)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spark_apps import contract, imaging, landing, runtime, staging, storage, store
+from spark_apps import contract, storage
 from spark_apps.contract import BadFile, BadSetting, IngestSettings, Manifest, NothingToDo, Unreachable
+from spark_apps.media import imaging
+from spark_apps.pipeline import landing
+from spark_apps.spark import contexts, jobs
+from spark_apps.tables import commits, schemas, staging
 
 LISTING_FILE_UNITS = 64
 """Work units in one file of the listing, so that the footer a task reads stays small."""
@@ -38,7 +42,7 @@ ListingUnit = tuple[str, int]
 """One work unit: a file of the listing and its row group."""
 
 
-def ingest(settings: IngestSettings, timings: runtime.Timings) -> Manifest:
+def ingest(settings: IngestSettings, timings: jobs.Timings) -> Manifest:
     """Stages the images and the quarantine of one partition.
 
     Raises:
@@ -53,15 +57,15 @@ def ingest(settings: IngestSettings, timings: runtime.Timings) -> Manifest:
             raise NothingToDo("source_empty", message)
         raise BadSetting("source_empty", message, "Check the partition and the pattern, or pass --on-empty skip.")
     with timings.phase("session"):
-        spark = runtime.context("image-features ingest")
-    workers = runtime.parallelism(spark)
+        spark = contexts.context("image-features ingest")
+    workers = contexts.parallelism(spark)
     with storage.reaching("store", settings.store):
-        for table in (store.IMAGES, store.QUARANTINE):
-            store.open_table(settings.store, table)
+        for table in (schemas.IMAGES, schemas.QUARANTINE):
+            commits.open_table(settings.store, table)
         units, row_group_bytes = write_listing(settings, listing, workers)
     with timings.phase("read"), staging.attempt(settings) as folder:
         work = partial(ingest_units, settings=settings, folder=folder, row_group_bytes=row_group_bytes)
-        records = runtime.spread(spark, units, work, 1)
+        records = contexts.spread(spark, units, work, 1)
     codes: Counter[str] = Counter()
     for record in records:
         codes.update(record["codes"])
@@ -139,8 +143,8 @@ def ingest_units(
     photos_only = settings.extractor == "image"
     with (
         storage.reaching("store", settings.store),
-        staging.StagedWriter(settings.store, store.IMAGES, folder, row_group_bytes) as images,
-        staging.StagedWriter(settings.store, store.QUARANTINE, folder) as quarantine,
+        staging.StagedWriter(settings.store, schemas.IMAGES, folder, row_group_bytes) as images,
+        staging.StagedWriter(settings.store, schemas.QUARANTINE, folder) as quarantine,
     ):
         for uri, group in units:
             filesystem, path = storage.filesystem(uri)
@@ -163,7 +167,7 @@ def ingest_units(
 
 
 def main() -> int:
-    return runtime.run("ingest", IngestSettings, ingest, __doc__)
+    return jobs.run("ingest", IngestSettings, ingest, __doc__)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,16 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from spark_apps import catalog, compaction, contract, runtime, storage, store, vacuum
+from spark_apps import catalog, contract, storage
 from spark_apps.contract import MaintainSettings, Manifest, NothingToDo
+from spark_apps.spark import jobs
+from spark_apps.tables import schemas
+from spark_apps.upkeep import compaction, vacuum
 
 COUNTS = ("replaced", "orphans", "working_files", "merged", "log_files", "bytes_removed")
 
 
-def maintain(settings: MaintainSettings, timings: runtime.Timings, now: datetime | None = None) -> Manifest:
+def maintain(settings: MaintainSettings, timings: jobs.Timings, now: datetime | None = None) -> Manifest:
     """Maintains all tables of a store as of `now` (default: the present moment), or only says what it would do.
 
     The manifest's counts: data files removed (`replaced`, `orphans`), files removed from run folders (`working_files`),
@@ -34,7 +37,7 @@ def maintain(settings: MaintainSettings, timings: runtime.Timings, now: datetime
     """
     now = now or datetime.now(UTC)
     with storage.reaching("store", settings.store):
-        tables = [table for table in store.TABLES.values() if catalog.table(settings.store, table.name) is not None]
+        tables = [table for table in schemas.TABLES.values() if catalog.table(settings.store, table.name) is not None]
         if not tables:
             message = f"The store {settings.store} has no tables yet."
             raise NothingToDo("store_empty", message, "Run the pipeline first, or correct --store.")
@@ -69,10 +72,10 @@ class _Work:
 
     def __init__(self, settings: MaintainSettings, survey: vacuum.Survey, now: datetime, cutoff: datetime) -> None:
         self.counts: Counter[str] = Counter()
-        self.tables: dict[str, dict[str, Any]] = {table: {} for table in store.TABLES}
+        self.tables: dict[str, dict[str, Any]] = {table: {} for table in schemas.TABLES}
         self._settings, self._survey, self._now, self._cutoff = settings, survey, now, cutoff
 
-    def vacuum(self, table: store.Table) -> None:
+    def vacuum(self, table: schemas.Table) -> None:
         found = self._survey.leftovers(table, self._now, self._cutoff)
         if found.unknown:
             _say(found.unknown)
@@ -95,7 +98,7 @@ class _Work:
             vacuum.remove(self._settings.store, files, self._survey.working, set)
         self._account("working_files", "working files of runs", files)
 
-    def compact(self, table: store.Table) -> None:
+    def compact(self, table: schemas.Table) -> None:
         if self._settings.dry_run:
             delta = catalog.table(self._settings.store, table.name)
             assert delta is not None
@@ -111,7 +114,7 @@ class _Work:
         if done.gave_way:
             _say(f"{table.name}: {done.gave_way:,} partitions were published meanwhile and left as they are.")
 
-    def shorten_log(self, table: store.Table) -> None:
+    def shorten_log(self, table: schemas.Table) -> None:
         uri = table.uri(self._settings.store)
         if not self._settings.dry_run:
             vacuum.checkpoint(self._settings.store, table)
@@ -145,7 +148,7 @@ def _size(size_bytes: int) -> str:
 
 
 def main() -> int:
-    return runtime.run("maintain", MaintainSettings, maintain, __doc__)
+    return jobs.run("maintain", MaintainSettings, maintain, __doc__)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from typing import Any
 
 from deltalake.exceptions import DeltaError
 
-from spark_apps import catalog, contract, storage, store
+from spark_apps import catalog, contract, storage
 from spark_apps.contract import BadSetting, ExitCode, JobError, NothingToDo, UndoSettings
+from spark_apps.tables import commits, data_files, schemas
 
 
 def undo(settings: UndoSettings) -> str:
@@ -119,17 +120,17 @@ def _ends(settings: UndoSettings) -> dict[str, dict[int, int]]:
             item.ticket: item.until
             for item in catalog.publications(settings.store, settings.partition, settings.model, name)
         }
-        for name in store.TABLES
+        for name in schemas.TABLES
     }
 
 
 def _publication(
     settings: UndoSettings, ends: dict[str, dict[int, int]], item: catalog.Publication, current: catalog.Publication
-) -> store.Publication:
+) -> commits.Replacement:
     """The publication that shows `item` again: the files of all tables in the last version that showed it."""
     staged: dict[str, list[dict[str, Any]]] = {}
     everything = {"partition": settings.partition, "model": settings.model}
-    for table in store.TABLES.values():
+    for table in schemas.TABLES.values():
         if item.ticket not in ends[table.name]:
             raise _forgotten(item)
         try:
@@ -140,16 +141,16 @@ def _publication(
             raise
         if delta is None:
             raise _forgotten(item)
-        staged[table.name] = store.file_records(delta, {key: everything[key] for key in table.keys})
+        staged[table.name] = data_files.file_records(delta, {key: everything[key] for key in table.keys})
     facts = {**item.facts, "restored": str(item.origin), "replaced_run_id": current.run_id}
-    return store.Publication(settings.store, settings.partition, settings.model, item.run_id, staged, facts)
+    return commits.Replacement(settings.store, settings.partition, settings.model, item.run_id, staged, facts)
 
 
-def _gone(publication: store.Publication) -> dict[str, list[str]]:
+def _gone(publication: commits.Replacement) -> dict[str, list[str]]:
     """The files of a publication that are no longer there, by table."""
     with storage.reaching("store", publication.store):
         found = {
-            name: store.missing(publication.store, store.TABLES[name], [file["path"] for file in files])
+            name: data_files.missing(publication.store, schemas.TABLES[name], [file["path"] for file in files])
             for name, files in publication.staged.items()
         }
     return {name: paths for name, paths in found.items() if paths}

@@ -20,14 +20,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spark_apps import catalog, contract, drift, extractors, quality, runtime, storage, store, twins
+from spark_apps import catalog, contract, extractors, storage
 from spark_apps.contract import Manifest, QualityFailed, ValidateSettings
+from spark_apps.pipeline import drift, quality, twins
+from spark_apps.spark import jobs
+from spark_apps.tables import commits, schemas
 
 REPORT_VERSION = 1
 HISTOGRAM_BINS = 32
 
 
-def validate(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
+def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
     """Checks the staged data of a run and publishes it.
 
     Raises:
@@ -35,8 +38,8 @@ def validate(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
         BadSetting: an earlier stage has not finished.
         Unreachable: the store cannot be used.
     """
-    runtime.read_manifest(settings, "ingest")  # only refused here, so that the first missing stage is named
-    extracted = runtime.read_manifest(settings, "extract")
+    jobs.read_manifest(settings, "ingest")  # only refused here, so that the first missing stage is named
+    extracted = jobs.read_manifest(settings, "extract")
     # Not the one beside it: an attempt at ingest that was given up for dead may have replaced that in the meantime.
     ingested = Manifest(**extracted.outcome["ingested"])
     assert extracted.model is not None
@@ -48,7 +51,7 @@ def validate(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
                 "features": extracted.staged["features"],
             }
             measured = quality.measure(settings.store, staged["features"], extracted.model["dim"])
-            quarantine = _read(settings.store, store.QUARANTINE, staged["quarantine"], ["uri", "error_code"])
+            quarantine = _read(settings.store, schemas.QUARANTINE, staged["quarantine"], ["uri", "error_code"])
             listed = [uri for part in ingested.outcome["listing"] for uri in _uris(part)]
         with timings.phase("history"):
             history = _history(settings, extracted.model["key"])
@@ -118,7 +121,7 @@ def validate(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
     if not settings.no_publish:
         _write_report(settings, timings, report, "passed")
         with timings.phase("publish"), storage.reaching("store", settings.store):
-            versions = store.Publication(
+            versions = commits.Replacement(
                 store=settings.store,
                 partition=settings.partition,
                 model=extracted.model["key"],
@@ -168,15 +171,15 @@ def recompute(
     """
     if not settings.recheck or settings.levels["recomputation"] == quality.OFF:
         return []
-    stored = _read(settings.store, store.FEATURES, staged["features"], ["uri", "image_id"])
+    stored = _read(settings.store, schemas.FEATURES, staged["features"], ["uri", "image_id"])
     by_lot = sorted(
         zip(stored["image_id"].to_pylist(), stored["uri"].to_pylist(), strict=True),
         key=lambda row: hashlib.sha256(f"{settings.run_id} {row[0]}".encode()).digest(),
     )
     sample = settings.recheck * (quality.LOSSY_SAMPLE if quality.lossy(info) else 1)
     chosen = {uri: image_id for image_id, uri in by_lot[:sample]}
-    contents = _read(settings.store, store.IMAGES, staged["images"], ["uri", "content"], chosen)
-    vectors = _read(settings.store, store.FEATURES, staged["features"], ["uri", "features"], chosen)
+    contents = _read(settings.store, schemas.IMAGES, staged["images"], ["uri", "content"], chosen)
+    vectors = _read(settings.store, schemas.FEATURES, staged["features"], ["uri", "features"], chosen)
     if not chosen:
         return []
     extractor = extractors.opened(info, max_pixels)
@@ -210,7 +213,7 @@ def _cosine(one: Any, other: Any) -> float:
 
 def _read(
     store_uri: str,
-    table: store.Table,
+    table: schemas.Table,
     files: list[dict[str, Any]],
     columns: list[str],
     uris: dict[str, str] | None = None,
@@ -270,7 +273,7 @@ def _norms(norms: Any) -> dict[str, Any]:
     }
 
 
-def _write_report(settings: ValidateSettings, timings: runtime.Timings, report: dict[str, Any], verdict: str) -> str:
+def _write_report(settings: ValidateSettings, timings: jobs.Timings, report: dict[str, Any], verdict: str) -> str:
     report["verdict"], report["at"] = verdict, contract.now()
     report["seconds"]["validate"] = timings.seconds
     location = contract.join(settings.folder, "report.json")
@@ -290,7 +293,7 @@ def _say(failed: list[quality.Check]) -> str:
 
 
 def main() -> int:
-    return runtime.run("validate", ValidateSettings, validate, __doc__)
+    return jobs.run("validate", ValidateSettings, validate, __doc__)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spark_apps import cores, imaging, runtime
 from spark_apps.contract import PHOTO_PIXELS
 from spark_apps.doctor import check_closure
-from spark_apps.imaging import BadImage, Preprocessing
+from spark_apps.host import cores
+from spark_apps.media import imaging
+from spark_apps.media.imaging import BadImage, Preprocessing
 from spark_apps.model import Calibration, Engine, ModelSpec, prepare, worker
+from spark_apps.spark import contexts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -254,12 +256,12 @@ def _follow(files: tuple[str, ...]) -> None:
     context was given does not reach the server's sessions.
     """
     if context := _loaded("pyspark", "SparkContext", "_active_spark_context"):
-        runtime.ship_code(context)
+        contexts.ship_code(context)
         for file in files:
-            runtime.ship(context, Path(file))
+            contexts.ship(context, Path(file))
     active = _loaded("pyspark.sql.connect.session", "SparkSession", "getActiveSession")
     if active and (session := active()):
-        runtime.ship_by_connect(session, map(Path, files))
+        contexts.ship_by_connect(session, map(Path, files))
 
 
 def _loaded(module: str, *names: str) -> Any:

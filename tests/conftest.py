@@ -24,6 +24,6 @@ def optional_data() -> Path:
 def _no_connection_is_left() -> Iterator[None]:
     """A process reads stores with one connection at a time: the next test is to begin without any."""
     yield
-    from spark_apps import filesystems
+    from spark_apps.storage import filesystems
 
     filesystems.use({})

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spark_apps import contract, staging, store
+from spark_apps import contract
 from spark_apps.contract import BadFile
+from spark_apps.tables import commits, schemas, staging
 
 Run = str | contract.RunKey
 """A run id of the command line, or a run of a Dag."""
@@ -30,7 +31,7 @@ class Shelf:
     def images(self, partition: str, run: Run, files: Mapping[str, str], **writer: Any) -> list[dict[str, Any]]:
         """Stages `files`, uri → image."""
         return self._stage(
-            store.IMAGES,
+            schemas.IMAGES,
             partition,
             run,
             [{"uri": uri, "image_id": image_id(name), "content": name.encode()} for uri, name in files.items()],
@@ -48,7 +49,7 @@ class Shelf:
     ) -> list[dict[str, Any]]:
         """Stages a vector for each of `files`, uri → image; `vectors` by uri, made up where there is none."""
         return self._stage(
-            store.FEATURES,
+            schemas.FEATURES,
             partition,
             run,
             [
@@ -67,7 +68,7 @@ class Shelf:
         """Stages a row for each of `uris`."""
         bad = BadFile("empty", "The file has no bytes.")
         rows = [staging.quarantine_row({"uri": uri, "image_id": None}, "ingest", bad, 0) for uri in uris]
-        return self._stage(store.QUARANTINE, partition, run, rows)
+        return self._stage(schemas.QUARANTINE, partition, run, rows)
 
     def publication(
         self,
@@ -78,14 +79,14 @@ class Shelf:
         model: str = MODEL,
         quarantined: Iterable[str] = (),
         **features: Any,
-    ) -> store.Publication:
+    ) -> commits.Replacement:
         """A run that has staged `files`, uri → image, and can be committed."""
         staged = {
             "images": self.images(partition, run, files),
             "quarantine": self.quarantine(partition, run, quarantined),
             "features": self.features(partition, run, files, **features),
         }
-        return store.Publication(
+        return commits.Replacement(
             self.store, partition, model, contract.run_key(run).run_id, staged, {"featured": str(len(files))}
         )
 
@@ -94,7 +95,7 @@ class Shelf:
         return self.publication(partition, run, files, **options).commit()
 
     def _stage(
-        self, table: store.Table, partition: str, run: Run, rows: list[dict[str, Any]], **writer: Any
+        self, table: schemas.Table, partition: str, run: Run, rows: list[dict[str, Any]], **writer: Any
     ) -> list[dict[str, Any]]:
         key = contract.run_key(run)
         settings = contract.ValidateSettings(store=self.store, partition=partition, **dataclasses.asdict(key))

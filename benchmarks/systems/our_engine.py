@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.protocol import Job
-from spark_apps import imaging, model
-from spark_apps.imaging import Preprocessing
+from spark_apps import model
+from spark_apps.media import imaging
+from spark_apps.media.imaging import Preprocessing
 
 MAX_PIXELS = 100_000_000
 

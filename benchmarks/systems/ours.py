@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.protocol import Job, NotPossible, OnePass, Pass, serve
-from spark_apps import runtime, store
 from spark_apps.contract import BadSetting, ExtractSettings
 from spark_apps.extract import extract
+from spark_apps.spark import contexts, jobs
+from spark_apps.tables import schemas
 
 RUN_ID = "bench"
 
@@ -46,15 +47,15 @@ def settings(job: Job, partition: str) -> ExtractSettings:
 def ours(job: Job) -> Iterator[OnePass]:
     measured = settings(job, Path(job.photos).name)
     warm_up = settings(job, job.warm_up) if job.warm_up else measured
-    os.environ.setdefault("PYSPARK_SUBMIT_ARGS", f"--master local[{job.cores}] {runtime.BY_HAND}")
+    os.environ.setdefault("PYSPARK_SUBMIT_ARGS", f"--master local[{job.cores}] {contexts.BY_HAND}")
 
     def one_pass(out: Path) -> Pass:
-        timings = runtime.Timings()
+        timings = jobs.Timings()
         try:
             manifest = extract(warm_up if out.name == "first" else measured, timings)
         except BadSetting as refused:
             raise NotPossible(str(refused)) from None
-        root = Path(store.FEATURES.uri(job.store))
+        root = Path(schemas.FEATURES.uri(job.store))
         files = [str(root / file["path"]) for file in manifest.staged["features"]]
         detail = {"phases": manifest.seconds, "loads": manifest.outcome.get("model_loads")}
         return Pass(manifest.seconds["compute"], manifest.counts["featured"], files, detail)

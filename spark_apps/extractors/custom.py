@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spark_apps import calibrated
 from spark_apps.contract import EXTRACTORS, BadFile, BadSetting, ExtractSettings, JobError, Manifest
-from spark_apps.extractors import Extractor, Labelled
+from spark_apps.extractors import Extractor, Labelled, calibrated
 from spark_apps.model import ModelArtifact, worker
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spark_apps import calibrated, imaging, model
+from spark_apps import model
 from spark_apps.contract import ExtractSettings, Manifest
-from spark_apps.extractors import Extractor, Labelled
-from spark_apps.imaging import Preprocessing
+from spark_apps.extractors import Extractor, Labelled, calibrated
+from spark_apps.media import imaging
+from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import worker
 
 if TYPE_CHECKING:

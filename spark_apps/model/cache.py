@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spark_apps import account
 from spark_apps.contract import BadSetting
+from spark_apps.host import account
 
 
 def folder(*parts: str) -> Path:

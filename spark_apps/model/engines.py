@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_apps.contract import BadSetting, model_key
-from spark_apps.imaging import Preprocessing
+from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import backbones, cache, machine
 from spark_apps.model.spec import Calibration, ModelArtifact, ModelSpec, fingerprint
 from spark_apps.model.weights import ResolvedWeights, resolve

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from spark_apps.imaging import Preprocessing
+    from spark_apps.media.imaging import Preprocessing
 
 LAYER = "avgpool"
 """Where a ResNet's features are taken: after global average pooling, before the classifier."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from image_features import form, places
 
-from spark_apps import contract, landing
+from spark_apps import contract
+from spark_apps.pipeline import landing
 
 DAY = "2026-11-22"
 

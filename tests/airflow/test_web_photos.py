@@ -16,9 +16,11 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from skimage import data
 
-from spark_apps import contract, imaging, model, storage, store
-from spark_apps.imaging import Preprocessing
+from spark_apps import contract, model, storage
+from spark_apps.media import imaging
+from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import ModelArtifact, ModelSpec
+from spark_apps.tables import commits, schemas
 from tests.airflow.web import API, Run
 from tests.s3 import s3_server
 from tests.shelf import Shelf
@@ -67,11 +69,11 @@ def fill(location: str, photos: dict[str, bytes], vectors: dict[str, list[float]
     ]
     shelf = Shelf(location)
     staged = {
-        "images": shelf._stage(store.IMAGES, DAY, run.key, images),
-        "features": shelf._stage(store.FEATURES, DAY, run.key, features),
+        "images": shelf._stage(schemas.IMAGES, DAY, run.key, images),
+        "features": shelf._stage(schemas.FEATURES, DAY, run.key, features),
         "quarantine": [],
     }
-    store.Publication(location, DAY, artifact.key, run.run_id, staged, {}).commit()
+    commits.Replacement(location, DAY, artifact.key, run.run_id, staged, {}).commit()
     folder = contract.join(location, "models", artifact.fingerprint)
     for file in artifact.files:
         storage.write_bytes(contract.join(folder, file.name), file.read_bytes())
@@ -110,7 +112,7 @@ def test_thumbnails_are_drawn_anew(clients: Clients, filled: None, photos: dict[
 
 def test_a_rejected_run_s_photos_can_be_seen(clients: Clients, tmp_path: Path, photos: dict[str, bytes]) -> None:
     row = {"uri": "file:///photos/cut.jpg", "image_id": image_id(photos["cut"]), "content": photos["cut"]}
-    Shelf(str(tmp_path / "store"))._stage(store.IMAGES, DAY, "rejected", [row])
+    Shelf(str(tmp_path / "store"))._stage(schemas.IMAGES, DAY, "rejected", [row])
     answer = clients("viewer").get(f"{API}/thumbnails/{DAY}/{image_id(photos['cut'])}")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
 

@@ -8,7 +8,7 @@ from spark_apps import catalog
 from spark_apps.contract import ExtractSettings, IngestSettings, Manifest, ValidateSettings
 from spark_apps.extract import extract
 from spark_apps.ingest import ingest
-from spark_apps.runtime import Timings, write_manifest
+from spark_apps.spark.jobs import Timings, write_manifest
 from spark_apps.validate import validate
 from tests.faults.day import PARTITION, Day
 from tests.faults.reader import MODEL

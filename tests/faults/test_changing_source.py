@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from spark_apps import landing
 from spark_apps.contract import IngestSettings
-from spark_apps.runtime import write_manifest
+from spark_apps.pipeline import landing
+from spark_apps.spark.jobs import write_manifest
 from tests.faults.day import Day
 from tests.faults.in_process import InThisProcess
 from tests.faults.reader import Reader

@@ -14,8 +14,10 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from spark_apps import catalog, contract, filesystems, staging, storage, store
+from spark_apps import catalog, contract, storage
 from spark_apps.contract import STAGES, ExitCode, Unreachable
+from spark_apps.storage import filesystems
+from spark_apps.tables import commits, schemas, staging
 from tests.faults.day import PARTITION, Day, Truth
 from tests.faults.jobs import Job
 from tests.faults.proxy import FAULTS, FaultyProxy
@@ -98,10 +100,10 @@ def publish(run_id: str) -> None:
     rows = {"images": {"content": b"x"}, "quarantine": {}, "features": {"features": [1.0]}}
     staged = {}
     for name, row in rows.items():
-        with staging.StagedWriter(STORE, store.TABLES[name], staging.folder(settings)) as writer:
+        with staging.StagedWriter(STORE, schemas.TABLES[name], staging.folder(settings)) as writer:
             writer.add({"uri": "u", "image_id": "i", "run_id": run_id, **row}, 1)
         staged[name] = writer.files
-    store.Publication(STORE, PARTITION, "model", run_id, staged, {}).commit()
+    commits.Replacement(STORE, PARTITION, "model", run_id, staged, {}).commit()
 
 
 QUICK = ("cut", "stall")

@@ -14,7 +14,8 @@ from pyspark.sql import DataFrame, SparkSession
 from spark_apps.contract import ExtractSettings, IngestSettings, Manifest, ValidateSettings
 from spark_apps.extract import extract
 from spark_apps.ingest import ingest
-from spark_apps.runtime import Timings, context, write_manifest
+from spark_apps.spark.contexts import context
+from spark_apps.spark.jobs import Timings, write_manifest
 from spark_apps.validate import validate
 from spark_apps.vectorizer import ImageVectorizer
 

@@ -12,7 +12,7 @@ from demo import other_files
 from spark_apps import catalog
 from spark_apps.contract import BadSetting, ExtractSettings, QualityFailed
 from spark_apps.extract import extract
-from spark_apps.runtime import Timings
+from spark_apps.spark.jobs import Timings
 from tests.spark.conftest import GOOD, Pipeline
 
 COLOURS = re.findall(

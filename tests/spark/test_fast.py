@@ -13,7 +13,7 @@ from pyspark import SparkContext
 from spark_apps import catalog, contract, storage
 from spark_apps.contract import BadSetting, ExtractSettings
 from spark_apps.extract import extract
-from spark_apps.runtime import Timings
+from spark_apps.spark.jobs import Timings
 from tests.spark.conftest import PHOTOS, Pipeline
 
 

@@ -6,8 +6,8 @@ import csv
 from pathlib import Path
 
 from spark_apps import catalog, storage
-from spark_apps.imaging import PILLOW_PIXELS
-from spark_apps.runtime import context, parallelism
+from spark_apps.media.imaging import PILLOW_PIXELS
+from spark_apps.spark.contexts import context, parallelism
 from tests.odd_files import HEALTHY_THOUGH_PILLOW_REFUSES
 from tests.spark.conftest import Pipeline
 

@@ -65,7 +65,7 @@ def test_copies_of_a_file_share_a_vector_and_a_computation(pipeline: Pipeline, t
 
 
 def test_each_worker_opens_the_model_once(pipeline: Pipeline) -> None:
-    from spark_apps.runtime import context, parallelism
+    from spark_apps.spark.contexts import context, parallelism
 
     first = pipeline(run_id="first", recompute=True)["extract"]
     second = pipeline(run_id="second", recompute=True)["extract"]
@@ -141,7 +141,7 @@ def test_a_wrong_vector_is_found_by_the_independent_recomputation(pipeline: Pipe
         table = table.set_column(2, "features", pa.array(reversed_, pa.list_(pa.float32())))
         pq.write_table(table, path)
     from spark_apps.contract import ValidateSettings
-    from spark_apps.runtime import Timings
+    from spark_apps.spark.jobs import Timings
     from spark_apps.validate import validate
 
     settings = ValidateSettings(
@@ -184,7 +184,7 @@ def test_one_vector_for_different_photos_is_found_and_its_level_is_a_choice(pipe
     import pyarrow.parquet as pq
 
     from spark_apps.contract import ValidateSettings
-    from spark_apps.runtime import Timings
+    from spark_apps.spark.jobs import Timings
     from spark_apps.validate import validate
 
     store = tmp_path / "store"

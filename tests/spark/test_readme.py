@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_apps import vectorizer as api
-from spark_apps.runtime import context
+from spark_apps.spark.contexts import context
 from tests.spark.conftest import GOOD, Pipeline
 
 README = Path(__file__).resolve().parents[2] / "README.md"

@@ -12,8 +12,9 @@ from pathlib import Path
 import boto3
 import pytest
 
-from spark_apps import catalog, staging, store
+from spark_apps import catalog
 from spark_apps.contract import IngestSettings, Unreachable
+from spark_apps.tables import commits, schemas, staging
 from tests.s3 import s3_server
 from tests.spark.conftest import BAD, GOOD, fill
 
@@ -94,10 +95,10 @@ def test_only_one_of_many_writers_wins_each_version(bucket: str) -> None:
         }
         staged = {}
         for table, row in rows.items():
-            with staging.StagedWriter(settings.store, store.TABLES[table], staging.folder(settings)) as writer:
+            with staging.StagedWriter(settings.store, schemas.TABLES[table], staging.folder(settings)) as writer:
                 writer.add(row, 1)
             staged[table] = writer.files
-        store.Publication(settings.store, "d1", "model", name, staged, {}).commit()
+        commits.Replacement(settings.store, "d1", "model", name, staged, {}).commit()
 
     writers = [threading.Thread(target=publish, args=(f"run {index}",)) for index in range(6)]
     for writer in writers:

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import udf
 from pyspark.sql.types import ArrayType, FloatType
 
-from spark_apps.imaging import BadImage
+from spark_apps.media.imaging import BadImage
 from spark_apps.model import ModelSpec
 from spark_apps.model.reference import reference
 from spark_apps.vectorizer import ImageVectorizer, image_udf

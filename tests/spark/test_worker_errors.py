@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from spark_apps import contract, runtime
+from spark_apps import contract
 from spark_apps.contract import JobError, Manifest, ValidateSettings
+from spark_apps.spark import contexts, jobs
 
 
 def raising(kind: type[JobError]) -> Callable[[Iterator[int]], Iterator[dict[str, Any]]]:
@@ -30,15 +31,15 @@ def test_a_job_ends_as_its_worker_did(
     settings = ValidateSettings(store=str(tmp_path / "store"), partition="d1", run_id="r")
     monkeypatch.setattr(sys, "argv", ["validate", *contract.to_args(settings)])
 
-    def job(settings: ValidateSettings, timings: runtime.Timings) -> Manifest:
-        spark = runtime.context("tests")
+    def job(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
+        spark = contexts.context("tests")
         if spread:
-            runtime.spread(spark, [0, 1], raising(kind), 1)
+            contexts.spread(spark, [0, 1], raising(kind), 1)
         else:
             spark.parallelize([0], 1).mapPartitions(raising(kind)).collect()
         raise AssertionError("the job went on")
 
-    assert runtime.run("validate", ValidateSettings, job, "What it does.") == kind.exit_code
+    assert jobs.run("validate", ValidateSettings, job, "What it does.") == kind.exit_code
     record = json.loads((Path(settings.folder) / "error.json").read_text())
     assert "It broke." in record["message"]
     assert "Mend it." in record["message"] + record["hint"]

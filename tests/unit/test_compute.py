@@ -12,9 +12,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from spark_apps import staging
-from spark_apps.compute import DECODED_AHEAD, Outbox, Photo, TaskPlan, _ahead, one_by_one, pooled
 from spark_apps.contract import BadFile, ExtractSettings, Unreachable
+from spark_apps.pipeline.compute import DECODED_AHEAD, Outbox, Photo, TaskPlan, _ahead, one_by_one, pooled
+from spark_apps.tables import staging
 from tests.shelf import Shelf
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from spark_apps import cores
 from spark_apps.contract import BadSetting
-from spark_apps.resources import task_settings
+from spark_apps.host import cores
+from spark_apps.spark.resources import task_settings
 from tests.by_hand import REPOSITORY
 
 HERE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spark_apps import imaging
-from spark_apps.imaging import BadImage
+from spark_apps.media import imaging
+from spark_apps.media.imaging import BadImage
 
 LIMIT = 10**7
 CASES = Path(__file__).parents[2].parent / "shared/data/cases"

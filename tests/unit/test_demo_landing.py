@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from demo import landing
-from spark_apps import imaging
+from spark_apps.media import imaging
 
 LIMIT = 100_000_000
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spark_apps import drift
-from spark_apps.drift import Floats, Sketch
+from spark_apps.pipeline import drift
+from spark_apps.pipeline.drift import Floats, Sketch
 
 DIM = 64
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spark_apps import account
+from spark_apps.host import account
 from tests.by_hand import REPOSITORY, ingest
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from spark_apps import catalog, filesystems, landing, storage
+from spark_apps import catalog, storage
 from spark_apps.contract import BadSetting, Unreachable, access
+from spark_apps.pipeline import landing
+from spark_apps.storage import filesystems
 from tests.s3 import Witness, certificates, http_proxy, witness
 from tests.shelf import MODEL, Shelf
 

@@ -17,11 +17,12 @@ import psutil
 import pytest
 
 from demo.landing import flat_png
-from spark_apps import guard as guard_module
-from spark_apps import imaging, storage
+from spark_apps import storage
 from spark_apps.contract import MAX_PIXELS, BadFile, JobError, Unreachable
-from spark_apps.guard import Decode, Guard, watched
-from spark_apps.imaging import Preprocessing
+from spark_apps.media import guard as guard_module
+from spark_apps.media import imaging
+from spark_apps.media.guard import Decode, Guard, watched
+from spark_apps.media.imaging import Preprocessing
 
 SIZE = Preprocessing()
 DECODER = partial(imaging.decoder, SIZE, MAX_PIXELS)

@@ -17,9 +17,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from demo.landing import flat_png
-from spark_apps import imaging
 from spark_apps.contract import MAX_PIXELS, PHOTO_PIXELS
-from spark_apps.imaging import BadImage, Preprocessing
+from spark_apps.media import imaging
+from spark_apps.media.imaging import BadImage, Preprocessing
 from spark_apps.model.torchvision_import import torchvision
 from tests.odd_files import HEALTHY_THOUGH_PILLOW_REFUSES
 

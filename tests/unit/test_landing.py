@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from spark_apps import landing, storage
+from spark_apps import storage
 from spark_apps.contract import BadFile, Unreachable
+from spark_apps.pipeline import landing
 
 PLENTY = 2**20
 

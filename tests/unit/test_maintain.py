@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from spark_apps import catalog, compaction, contract, plan, staging, store, vacuum
+from spark_apps import catalog, contract
 from spark_apps.contract import BadSetting, ExtractSettings, MaintainSettings, Manifest, NothingToDo
 from spark_apps.maintain import maintain
-from spark_apps.runtime import Timings
+from spark_apps.pipeline import plan
+from spark_apps.spark.jobs import Timings
+from spark_apps.tables import commits, data_files, schemas, staging
+from spark_apps.upkeep import compaction, vacuum
 from tests.shelf import FINGERPRINT, MODEL, Shelf
 
 NOW = datetime.now(UTC)
@@ -60,7 +63,7 @@ def finish(shelf: Shelf, partition: str, run_id: str, hours_ago: float = 0) -> P
     return folder
 
 
-def small_files(shelf: Shelf, partition: str, run_id: str, **options: Any) -> store.Publication:
+def small_files(shelf: Shelf, partition: str, run_id: str, **options: Any) -> commits.Replacement:
     """A run that stages one file for each photo."""
     publication = shelf.publication(partition, run_id, {}, **options)
     for name, stage in (("images", shelf.images), ("features", shelf.features)):
@@ -87,14 +90,14 @@ def test_what_was_replaced_goes_when_the_retention_is_over_and_not_a_moment_earl
     shelf: Shelf, hours: float, goes: bool
 ) -> None:
     shelf.publish("d1", "old", {"u1": "a"}, quarantined=["q"])
-    old = {name: data(shelf, name) for name in store.TABLES}
+    old = {name: data(shelf, name) for name in schemas.TABLES}
     finish(shelf, "d1", "old")
     shelf.publish("d1", "new", {"u1": "a"}, quarantined=["q"])
     finish(shelf, "d1", "new")
-    new = {name: data(shelf, name) - old[name] for name in store.TABLES}
+    new = {name: data(shelf, name) - old[name] for name in schemas.TABLES}
     counts = run(shelf, hours, retention_hours=48).counts
     assert counts["replaced"] == (3 if goes else 0)
-    for name in store.TABLES:
+    for name in schemas.TABLES:
         assert data(shelf, name) == (new[name] if goes else new[name] | old[name])
     assert [row["run_id"] for row in rows(shelf)["features"]] == ["new"]
     version_1 = catalog.table(shelf.store, "features", 1)
@@ -125,7 +128,7 @@ def test_what_a_dead_run_staged_goes_when_it_has_been_silent_for_the_retention(
     shelf: Shelf, hours: float, goes: bool
 ) -> None:
     shelf.publish("d1", "r", {"u1": "a"})
-    published = {name: data(shelf, name) for name in store.TABLES}
+    published = {name: data(shelf, name) for name in schemas.TABLES}
     shelf.publication("d1", "dead", {"u1": "a"}, quarantined=["q"])
     age(Path(shelf.store), hours)
     counts = run(shelf, retention_hours=48).counts
@@ -257,7 +260,7 @@ def test_an_undo_during_the_maintenance_keeps_its_files(shelf: Shelf) -> None:
     shelf.publish("d1", "old", {"u1": "a"})
     old = data(shelf)
     shelf.publish("d1", "new", {"u1": "a"})
-    root = store.FEATURES.uri(shelf.store)
+    root = schemas.FEATURES.uri(shelf.store)
     assert vacuum.remove(root, old, data(shelf), lambda: old) == []
     assert old <= data(shelf)
     assert vacuum.remove(root, old, data(shelf), set) == sorted(old)
@@ -287,7 +290,7 @@ def test_small_files_become_one_and_no_row_changes(shelf: Shelf) -> None:
     assert rows(shelf) == before
     assert manifest.counts["merged"] == 4 * len(FILES)
     current = DeltaTable(Path(shelf.store, "features"))
-    assert len(store.files(current, {"partition": "d1"})) == 1
+    assert len(data_files.files(current, {"partition": "d1"})) == 1
     assert [(item.partition, item.rows, item.run_id) for item in catalog.partitions(shelf.store)] == [
         (item.partition, item.rows, item.run_id) for item in partitions
     ]
@@ -340,7 +343,7 @@ def test_a_partition_that_is_published_again_while_it_is_merged_is_left_to_the_p
     small_files(shelf, "d2", "r").commit()
     merge = compaction._merge
 
-    def overtaken(store_uri: str, table: store.Table, group: compaction.Group) -> None:
+    def overtaken(store_uri: str, table: schemas.Table, group: compaction.Group) -> None:
         merge(store_uri, table, group)
         if group.keys["partition"] == "d1":
             shelf.publish("d1", f"new {table.name}", {"u1": "a"})
@@ -354,7 +357,7 @@ def test_a_partition_that_is_published_again_while_it_is_merged_is_left_to_the_p
         "features": {"new images"},
     }
     assert {row["uri"] for row in rows(shelf, "d2")["features"]} == FILES.keys()
-    merged = [path for name in store.TABLES for path in data(shelf, name) if "/merged-" in path and "/d1/" in path]
+    merged = [path for name in schemas.TABLES for path in data(shelf, name) if "/merged-" in path and "/d1/" in path]
     assert merged == [], "what it wrote in vain is removed"
 
 
@@ -365,7 +368,7 @@ def test_eight_publications_and_a_maintenance_at_once_lose_nothing(shelf: Shelf)
     publications = [small_files(shelf, f"d{number}", f"run {number}", quarantined=["q"]) for number in range(1, 9)]
     start = threading.Barrier(9)
 
-    def publish(publication: store.Publication) -> None:
+    def publish(publication: commits.Replacement) -> None:
         start.wait()
         publication.commit()
 
@@ -381,7 +384,7 @@ def test_eight_publications_and_a_maintenance_at_once_lose_nothing(shelf: Shelf)
     for number in range(1, 9):
         found = rows(shelf, f"d{number}")
         assert {row["run_id"] for part in found.values() for row in part} == {f"run {number}"}
-        assert [len(found[name]) for name in store.TABLES] == [len(FILES), len(FILES), 1]
+        assert [len(found[name]) for name in schemas.TABLES] == [len(FILES), len(FILES), 1]
 
 
 # --- the log ----------------------------------------------------------------------------------------------------------

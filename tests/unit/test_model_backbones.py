@@ -17,9 +17,9 @@ import skimage.data
 import torch
 from PIL import Image
 
-from spark_apps import imaging
 from spark_apps.contract import BACKBONES, BadSetting, ExtractSettings
-from spark_apps.imaging import Preprocessing
+from spark_apps.media import imaging
+from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import Calibration, ModelSpec, Preset, backbones, engines, labels, load, prepare, state_dicts
 from spark_apps.model import weights as weights_module
 from spark_apps.model.network import Network, width

@@ -14,7 +14,7 @@ import skimage.data
 from PIL import Image
 
 from spark_apps.contract import BACKBONES, BadSetting
-from spark_apps.imaging import Preprocessing
+from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import (
     Calibration,
     ModelSpec,

@@ -23,8 +23,8 @@ def test_the_code_is_complete_and_runs_from_the_zip(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(archive).namelist())
     assert {"spark_apps/__init__.py", "spark_apps/contract/__init__.py", "spark_apps/model/engines.py"} <= names
     assert all(name.endswith(".py") for name in names)
-    done = run_from(archive, "import spark_apps.imaging as module; print(module.__file__)", tmp_path)
-    assert done == f"{archive}/spark_apps/imaging.py"
+    done = run_from(archive, "import spark_apps.media.imaging as module; print(module.__file__)", tmp_path)
+    assert done == f"{archive}/spark_apps/media/imaging.py"
 
 
 def test_the_same_code_has_the_same_name_and_bytes_wherever_it_lies(tmp_path: Path) -> None:

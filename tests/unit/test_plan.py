@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from spark_apps import plan, storage
+from spark_apps import storage
 from spark_apps.contract import ExtractSettings, Unreachable
-from spark_apps.plan import Plan
+from spark_apps.pipeline import plan
+from spark_apps.pipeline.plan import Plan
 from tests.shelf import FINGERPRINT, MODEL, Shelf, image_id, vector
 
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from demo import other_files
-from spark_apps import preview
 from spark_apps.contract import BadFile
+from spark_apps.media import preview
 
 PLENTY = 10**8
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from spark_apps import progress
 from spark_apps.contract import ExtractSettings, Unreachable
-from spark_apps.progress import Ticker, watching
+from spark_apps.spark import progress
+from spark_apps.spark.progress import Ticker, watching
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from spark_apps import contract, drift, quality
+from spark_apps import contract
 from spark_apps.catalog import Partition
 from spark_apps.contract import BadSetting, ValidateSettings
-from spark_apps.quality import ERROR, OFFENDERS, WARNING, Check, Evidence
-from spark_apps.twins import Twins
+from spark_apps.pipeline import drift, quality
+from spark_apps.pipeline.quality import ERROR, OFFENDERS, WARNING, Check, Evidence
+from spark_apps.pipeline.twins import Twins
 from tests.shelf import FINGERPRINT, MODEL, Shelf, image_id
 
 DIM = 4

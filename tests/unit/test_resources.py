@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spark_apps.contract import BadSetting, ExtractSettings
-from spark_apps.resources import task_settings
+from spark_apps.spark.resources import task_settings
 
 CLUSTER = {"spark.master": "spark://host:7077", "spark.executor.cores": "8"}
 GPUS = {**CLUSTER, "spark.executor.resource.gpu.amount": "2"}

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from spark_apps import catalog, contract, runtime, staging, storage
+from spark_apps import catalog, contract, storage
 from spark_apps.contract import BadSetting, ExtractSettings, RunKey, ValidateSettings
+from spark_apps.spark import jobs
+from spark_apps.tables import staging
 from tests.shelf import MODEL, Shelf
 
 RUN_ID = "scheduled__2026-11-22T00:00:00+00:00"
@@ -71,7 +73,7 @@ def settings(shelf: Shelf, run: RunKey) -> ExtractSettings:
 
 
 def leave(shelf: Shelf, run: RunKey, stage: str, **facts: object) -> None:
-    manifest = runtime.Timings().manifest(stage, settings(shelf, run), counts={"listed": 1})
+    manifest = jobs.Timings().manifest(stage, settings(shelf, run), counts={"listed": 1})
     record = {**json.loads(manifest.to_json()), **facts}
     storage.write_json(f"{contract.run_folder(shelf.store, 'd1', run)}/{stage}.json", record)
 
@@ -85,9 +87,9 @@ def test_two_dags_with_one_run_id_stage_publish_and_read_apart(shelf: Shelf) -> 
         (RunKey(RUN_ID, "two").folder, 2, RUN_ID),
     }
     for dag_id, listed in (("one", 1), ("two", 2)):
-        assert runtime.read_manifest(settings(shelf, RunKey(RUN_ID, dag_id)), "ingest").counts == {"listed": listed}
+        assert jobs.read_manifest(settings(shelf, RunKey(RUN_ID, dag_id)), "ingest").counts == {"listed": listed}
     with pytest.raises(BadSetting, match="has not finished"):
-        runtime.read_manifest(settings(shelf, RunKey(RUN_ID, "three")), "ingest")
+        jobs.read_manifest(settings(shelf, RunKey(RUN_ID, "three")), "ingest")
 
 
 def test_a_run_id_alone_finds_the_one_dag_s_run_and_asks_which_of_several(shelf: Shelf) -> None:
@@ -103,19 +105,19 @@ def test_one_ingest_serves_every_branch_and_index_but_an_extract_its_own(shelf: 
     leave(shelf, RunKey(RUN_ID, "d"), "ingest")
     leave(shelf, RunKey(RUN_ID, "d"), "extract")
     branch = settings(shelf, RunKey(RUN_ID, "d", 2, "resnet50"))
-    assert runtime.read_manifest(branch, "ingest").dag_id == "d"
+    assert jobs.read_manifest(branch, "ingest").dag_id == "d"
     with pytest.raises(BadSetting, match=r"stage extract .* has not finished"):
-        runtime.read_manifest(branch, "extract")
+        jobs.read_manifest(branch, "extract")
     leave(shelf, RunKey(RUN_ID, "d", 2), "ingest", counts={"listed": 7})
-    assert runtime.read_manifest(settings(shelf, RunKey(RUN_ID, "d", 2)), "ingest").counts == {"listed": 7}
+    assert jobs.read_manifest(settings(shelf, RunKey(RUN_ID, "d", 2)), "ingest").counts == {"listed": 7}
 
 
 def test_a_run_begun_before_dags_were_told_apart_can_be_finished(shelf: Shelf) -> None:
     leave(shelf, RunKey(RUN_ID), "ingest", dag_id=None)
-    assert runtime.read_manifest(settings(shelf, RunKey(RUN_ID, "d")), "ingest").counts == {"listed": 1}
+    assert jobs.read_manifest(settings(shelf, RunKey(RUN_ID, "d")), "ingest").counts == {"listed": 1}
     leave(shelf, RunKey(RUN_ID), "ingest")  # now one of the command line
     with pytest.raises(BadSetting, match="has not finished"):
-        runtime.read_manifest(settings(shelf, RunKey(RUN_ID, "d")), "ingest")
+        jobs.read_manifest(settings(shelf, RunKey(RUN_ID, "d")), "ingest")
 
 
 def test_attempts_of_two_dags_are_staged_in_folders_of_their_own(shelf: Shelf) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from spark_apps import contract, runtime
+from spark_apps import contract
 from spark_apps.contract import (
     BadSetting,
     ExtractSettings,
@@ -24,7 +24,8 @@ from spark_apps.contract import (
     Unreachable,
     ValidateSettings,
 )
-from spark_apps.runtime import Timings
+from spark_apps.spark import contexts, jobs
+from spark_apps.spark.jobs import Timings
 
 Job = Callable[[ValidateSettings, Timings], Manifest]
 
@@ -38,7 +39,7 @@ def settings(tmp_path: Path) -> ValidateSettings:
 def run(settings: ValidateSettings, monkeypatch: pytest.MonkeyPatch) -> Callable[[Job], int]:
     def run(job: Job) -> int:
         monkeypatch.setattr(sys, "argv", ["validate", *contract.to_args(settings)])
-        return runtime.run("validate", ValidateSettings, job, "What it does.\n\nMore.")
+        return jobs.run("validate", ValidateSettings, job, "What it does.\n\nMore.")
 
     return run
 
@@ -70,7 +71,7 @@ def test_success_leaves_a_manifest_and_exits_with_0(
     assert manifest["settings"] == vars(settings)
     assert manifest["seconds"].keys() == {"startup", "work", "total"}
     assert manifest["versions"]["python"] == platform.python_version()
-    assert runtime.read_manifest(settings, "validate") == Manifest(**manifest)
+    assert jobs.read_manifest(settings, "validate") == Manifest(**manifest)
     assert "validate d1: 1,234 listed in " in capsys.readouterr().err
 
 
@@ -161,7 +162,7 @@ def test_a_wrong_argument_exits_with_2_before_anything_is_touched(
 ) -> None:
     store = tmp_path / "store"
     monkeypatch.setattr(sys, "argv", ["extract", "--store", str(store), "--partition", "../x", "--run-id", "r"])
-    assert runtime.run("extract", ExtractSettings, succeeds, None) == 2  # type: ignore[arg-type]
+    assert jobs.run("extract", ExtractSettings, succeeds, None) == 2  # type: ignore[arg-type]
     assert "'../x' is not a partition key" in capsys.readouterr().err
     assert not store.exists()
 
@@ -173,13 +174,13 @@ def test_a_store_that_cannot_be_written_to_exits_with_4(
     (tmp_path / "a file").touch()
     args = ["--store", str(tmp_path / place), "--partition", "p", "--run-id", "r"]
     monkeypatch.setattr(sys, "argv", ["validate", *args])
-    assert runtime.run("validate", ValidateSettings, succeeds, None) == 4
+    assert jobs.run("validate", ValidateSettings, succeeds, None) == 4
     assert str(tmp_path / place) in capsys.readouterr().err
 
 
 def test_a_stage_that_has_not_run_is_asked_for_by_name(settings: ValidateSettings) -> None:
     with pytest.raises(BadSetting, match="ingest of run manual:1") as caught:
-        runtime.read_manifest(settings, "ingest")
+        jobs.read_manifest(settings, "ingest")
     assert caught.value.code == "stage_missing"
 
 
@@ -198,8 +199,8 @@ def test_phases_add_up() -> None:
 def test_versions_are_those_of_what_is_installed() -> None:
     import pyarrow
 
-    assert runtime.versions()["pyarrow"] == pyarrow.__version__
-    assert runtime.versions().keys() <= {"python", *runtime.PACKAGES}
+    assert jobs.versions()["pyarrow"] == pyarrow.__version__
+    assert jobs.versions().keys() <= {"python", *jobs.PACKAGES}
 
 
 LOST = (
@@ -233,18 +234,18 @@ IN_PYTHON = "org.apache.spark.api.python.PythonException: Traceback (most recent
     ],
 )
 def test_nodes_that_cannot_run_a_task_are_a_sentence(error: str, sentence: str) -> None:
-    problem = runtime._unfit_worker(LOST.format(error=error), "10.0.0.7")
+    problem = contexts._unfit_worker(LOST.format(error=error), "10.0.0.7")
     assert problem is not None
     assert sentence in str(problem)
 
 
 def test_any_other_failure_of_a_task_is_no_matter_of_the_nodes() -> None:
-    assert runtime._unfit_worker(str(spark_error(Unreachable("x", "Gone."))), "10.0.0.7") is None
+    assert contexts._unfit_worker(str(spark_error(Unreachable("x", "Gone."))), "10.0.0.7") is None
 
 
 @pytest.mark.parametrize(("count", "workers", "largest"), [(1, 2, 8), (9, 2, 8), (64, 2, 8), (5_000, 16, 8), (7, 5, 1)])
 def test_work_is_shared_out_whole_and_ends_in_small_shares(count: int, workers: int, largest: int) -> None:
-    shares = runtime.shared_out(range(count), workers, largest)
+    shares = contexts.shared_out(range(count), workers, largest)
     sizes = [len(share) for share in shares]
     assert [unit for share in shares for unit in share] == list(range(count))
     assert sizes == sorted(sizes, reverse=True)
@@ -254,8 +255,8 @@ def test_work_is_shared_out_whole_and_ends_in_small_shares(count: int, workers: 
 
 
 def test_the_first_share_leaves_as_much_for_every_worker_again() -> None:
-    assert [len(share) for share in runtime.shared_out(range(36), 2, 20)] == [9, 7, 5, 4, 3, 2, 2, 1, 1, 1, 1]
+    assert [len(share) for share in contexts.shared_out(range(36), 2, 20)] == [9, 7, 5, 4, 3, 2, 2, 1, 1, 1, 1]
 
 
 def test_nothing_is_shared_out_as_nothing() -> None:
-    assert runtime.shared_out([], 4, 8) == []
+    assert contexts.shared_out([], 4, 8) == []

@@ -14,9 +14,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from spark_apps import catalog, landing, storage
+from spark_apps import catalog, storage
 from spark_apps.contract import BadSetting, IngestSettings, JobError, QualityFailed, Unreachable
 from spark_apps.ingest import list_source
+from spark_apps.pipeline import landing
 from tests.shelf import MODEL, Shelf
 
 

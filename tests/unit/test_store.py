@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from spark_apps import catalog, contract, staging, storage, store
+from spark_apps import catalog, contract, storage
 from spark_apps.contract import Unreachable, ValidateSettings
+from spark_apps.tables import commits, data_files, schemas, staging
 from tests.shelf import FINGERPRINT, MODEL, Shelf, image_id, vector
 
 OTHER_MODEL = "resnet50-random_0-fp32"
@@ -79,7 +80,7 @@ def test_no_rows_leave_no_file(shelf: Shelf) -> None:
 def test_a_failed_attempt_removes_what_it_wrote(shelf: Shelf) -> None:
     with (
         pytest.raises(KeyError),
-        staging.StagedWriter(shelf.store, store.IMAGES, "data/d1/r/attempt", row_group_bytes=1) as writer,
+        staging.StagedWriter(shelf.store, schemas.IMAGES, "data/d1/r/attempt", row_group_bytes=1) as writer,
     ):
         writer.add({"uri": "u", "image_id": "i", "content": b"x"}, 10)
         assert list(Path(shelf.store).rglob("*.parquet")) != []
@@ -147,7 +148,7 @@ def test_committing_twice_without_quarantine_changes_nothing(shelf: Shelf) -> No
 
 def test_commits_say_which_run_made_them(shelf: Shelf) -> None:
     shelf.publish("d1", "manual:1+2", {"u1": "a"})
-    for name in store.TABLES:
+    for name in schemas.TABLES:
         delta = catalog.table(shelf.store, name)
         assert delta is not None
         (commit,) = delta.history(1)
@@ -174,11 +175,11 @@ def test_the_log_is_summed_up_now_and_then_and_nothing_is_lost(shelf: Shelf) -> 
 # --- several at once, and kills ---------------------------------------------------------------------------------------
 
 
-def at_once(*publications: store.Publication) -> list[dict[str, int]]:
+def at_once(*publications: commits.Replacement) -> list[dict[str, int]]:
     """Commits all at the same moment, each in a thread; the versions each got. Raises what any of them raised."""
     start = threading.Barrier(len(publications))
 
-    def commit(publication: store.Publication) -> dict[str, int]:
+    def commit(publication: commits.Replacement) -> dict[str, int]:
         start.wait()
         return publication.commit()
 
@@ -210,7 +211,7 @@ def test_runs_that_publish_different_partitions_at_once_are_all_there(shelf: She
         for name, version in versions.items():
             table = catalog.table(shelf.store, name, version)
             assert table is not None
-            shown = {file["run_id"] for file in store.file_records(table, {"partition": key})}
+            shown = {file["run_id"] for file in data_files.file_records(table, {"partition": key})}
             assert shown == {f"run-{key}"}, "the version returned shows the run's rows"
 
 
@@ -229,15 +230,15 @@ class Killed(BaseException):
 
 def before_table(monkeypatch: pytest.MonkeyPatch, name: str, action: Callable[[], None]) -> None:
     """Has `action` happen once, when a commit comes to the table `name`."""
-    open_table, done = store.open_table, threading.Event()
+    open_table, done = commits.open_table, threading.Event()
 
-    def opened(store_uri: str, table: store.Table) -> Any:
+    def opened(store_uri: str, table: schemas.Table) -> Any:
         if table.name == name and not done.is_set():
             done.set()
             action()
         return open_table(store_uri, table)
 
-    monkeypatch.setattr(store, "open_table", opened)
+    monkeypatch.setattr(commits, "open_table", opened)
 
 
 @pytest.mark.parametrize("table", ["quarantine", "features"])
@@ -286,7 +287,7 @@ def test_a_commit_that_the_store_refuses_is_no_endless_loop(shelf: Shelf) -> Non
 def test_a_store_that_cannot_be_written_to_is_unreachable(tmp_path: Path, place: str) -> None:
     (tmp_path / "a file").touch()
     location = place if place.startswith("/") else str(tmp_path / place)
-    publication = store.Publication(location, "d1", MODEL, "r", {}, {})
+    publication = commits.Replacement(location, "d1", MODEL, "r", {}, {})
     with pytest.raises(Unreachable) as caught, storage.reaching("store", location):
         publication.commit()
     assert location in caught.value.message and caught.value.hint

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from spark_apps import catalog, contract, store
+from spark_apps import catalog, contract
 from spark_apps.contract import BadSetting, JobError, MaintainSettings, NothingToDo, UndoSettings
 from spark_apps.maintain import maintain
-from spark_apps.runtime import Timings
+from spark_apps.spark.jobs import Timings
+from spark_apps.tables import commits, schemas
 from spark_apps.undo import listing, undo
 from tests.shelf import MODEL, Shelf
 
@@ -68,9 +69,9 @@ def test_undo_puts_back_exactly_the_rows_of_the_run_before(shelf: Shelf, history
 
 
 def test_undo_is_one_new_commit_per_table_that_says_what_it_is(shelf: Shelf, history: list[Any]) -> None:
-    before = {name: DeltaTable(Path(shelf.store, name)).version() for name in store.TABLES}
+    before = {name: DeltaTable(Path(shelf.store, name)).version() for name in schemas.TABLES}
     undo(settings(shelf))
-    for name in store.TABLES:
+    for name in schemas.TABLES:
         delta = DeltaTable(Path(shelf.store, name))
         assert delta.version() == before[name] + 1
         (commit,) = delta.history(1)
@@ -153,15 +154,15 @@ def test_another_model_keeps_its_vectors(shelf: Shelf, history: list[Any]) -> No
 def test_an_undo_that_was_killed_between_two_tables_is_completed_by_the_next(
     shelf: Shelf, history: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit = store.Publication._commit
+    commit = commits.Replacement._commit
 
-    def killed(self: store.Publication, table: store.Table, *arguments: Any) -> Any:
-        if table is store.FEATURES:
+    def killed(self: commits.Replacement, table: schemas.Table, *arguments: Any) -> Any:
+        if table is schemas.FEATURES:
             raise KeyboardInterrupt
         return commit(self, table, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.Publication, "_commit", killed)
+        patch.setattr(commits.Replacement, "_commit", killed)
         with pytest.raises(KeyboardInterrupt):
             undo(settings(shelf))
     assert rows(shelf)["features"] == history[2]["features"], "the last commit is the publication"
@@ -173,15 +174,15 @@ def test_files_that_vanish_while_they_are_put_back_bring_the_present_back(
     shelf: Shelf, history: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A maintenance may have judged them just before."""
-    commit = store.Publication.commit
+    commit = commits.Replacement.commit
 
-    def raced(self: store.Publication) -> dict[str, int]:
+    def raced(self: commits.Replacement) -> dict[str, int]:
         versions = commit(self)
         if self.run_id == "manual:2":
             Path(shelf.store, "features", self.staged["features"][0]["path"]).unlink()
         return versions
 
-    monkeypatch.setattr(store.Publication, "commit", raced)
+    monkeypatch.setattr(commits.Replacement, "commit", raced)
     with pytest.raises(BadSetting) as caught:
         undo(settings(shelf))
     assert caught.value.code == "version_vacuumed"
@@ -191,15 +192,15 @@ def test_files_that_vanish_while_they_are_put_back_bring_the_present_back(
 def test_a_run_that_publishes_at_the_same_moment_stands(
     shelf: Shelf, history: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit = store.Publication.commit
+    commit = commits.Replacement.commit
 
-    def raced(self: store.Publication) -> dict[str, int]:
+    def raced(self: commits.Replacement) -> dict[str, int]:
         versions = commit(self)
         if self.run_id == "manual:2":
             shelf.publish("d1", "newer", {"u1": "a"})
         return versions
 
-    monkeypatch.setattr(store.Publication, "commit", raced)
+    monkeypatch.setattr(commits.Replacement, "commit", raced)
     with pytest.raises(JobError) as caught:
         undo(settings(shelf))
     assert caught.value.code == "overtaken"

@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from spark_apps import catalog, contract, storage
 from spark_apps.contract import BadSetting, MaintainSettings, Manifest, UndoSettings
 from spark_apps.maintain import maintain
-from spark_apps.runtime import Timings
+from spark_apps.spark.jobs import Timings
 from spark_apps.undo import listing, undo
 from tests.shelf import MODEL, Shelf
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from spark_apps import cores
 from spark_apps.contract import BadSetting
+from spark_apps.host import cores
 
 Get = Callable[[str], str | None]
 """Looks up one of Spark's settings."""

@@ -16,9 +16,9 @@ import pyarrow as pa
 from pyarrow import fs
 
 from spark_apps.contract import BadFile, Unreachable
-from spark_apps.filesystems import locate
-from spark_apps.ignored import Ignored
+from spark_apps.pipeline.ignored import Ignored
 from spark_apps.storage import filesystem, is_local, reaching
+from spark_apps.storage.filesystems import locate
 
 LISTING = pa.schema([("uri", pa.string()), ("size_bytes", pa.int64()), ("modified_at", pa.timestamp("us", "UTC"))])
 """One row per source file, sorted by uri. A size of -1: the name is there, but no regular file behind it,

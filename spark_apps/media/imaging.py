@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from spark_apps import corrections
 from spark_apps.contract import BadFile
+from spark_apps.media import corrections
 
 FORMATS = (
     "AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX",

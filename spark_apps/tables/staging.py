@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from spark_apps import contract, storage
 from spark_apps.contract import BadFile
-from spark_apps.store import TABLES, Table
+from spark_apps.tables.schemas import TABLES, Table
 
 ROW_GROUP_BYTES = 16 * 2**20
 FILE_BYTES = 128 * 2**20

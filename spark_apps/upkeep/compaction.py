@@ -18,8 +18,9 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import RemoveAction
 
-from spark_apps import staging, storage, store
+from spark_apps import storage
 from spark_apps.contract import JobError
+from spark_apps.tables import commits, data_files, schemas, staging
 
 FEWEST_FILES = 4
 """Fewer files are left alone: opening them costs less than rewriting them."""
@@ -58,7 +59,7 @@ class Outcome:
     gave_way: int = 0
 
 
-def compact(store_uri: str, table: store.Table) -> Outcome:
+def compact(store_uri: str, table: schemas.Table) -> Outcome:
     """Merges what is worth it, a few partitions a commit.
 
     A publication always wins: a partition that was published again meanwhile is left as that publication made it, and
@@ -69,7 +70,7 @@ def compact(store_uri: str, table: store.Table) -> Outcome:
         JobError: the files do not hold the rows that the log tells of.
     """
     outcome = Outcome()
-    for groups in _portions(worthwhile(store.open_table(store_uri, table), table)):
+    for groups in _portions(worthwhile(commits.open_table(store_uri, table), table)):
         for group in groups:
             _merge(store_uri, table, group)
         done = _commit(store_uri, table, groups)
@@ -83,7 +84,7 @@ def compact(store_uri: str, table: store.Table) -> Outcome:
     return outcome
 
 
-def forecast(delta: DeltaTable, table: store.Table) -> Outcome:
+def forecast(delta: DeltaTable, table: schemas.Table) -> Outcome:
     """What `compact` would do, if nobody published meanwhile; `files_after` is an estimate."""
     groups = worthwhile(delta, table)
     return Outcome(
@@ -93,10 +94,10 @@ def forecast(delta: DeltaTable, table: store.Table) -> Outcome:
     )
 
 
-def worthwhile(delta: DeltaTable, table: store.Table) -> list[Group]:
+def worthwhile(delta: DeltaTable, table: schemas.Table) -> list[Group]:
     """The partitions with so many small files that merging pays."""
     by_keys: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    for file in store.file_records(delta, {}):
+    for file in data_files.file_records(delta, {}):
         by_keys[tuple(file[key] for key in table.keys)].append(file)
     groups = []
     for values, files in sorted(by_keys.items()):
@@ -121,11 +122,11 @@ def _portions(groups: list[Group]) -> Iterator[list[Group]]:
         yield portion
 
 
-def _merge(store_uri: str, table: store.Table, group: Group) -> None:
+def _merge(store_uri: str, table: schemas.Table, group: Group) -> None:
     """Writes the rows of the group again, one row group of the usual size in memory at a time."""
     run = staging.run_of(group.files[0]["path"])
     filesystem, root = storage.filesystem(table.uri(store_uri))
-    with staging.StagedWriter(store_uri, table, f"{run}/{store.merged_folder(group.paths)}") as writer:
+    with staging.StagedWriter(store_uri, table, f"{run}/{data_files.merged_folder(group.paths)}") as writer:
         pending: list[pa.Table] = []
         size = 0
         for file in group.files:
@@ -150,18 +151,18 @@ def _merge(store_uri: str, table: store.Table, group: Group) -> None:
         )
 
 
-def _commit(store_uri: str, table: store.Table, groups: list[Group]) -> list[Group]:
+def _commit(store_uri: str, table: schemas.Table, groups: list[Group]) -> list[Group]:
     """Puts the merged files in the place of the small ones; returns the groups for which that was still right."""
     for attempt in range(COMMIT_TRIES):
-        delta = store.open_table(store_uri, table)
-        current = store.files(delta)
+        delta = commits.open_table(store_uri, table)
+        current = data_files.files(delta)
         for group in [group for group in groups if not group.paths <= current]:
             groups = [other for other in groups if other is not group]
             _discard(store_uri, table, group)
         if not groups:
             return []
         moment = int(time.time() * 1000)
-        adds = [store.add_action(file, group.keys, group.run_id, False) for group in groups for file in group.merged]
+        adds = [commits.add_action(file, group.keys, group.run_id, False) for group in groups for file in group.merged]
         removes = [
             RemoveAction(file["path"], False, moment, file["size_bytes"], dict(group.keys))
             for group in groups
@@ -176,9 +177,9 @@ def _commit(store_uri: str, table: store.Table, groups: list[Group]) -> list[Gro
                 commit_properties=CommitProperties(custom_metadata={"maintenance": "compaction"}, max_commit_retries=0),
             )
         except CommitFailedError:
-            if store.open_table(store_uri, table).version() == delta.version():
+            if commits.open_table(store_uri, table).version() == delta.version():
                 raise  # nobody was faster: the store itself refused
-            store.pause(attempt)
+            commits.pause(attempt)
             continue
         return groups
     for group in groups:
@@ -186,6 +187,6 @@ def _commit(store_uri: str, table: store.Table, groups: list[Group]) -> list[Gro
     return []
 
 
-def _discard(store_uri: str, table: store.Table, group: Group) -> None:
+def _discard(store_uri: str, table: schemas.Table, group: Group) -> None:
     for file in group.merged:
         storage.delete(f"{table.uri(store_uri)}/{file['path']}")

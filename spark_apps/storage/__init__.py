@@ -15,9 +15,9 @@ import deltalake.exceptions
 import pyarrow as pa
 from pyarrow import fs
 
-from spark_apps import filesystems
 from spark_apps.contract import Unreachable, plain_scheme
-from spark_apps.filesystems import delta_options as delta_options
+from spark_apps.storage import filesystems
+from spark_apps.storage.filesystems import delta_options as delta_options
 
 
 def filesystem(uri: str) -> tuple[fs.FileSystem, str]:

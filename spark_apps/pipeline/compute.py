@@ -18,10 +18,14 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow.parquet as pq
 
-from spark_apps import extractors, guard, plan, progress, staging, storage, store
+from spark_apps import extractors, storage
 from spark_apps.contract import BadFile, ExtractSettings
 from spark_apps.extractors import Extractor, Label
+from spark_apps.media import guard
 from spark_apps.model import worker
+from spark_apps.pipeline import plan
+from spark_apps.spark import progress
+from spark_apps.tables import schemas, staging
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -103,7 +107,7 @@ def copy_units(units: Iterator[plan.CopyUnit], shared: TaskPlan) -> Iterator[dic
     settings = shared.settings
     with (
         storage.reaching("store", settings.store),
-        staging.StagedWriter(settings.store, store.FEATURES, shared.folder) as features,
+        staging.StagedWriter(settings.store, schemas.FEATURES, shared.folder) as features,
     ):
         for row in plan.copies(units, settings.store):
             features.add({**row, "run_id": settings.run_id}, 4 * len(row["features"]))
@@ -126,7 +130,7 @@ Decoded = Generator[tuple[Photo, Any]]
 def photos(units: Iterator[plan.ComputeUnit], store_uri: str) -> Iterator[Photo]:
     """The photos of `units` that are to be computed. Few of them are in memory: a row group is read as it is used, and
     what comes next is read meanwhile."""
-    filesystem, root = storage.filesystem(store.IMAGES.uri(store_uri))
+    filesystem, root = storage.filesystem(schemas.IMAGES.uri(store_uri))
 
     def read() -> Iterator[list[Photo]]:
         for unit in units:
@@ -207,8 +211,8 @@ class Outbox:
         self._extractor, self._fingerprint = extractor, shared.info["fingerprint"]
         self._run_id, self._store = shared.settings.run_id, shared.settings.store
         self._batch_size = shared.settings.batch_size
-        self._features = staging.StagedWriter(self._store, store.FEATURES, shared.folder)
-        self._quarantine = staging.StagedWriter(self._store, store.QUARANTINE, shared.folder)
+        self._features = staging.StagedWriter(self._store, schemas.FEATURES, shared.folder)
+        self._quarantine = staging.StagedWriter(self._store, schemas.QUARANTINE, shared.folder)
         self._batch: list[tuple[Photo, Any]] = []
         self._codes: Counter[str] = Counter()
         self.computed = self.refused = 0

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spark_apps import catalog, contract, staging, storage, store
+from spark_apps import catalog, contract, storage
+from spark_apps.tables import data_files, schemas, staging
 
 COPIES = pa.schema([("image_id", pa.string()), ("uri", pa.string())])
 
@@ -59,7 +60,7 @@ def plan(settings: contract.ExtractSettings, images: list[dict[str, Any]], model
     uris: dict[str, list[str]] = {}
     places: list[tuple[str, int, list[str], list[str]]] = []
     with storage.reaching("store", settings.store):
-        filesystem, root = storage.filesystem(store.IMAGES.uri(settings.store))
+        filesystem, root = storage.filesystem(schemas.IMAGES.uri(settings.store))
         for file in images:
             parquet = pq.ParquetFile(f"{root}/{file['path']}", filesystem=filesystem)
             for group in range(parquet.num_row_groups):
@@ -98,10 +99,10 @@ def _known(settings: contract.ExtractSettings, model: str, fingerprint: str, wan
     if delta is None:
         return {}
     published: dict[str, list[str]] = {}  # by partition; from one reading of the log, which is long in an old store
-    for file in store.file_records(delta, {"model": model}):
+    for file in data_files.file_records(delta, {"model": model}):
         published.setdefault(file["partition"], []).append(file["path"])
     earlier = sorted((key for key in published if key < settings.partition), reverse=True)[: settings.lookback]
-    filesystem, root = storage.filesystem(store.FEATURES.uri(settings.store))
+    filesystem, root = storage.filesystem(schemas.FEATURES.uri(settings.store))
     known: dict[str, str] = {}
     for partition in [settings.partition, *earlier]:
         for path in sorted(published.get(partition, [])):
@@ -137,7 +138,7 @@ def _write_copy_list(
 
 def copies(units: Iterable[CopyUnit], store_uri: str) -> Iterable[dict[str, Any]]:
     """Rows of `features` (without run_id) for every file of the copy lists of `units`."""
-    filesystem, root = storage.filesystem(store.FEATURES.uri(store_uri))
+    filesystem, root = storage.filesystem(schemas.FEATURES.uri(store_uri))
     for unit in units:
         list_filesystem, list_path = storage.filesystem(unit.list_uri)
         wanted: dict[str, list[str]] = {}

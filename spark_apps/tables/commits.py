@@ -1,101 +1,28 @@
-"""The store's tables: their schemas, and the commit that puts a run's staged files in the place of a partition."""
+"""Commits to the tables: the one that puts a run's staged files in the place of a partition, and trying again."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction
-from pyarrow import fs
 
-from spark_apps import contract, storage
+from spark_apps import storage
 from spark_apps.contract import BadSetting, JobError
+from spark_apps.tables.data_files import files, merged_folder, missing
+from spark_apps.tables.schemas import FEATURES, IMAGES, QUARANTINE, TABLES, Table
 
 COMMIT_TRIES = 50
-MERGED = "merged-"
-"""How the name of a folder with merged files begins; an attempt's begins with a hexadecimal digit."""
+
 CHECKPOINT_INTERVAL = "20"
+
 """Commits between two checkpoints of a table's log: opening it reads one checkpoint and at most so many commits."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """One Delta table of the store. `columns` are in the files; `keys` (the partition columns) are in the log only."""
-
-    name: str
-    columns: pa.Schema
-    keys: tuple[str, ...]
-
-    @property
-    def schema(self) -> pa.Schema:
-        return pa.schema([*self.columns, *((key, pa.string()) for key in self.keys)])
-
-    def uri(self, store: str) -> str:
-        return contract.join(store, self.name)
-
-
-IMAGES = Table(
-    "images",
-    pa.schema(
-        [
-            ("uri", pa.string()),
-            ("image_id", pa.string()),
-            ("content", pa.binary()),
-            ("size_bytes", pa.int64()),
-            ("format", pa.string()),
-            ("mode", pa.string()),
-            ("width", pa.int32()),
-            ("height", pa.int32()),
-            ("exif_orientation", pa.int32()),
-            ("modified_at", pa.timestamp("us", "UTC")),
-            ("run_id", pa.string()),
-        ]
-    ),
-    ("partition",),
-)
-FEATURES = Table(
-    "features",
-    pa.schema(
-        [
-            ("uri", pa.string()),
-            ("image_id", pa.string()),
-            ("features", pa.list_(pa.float32())),
-            ("model_fingerprint", pa.string()),
-            ("top1_label", pa.string()),
-            ("top1_score", pa.float32()),
-            ("run_id", pa.string()),
-        ]
-    ),
-    ("partition", "model"),
-)
-QUARANTINE = Table(
-    "quarantine",
-    pa.schema(
-        [
-            ("uri", pa.string()),
-            ("image_id", pa.string()),
-            ("stage", pa.string()),
-            ("error_code", pa.string()),
-            ("error_message", pa.string()),
-            ("size_bytes", pa.int64()),
-            ("run_id", pa.string()),
-        ]
-    ),
-    ("partition",),
-)
-TABLES = {table.name: table for table in (IMAGES, FEATURES, QUARANTINE)}
-
-
-# --- publishing -------------------------------------------------------------------------------------------------------
 
 
 def open_table(store: str, table: Table) -> DeltaTable:
@@ -121,42 +48,8 @@ def open_table(store: str, table: Table) -> DeltaTable:
     raise _contended(table)
 
 
-def files(delta: DeltaTable, keys: dict[str, str] | None = None) -> set[str]:
-    """Paths, relative to the table, of the files that hold the rows of `keys`, or all rows."""
-    return {file["path"] for file in file_records(delta, keys or {})}
-
-
-def file_records(delta: DeltaTable, keys: dict[str, str]) -> list[dict[str, Any]]:
-    """The files that hold the rows of `keys`, as `StagedWriter.files` has them, with `run_id` and all keys."""
-    actions = pa.table(delta.get_add_actions(flatten=True))
-    for key, value in keys.items():
-        actions = actions.filter(pc.equal(actions[f"partition.{key}"], value))
-    names = {"path": "path", "size_bytes": "size_bytes", "rows": "num_records", "run_id": "min.run_id"}
-    names |= {key: f"partition.{key}" for key in delta.metadata().partition_columns}
-    columns = {name: column for name, column in names.items() if column in actions.column_names}
-    return actions.select(list(columns.values())).rename_columns(list(columns)).to_pylist()  # type: ignore[no-any-return]
-
-
-def missing(store: str, table: Table, paths: Iterable[str]) -> list[str]:
-    """Those of `paths`, relative to the table, where there is no file any more."""
-    paths = sorted(paths)
-    filesystem, root = storage.filesystem(table.uri(store))
-    found = filesystem.get_file_info([f"{root}/{path}" for path in paths])
-    return [path for path, info in zip(paths, found, strict=True) if info.type != fs.FileType.File]
-
-
-def merged_folder(paths: Iterable[str]) -> str:
-    """The name of the folder that files merged from exactly `paths` lie in: whoever knows these can tell."""
-    return MERGED + hashlib.sha256("\n".join(sorted(paths)).encode()).hexdigest()[:16]
-
-
-def is_merged(path: str) -> bool:
-    """Whether a file was merged from others after it was published."""
-    return path.split("/")[-2].startswith(MERGED)
-
-
 @dataclass(frozen=True)
-class Publication:
+class Replacement:
     """What one run puts in the place of one partition: the staged files of each table.
 
     `metadata` (counts, fingerprint) goes into the commits' metadata, beside run id, partition, model, rows and ticket.

@@ -13,8 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spark_apps import catalog, contract, drift, storage, store
-from spark_apps.twins import Twins
+from spark_apps import catalog, contract, storage
+from spark_apps.pipeline import drift
+from spark_apps.pipeline.twins import Twins
+from spark_apps.tables import schemas
 
 ERROR, WARNING, OFF = contract.LEVELS
 OFFENDERS = 10
@@ -83,7 +85,7 @@ def measure(store_uri: str, files: Sequence[dict[str, Any]], dim: int) -> Measur
 
     Raises OSError or pyarrow.ArrowException when a file is missing or damaged.
     """
-    filesystem, root = storage.filesystem(store.FEATURES.uri(store_uri))
+    filesystem, root = storage.filesystem(schemas.FEATURES.uri(store_uri))
     uris: list[str] = []
     image_ids: list[str] = []
     digests: list[bytes] = []

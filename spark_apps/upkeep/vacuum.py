@@ -18,7 +18,8 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from spark_apps import catalog, contract, deltalog, storage, store
+from spark_apps import catalog, contract, storage
+from spark_apps.tables import data_files, delta_log, schemas
 
 QUIET = timedelta(hours=24)
 """A run that has written nothing for so long is dead. A live one is silent for minutes or hours: while it waits in a
@@ -63,7 +64,7 @@ class Survey:
 
     def __init__(self, store_uri: str) -> None:
         self.store = store_uri
-        self.data = {name: _walk(table.uri(store_uri), "data") for name, table in store.TABLES.items()}
+        self.data = {name: _walk(table.uri(store_uri), "data") for name, table in schemas.TABLES.items()}
         self.working = _walk(store_uri, "runs")
         self.runs: dict[RunFolder, Signs] = defaultdict(Signs)
         last_validated: dict[RunFolder, datetime] = {}
@@ -76,7 +77,7 @@ class Survey:
                 last_validated[key] = info.mtime
         for files in self.data.values():
             for path, info in files.items():
-                if not store.is_merged(path):  # that was a maintenance, not the run
+                if not data_files.is_merged(path):  # that was a maintenance, not the run
                     self.runs[_run_key(path)].add(info.mtime)
         for key, moment in last_validated.items():
             self.runs[key].finished = moment >= in_folder[key]
@@ -93,7 +94,7 @@ class Survey:
         """Whether a run has been silent since before `cutoff`, and too long to be in progress."""
         return self.runs[key].last < min(cutoff, now - QUIET)
 
-    def leftovers(self, table: store.Table, now: datetime, cutoff: datetime) -> Leftovers:
+    def leftovers(self, table: schemas.Table, now: datetime, cutoff: datetime) -> Leftovers:
         """The data files of a table that no version since `cutoff` shows and no run may still publish.
 
         The files were listed before the log is read here: what was published in between is needed, not an orphan.
@@ -127,18 +128,18 @@ class Survey:
         }
 
 
-def expired_log(store_uri: str, table: store.Table, now: datetime) -> dict[str, int]:
+def expired_log(store_uri: str, table: schemas.Table, now: datetime) -> dict[str, int]:
     """The log files, path → bytes and oldest first, of versions that ended before `LOG_KEPT`.
 
     Those are the files before the last checkpoint that is so old: each later version can still be read.
     """
-    log = deltalog.files(table.uri(store_uri))
+    log = delta_log.files(table.uri(store_uri))
     old = [name for name, info in log.items() if name.endswith(".checkpoint.parquet") and info.mtime < now - LOG_KEPT]
-    first = max(map(deltalog.version, old), default=0)
-    return {f"_delta_log/{name}": log[name].size for name in sorted(log) if deltalog.version(name) < first}
+    first = max(map(delta_log.version, old), default=0)
+    return {f"_delta_log/{name}": log[name].size for name in sorted(log) if delta_log.version(name) < first}
 
 
-def checkpoint(store_uri: str, table: store.Table) -> None:
+def checkpoint(store_uri: str, table: schemas.Table) -> None:
     """Sums the log of a table up, unless the last checkpoint is of the current version."""
     delta = catalog.table(store_uri, table.name)
     last = storage.read_json(contract.join(table.uri(store_uri), "_delta_log", "_last_checkpoint"))
@@ -146,10 +147,10 @@ def checkpoint(store_uri: str, table: store.Table) -> None:
         delta.create_checkpoint()
 
 
-def published(store_uri: str, table: store.Table) -> set[str]:
+def published(store_uri: str, table: schemas.Table) -> set[str]:
     """The data files that the current version of a table shows."""
     delta = catalog.table(store_uri, table.name)
-    return set() if delta is None else store.files(delta)
+    return set() if delta is None else data_files.files(delta)
 
 
 def remove(root: str, paths: Iterable[str], all_paths: Iterable[str], current: Callable[[], set[str]]) -> list[str]:
@@ -167,7 +168,7 @@ def remove(root: str, paths: Iterable[str], all_paths: Iterable[str], current: C
             names = [path for path in going[folder] if path not in needed]
             removed += names
             jobs += [(folder, [])] if len(names) == len(lying[folder]) else [("", names)]
-        with ThreadPoolExecutor(deltalog.REQUESTS) as pool:
+        with ThreadPoolExecutor(delta_log.REQUESTS) as pool:
             list(pool.map(lambda job: _remove(root, *job), jobs))
     return removed
 
@@ -205,7 +206,7 @@ def _run_key(path: str) -> RunFolder:
 
 def _removals(table_uri: str) -> tuple[dict[str, datetime], datetime]:
     """When each replaced file was replaced, as far as the log tells, and since when it tells everything."""
-    commits = deltalog.commits(table_uri)
+    commits = delta_log.commits(table_uri)
     removed: dict[str, datetime] = {}
     for commit in commits:
         removed.update(commit.removed)

@@ -11,8 +11,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from spark_apps import account, cores
 from spark_apps.contract import BadSetting
+from spark_apps.host import account, cores
 
 PROBE_BYTES = 2**20
 """Written to a temporary folder to see whether it has space; the package's own code takes less."""

@@ -8,9 +8,9 @@ import textwrap
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from spark_apps import imaging
 from spark_apps.contract import BadFile
-from spark_apps.imaging import BadImage
+from spark_apps.media import imaging
+from spark_apps.media.imaging import BadImage
 
 PAPER, INK, WAVE = (250, 250, 247), (40, 42, 46), (64, 105, 170)
 CHARACTERS = 4_000

@@ -15,10 +15,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from spark_apps import contract, guard, imaging, model, storage, store
+from spark_apps import contract, model, storage
 from spark_apps.contract import BadFile, ExtractSettings, Manifest
-from spark_apps.imaging import Preprocessing
+from spark_apps.media import guard, imaging
+from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import quantize
+from spark_apps.tables import schemas
 
 SAMPLE = quantize.MAX_PHOTOS + quantize.HELD_OUT
 
@@ -74,7 +76,7 @@ def keep(store_uri: str, artifact: model.ModelArtifact) -> None:
 
 def _calibration(settings: ExtractSettings, ingested: Manifest) -> model.Calibration:
     """Photos of the run's partition, those with the smallest sha256: a fair sample, and the same in every retry."""
-    filesystem, root = storage.filesystem(store.IMAGES.uri(settings.store))
+    filesystem, root = storage.filesystem(schemas.IMAGES.uri(settings.store))
     places: dict[str, tuple[str, int, int]] = {}
     with storage.reaching("store", settings.store):
         for file in ingested.staged["images"]:
@@ -97,7 +99,7 @@ def _pixels(
     preprocessing: Preprocessing,
 ) -> np.ndarray:
     """uint8 [n, crop, crop, 3] of the photos that can be decoded, in the order of their sha256."""
-    filesystem, root = storage.filesystem(store.IMAGES.uri(settings.store))
+    filesystem, root = storage.filesystem(schemas.IMAGES.uri(settings.store))
     groups: dict[tuple[str, int], list[tuple[int, str]]] = {}
     for image_id, (path, group, row) in places.items():
         groups.setdefault((path, group), []).append((row, image_id))

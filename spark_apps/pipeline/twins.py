@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spark_apps import extractors, storage, store
+from spark_apps import extractors, storage
 from spark_apps.contract import BadFile
+from spark_apps.tables import schemas
 
 DRAWN = 200
 """Photos judged, drawn by lot from those that share a vector: a share of them is right within 7 points, 19 times in 20
@@ -71,7 +72,7 @@ def look(
 
 
 def _contents(store_uri: str, images: Sequence[dict[str, Any]], wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    filesystem, root = storage.filesystem(store.IMAGES.uri(store_uri))
+    filesystem, root = storage.filesystem(schemas.IMAGES.uri(store_uri))
     left = set(wanted)
     for file in images:
         parquet = pq.ParquetFile(f"{root}/{file['path']}", filesystem=filesystem)

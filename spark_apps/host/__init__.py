@@ -1,0 +1,1 @@
+"""What this machine gives a process: its user and home, its cores."""

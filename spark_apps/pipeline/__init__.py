@@ -1,0 +1,1 @@
+"""What the stages do, in the order of the data: landing, plan, compute, quality, drift."""

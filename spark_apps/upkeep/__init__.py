@@ -1,0 +1,1 @@
+"""Keeping a store small and quick: merged files, removed leftovers, short logs."""
