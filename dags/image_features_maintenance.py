@@ -23,7 +23,7 @@ with DAG(
     default_args={"retries": 2, "retry_delay": timedelta(minutes=10)},
     params={
         "retention_hours": Param(
-            settings.default("retention_hours", int, RETENTION["default"]),
+            settings.value("retention_hours"),
             title="Retention in hours",
             description=RETENTION["help"],
             type="integer",

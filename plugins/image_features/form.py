@@ -11,50 +11,11 @@ from typing import Any
 from airflow.sdk import Param
 
 from image_features import places, settings
+from image_features.options import FIELDS
 from image_features.partition import resolve
 from spark_apps import contract
 
 TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
-
-FIELDS: dict[str, list[tuple[str, str, str]]] = {
-    "Photos": [
-        ("ingest", "partition", "Partition"),
-        ("ingest", "source", "Source"),
-        ("ingest", "pattern", "File names"),
-        ("ingest", "exclude", "Files and folders to leave out"),
-        ("ingest", "on_empty", "When there are no photos"),
-    ],
-    "Model": [
-        ("extract", "extractor", "Extractor"),
-        ("extract", "model", "Backbone"),
-        ("extract", "weights", "Weights"),
-        ("extract", "weights_sha256", "Checksum of the weights"),
-        ("extract", "layer", "Layer"),
-        ("extract", "precision", "Precision"),
-        ("extract", "engine", "Engine"),
-        ("extract", "device", "Device"),
-        ("extract", "decode", "Decoding"),
-        ("extract", "resources", "What one task gets"),
-        ("extract", "batch_size", "Batch size"),
-        ("extract", "lookback", "Partitions to reuse vectors from"),
-        ("extract", "recompute", "Compute again"),
-    ],
-    "Limits": [
-        ("validate", "max_failed_fraction", "Failed photos"),
-        ("validate", "max_drift", "Drift"),
-        ("validate", "max_identical_fraction", "Photos that share a vector"),
-        ("validate", "max_constant", "Vectors of one value"),
-        ("validate", "min_features", "Fewest vectors"),
-        ("validate", "min_row_ratio", "Vectors against recent partitions"),
-        ("validate", "min_cosine", "Cosine to the recomputation"),
-        ("validate", "check_levels", "Levels of the checks"),
-        ("validate", "history", "Partitions to compare with"),
-        ("validate", "recheck", "Photos to compute again as a check"),
-        ("ingest", "max_pixels", "Pixels of a photo"),
-        ("ingest", "max_bytes", "Bytes of a photo"),
-    ],
-}
-"""Section → (stage, setting, title), in the order in which the form shows them."""
 
 DESCRIPTIONS = {
     "partition": "The day or batch to work on, for example 2026-11-22. Empty: the day of the run's data interval.",
@@ -72,8 +33,9 @@ def params() -> dict[str, Param]:
     """The Dag's params: one for each of `FIELDS`, with the default that [image_features] gives it.
 
     Raises:
-        BadSetting: a configured default is of the wrong type.
+        BadSetting: a configured default is of the wrong type or out of range.
     """
+    settings.warn_of_unknown()
     return {
         name: _param(section, *field) for section, fields in FIELDS.items() for field in fields for name in [field[1]]
     }
@@ -90,7 +52,7 @@ def _param(section: str, stage: str, name: str, title: str) -> Param:
         schema |= {"minimum": about["minimum"], "maximum": about["maximum"]}
     if name in EXAMPLES:
         schema["examples"] = EXAMPLES[name]
-    default = None if name == "partition" else settings.default(name, kind, about["default"])
+    default = None if name == "partition" else settings.value(name)
     if not default and kind is str:
         default = None
         schema["type"] = ["null", "string"]

@@ -1,16 +1,20 @@
-"""What Airflow is told of the package where it is installed: operators and links."""
+"""What Airflow is told of the package where it is installed: its options, operators and links."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from image_features.options import ABOUT, OPTIONS, SECTION
+
 
 def get_provider_info() -> dict[str, Any]:
     """The document that Airflow's entry point `apache_airflow_provider` asks for.
 
-    Every process of Airflow reads it, so it imports neither Airflow nor anything heavy.
+    Every process of Airflow reads it, so it imports neither Airflow nor anything heavy. The plugin is not in it: it has
+    an entry point of its own, `airflow.plugins`.
     """
+    options = {option.name: option.for_airflow() for option in OPTIONS.values()}
     return {
         "package-name": "image-features",
         "name": "Image Features",
@@ -19,6 +23,7 @@ def get_provider_info() -> dict[str, Any]:
         "integrations": [{"integration-name": "Image Features", "tags": ["software"]}],
         "operators": [{"integration-name": "Image Features", "python-modules": ["image_features.operators"]}],
         "extra-links": ["image_features.links.ReportLink", "image_features.links.SparkLink"],
+        "config": {SECTION: {"description": ABOUT, "options": options}},
     }
 
 

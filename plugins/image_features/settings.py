@@ -1,35 +1,53 @@
-"""The one place that reads Airflow's configuration: section [image_features], or AIRFLOW__IMAGE_FEATURES__<NAME>."""
+"""The one place that reads Airflow's configuration: section [image_features], or AIRFLOW__IMAGE_FEATURES__<NAME>.
+
+What can be read is what `options` describes. Where the package is installed, Airflow itself knows the defaults of that
+table; where folders lie beside one another it does not. Both give the same values here.
+"""
 
 from __future__ import annotations
 
+import difflib
+import logging
 import os
+from functools import cache
 from typing import Any
 
 from airflow.providers.common.compat.sdk import conf
 
+from image_features import places
+from image_features.options import OPTIONS, SECTION
 from spark_apps import contract
 
-SECTION = "image_features"
+
+def value(name: str) -> Any:
+    """The configured value of an option, else its default; None where there is neither.
+
+    Raises:
+        BadSetting: the configured text is of another type or out of range.
+        KeyError: there is no such option in the table.
+    """
+    option = OPTIONS[name]
+    return option.parse((conf.get(SECTION, option.name, fallback="") or "").strip())
 
 
 def store() -> str:
     """Folder or URI of the tables; empty when it is not configured."""
-    return _text("store")
+    return value("store") or ""
 
 
 def source() -> str:
     """Folder or URI of the photos, with {partition} in it; empty when it is not configured."""
-    return _text("source")
+    return value("source") or ""
 
 
 def conn_id() -> str:
     """The Airflow connection to Spark."""
-    return _text("conn_id", "spark_default")
+    return str(value("conn_id"))
 
 
 def storage_conn_id() -> str:
     """The Airflow connection of type aws to take storage credentials from; empty: the environment has them."""
-    return _text("storage_conn_id")
+    return value("storage_conn_id") or ""
 
 
 def environment() -> str:
@@ -38,7 +56,7 @@ def environment() -> str:
     Raises:
         BadSetting: it is named by a path of this machine where there is no such file.
     """
-    location = _text("environment")
+    location = value("environment") or ""
     if location and "://" not in location and not os.path.isfile(location):
         raise contract.BadSetting(
             "bad_environment",
@@ -50,7 +68,7 @@ def environment() -> str:
 
 def schedule() -> str:
     """When the daily run starts, as a cron expression in UTC."""
-    return _text("schedule", "0 0 * * *")
+    return str(value("schedule"))
 
 
 def extractors() -> list[str]:
@@ -58,8 +76,7 @@ def extractors() -> list[str]:
 
     Whoever may trigger the Dag may choose among them and name no other: an extractor is code that runs.
     """
-    added = [part.strip() for part in _text("extractors").split(",") if part.strip()]
-    return [*contract.EXTRACTORS, *added]
+    return [*contract.EXTRACTORS, *_list("extractors")]
 
 
 def sources() -> list[str]:
@@ -72,12 +89,13 @@ def sources() -> list[str]:
 
 def weights_locations() -> list[str]:
     """Files, folders or URIs that the weights of a run may be read from, beside those known by name."""
-    return [*_list("weights_locations"), *filter(None, [_text("weights")])]
+    weights = str(value("weights"))
+    return [*_list("weights_locations"), *([] if places.is_named(weights) else [weights])]
 
 
 def dag_ids() -> list[str]:
     """The Dags whose runs fill the store: those that the pages show."""
-    return [dag_id for dag_id in (part.strip() for part in _text("dag_ids", "image_features").split(",")) if dag_id]
+    return _list("dag_ids")
 
 
 def base_url() -> str:
@@ -87,7 +105,7 @@ def base_url() -> str:
 
 def history_server() -> str:
     """Address of Spark's history server, for links; empty when there is none."""
-    return _text("history_server").rstrip("/")
+    return (value("history_server") or "").rstrip("/")
 
 
 def web_cache_mb() -> int:
@@ -96,30 +114,33 @@ def web_cache_mb() -> int:
     Raises:
         BadSetting: the configured text is no number.
     """
-    return int(default("web_cache_mb", int, 2048))
+    return int(value("web_cache_mb"))
 
 
 def default(name: str, kind: type, fallback: Any) -> Any:
-    """What the trigger form proposes for the setting `name`: configured text turned into `kind`, else `fallback`.
-
-    Raises:
-        BadSetting: the configured text is no `kind`.
-    """
-    text = _text(name)
-    if not text:
-        return fallback
-    try:
-        return conf.getboolean(SECTION, name) if kind is bool else kind(text)
-    except ValueError:
-        hint = f"Correct it in airflow.cfg or in AIRFLOW__{SECTION.upper()}__{name.upper()}."
-        raise contract.BadSetting(
-            f"bad_{name}", f"[{SECTION}] {name} = {text!r} is no {kind.__name__}.", hint
-        ) from None
+    """`value` as Dags written for 0.1.0 ask for it. Raises BadSetting."""
+    found = value(name)
+    return fallback if found is None else kind(found)
 
 
-def _text(name: str, fallback: str = "") -> str:
-    return conf.get(SECTION, name, fallback=fallback).strip() or fallback
+def unknown() -> dict[str, str]:
+    """Options that are set in the section and not in the table, each with the nearest known name, or an empty text."""
+    written = set(conf.options(SECTION)) - set(conf.defaults()) if conf.has_section(SECTION) else set()
+    prefix = f"AIRFLOW__{SECTION}__".upper()
+    written |= {name.removeprefix(prefix).lower() for name in os.environ if name.startswith(prefix)}
+    names = sorted(written - set(OPTIONS))
+    return {name: next(iter(difflib.get_close_matches(name, OPTIONS, n=1)), "") for name in names}
+
+
+@cache  # once for each process: Airflow parses a Dag every few seconds
+def warn_of_unknown() -> None:
+    """Says in the log which options of the section mean nothing."""
+    for name, nearest in unknown().items():
+        guess = f"did you mean {nearest}? " if nearest else ""
+        logging.getLogger(__name__).warning(
+            "[%s] %s is not an option, %sThey are: %s.", SECTION, name, guess, ", ".join(sorted(OPTIONS))
+        )
 
 
 def _list(name: str) -> list[str]:
-    return [part for part in (part.strip() for part in _text(name).split(",")) if part]
+    return [part for part in (part.strip() for part in (value(name) or "").split(",")) if part]

@@ -52,6 +52,7 @@ from spark_apps.contract.settings import (
     ValidateSettings,
     check_extractor,
     describe,
+    out_of_range,
     parse,
     setting,
     to_args,

@@ -426,6 +426,17 @@ class _Parser(argparse.ArgumentParser):
         raise BadSetting("bad_argument", message[0].upper() + message[1:] + ".", "See --help.")
 
 
+def out_of_range(value: Any, choices: Sequence[str] | None, minimum: float | None, maximum: float | None) -> str:
+    """What to choose instead of a value that is none of the choices or beyond a bound; empty when it is allowed."""
+    if choices and value not in choices:
+        return f"Choose one of: {', '.join(choices)}."
+    if minimum is not None and maximum is not None and not minimum <= value <= maximum:
+        return f"Choose a number from {minimum} to {maximum}."
+    if minimum is not None and not value >= minimum:
+        return f"Choose a number of at least {minimum}."
+    return ""
+
+
 KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -437,12 +448,6 @@ def _check(spec: dataclasses.Field[Any], value: Any, kind: type) -> None:
         raise BadSetting(f"bad_{spec.name}", f"{name} {value!r} is not {KINDS[kind]}.", limits["help"])
     if spec.default is dataclasses.MISSING and not value:
         raise BadSetting(f"bad_{spec.name}", f"{name} is empty.", limits["help"])
-    if limits["choices"] and value not in limits["choices"]:
-        raise BadSetting(
-            f"bad_{spec.name}", f"{value!r} is no {name}.", f"Choose one of: {', '.join(limits['choices'])}."
-        )
-    low, high = limits["minimum"], limits["maximum"]
-    if low is not None and not low <= value <= high:
-        raise BadSetting(
-            f"bad_{spec.name}", f"{name} {value} is out of bounds.", f"Choose a number from {low} to {high}."
-        )
+    if better := out_of_range(value, limits["choices"], limits["minimum"], limits["maximum"]):
+        wrong = f"{value!r} is no {name}." if limits["choices"] else f"{name} {value} is out of bounds."
+        raise BadSetting(f"bad_{spec.name}", wrong, better)

@@ -1,0 +1,236 @@
+"""The options of [image_features]: the one table that the trigger form, Airflow's own list and the docs are made from.
+
+Every process of Airflow loads it, by `provider`, so it imports neither Airflow nor anything heavy. `settings` reads the
+values, and nothing that is not in this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spark_apps import contract
+
+SECTION = "image_features"
+ABOUT = "Image Features: where photos and features are, and what the trigger form proposes. See docs/settings.md."
+TYPES = {str: "string", int: "integer", float: "float", bool: "boolean"}
+"""Airflow's names of the types that an option may have."""
+TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One option: `default` holds where it is not set, and None means nothing. Bounds are inclusive."""
+
+    name: str
+    description: str
+    kind: type = str
+    default: Any = None
+    example: str | None = None
+    version_added: str = "0.1.0"
+    sensitive: bool = False
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"AIRFLOW__{SECTION}__{self.name}".upper()
+
+    @property
+    def range(self) -> str:
+        """What it may be, beside its type: `, 1 to 1024`; empty where nothing is excluded."""
+        if self.choices:
+            many = len(self.choices) > 10
+            return f", one of {len(self.choices)} names" if many else f", one of: {', '.join(self.choices)}"
+        if self.minimum is None:
+            return ""
+        return f", at least {self.minimum}" if self.maximum is None else f", {self.minimum} to {self.maximum}"
+
+    def parse(self, text: str) -> Any:
+        """What a configured text means: `default` where it is empty, else a value of `kind`.
+
+        Raises:
+            BadSetting: it is of another type or out of range; the hint names where to correct it.
+        """
+        if not text:
+            return self.default
+        where = f"in airflow.cfg or in {self.variable}."
+        try:
+            value = TRUTHS[text.partition("#")[0].strip().lower()] if self.kind is bool else self.kind(text)
+        except (KeyError, ValueError):
+            what = f"[{SECTION}] {self.name} = {text!r} is no {self.kind.__name__}."
+            raise contract.BadSetting(f"bad_{self.name}", what, f"Correct it {where}") from None
+        if better := contract.out_of_range(value, self.choices, self.minimum, self.maximum):
+            what = f"[{SECTION}] {self.name} = {text!r} is not allowed."
+            raise contract.BadSetting(f"bad_{self.name}", what, f"{better} Correct it {where}")
+        return value
+
+    def for_airflow(self) -> dict[str, Any]:
+        """The option as a provider describes it. Airflow shows no types, and defaults only on demand."""
+        default = None if self.default is None else str(self.default)
+        says = f"Type: {TYPES[self.kind]}{self.range}. Default: {default or 'none'}."
+        return {
+            "description": f"{self.description}\n{says}",
+            "version_added": self.version_added,
+            "type": TYPES[self.kind],
+            "example": self.example,
+            "default": default,
+            "sensitive": self.sensitive,
+        }
+
+
+FIELDS: dict[str, list[tuple[str, str, str]]] = {
+    "Photos": [
+        ("ingest", "partition", "Partition"),
+        ("ingest", "source", "Source"),
+        ("ingest", "pattern", "File names"),
+        ("ingest", "exclude", "Files and folders to leave out"),
+        ("ingest", "on_empty", "When there are no photos"),
+    ],
+    "Model": [
+        ("extract", "extractor", "Extractor"),
+        ("extract", "model", "Backbone"),
+        ("extract", "weights", "Weights"),
+        ("extract", "weights_sha256", "Checksum of the weights"),
+        ("extract", "layer", "Layer"),
+        ("extract", "precision", "Precision"),
+        ("extract", "engine", "Engine"),
+        ("extract", "device", "Device"),
+        ("extract", "decode", "Decoding"),
+        ("extract", "resources", "What one task gets"),
+        ("extract", "batch_size", "Batch size"),
+        ("extract", "lookback", "Partitions to reuse vectors from"),
+        ("extract", "recompute", "Compute again"),
+    ],
+    "Limits": [
+        ("validate", "max_failed_fraction", "Failed photos"),
+        ("validate", "max_drift", "Drift"),
+        ("validate", "max_identical_fraction", "Photos that share a vector"),
+        ("validate", "max_constant", "Vectors of one value"),
+        ("validate", "min_features", "Fewest vectors"),
+        ("validate", "min_row_ratio", "Vectors against recent partitions"),
+        ("validate", "min_cosine", "Cosine to the recomputation"),
+        ("validate", "check_levels", "Levels of the checks"),
+        ("validate", "history", "Partitions to compare with"),
+        ("validate", "recheck", "Photos to compute again as a check"),
+        ("ingest", "max_pixels", "Pixels of a photo"),
+        ("ingest", "max_bytes", "Bytes of a photo"),
+    ],
+}
+"""Section of the trigger form → (stage, setting, title), in the order in which the form shows them."""
+
+_EXAMPLES = {
+    "pattern": "*.jpg",
+    "exclude": "drafts,*_thumb.jpg",
+    "weights": "keras-v1",
+    "layer": "layer3",
+    "check_levels": "drift=warning,row_count=off",
+}
+_SINCE_0_2 = ("exclude", "max_identical_fraction", "max_constant", "min_features", "min_row_ratio", "min_cosine",
+              "check_levels")  # fmt: skip
+
+_OWN = (
+    Option(
+        name="store",
+        description="Folder or URI of the tables. Tasks write to it, the pages read it.",
+        example="s3://features/store",
+    ),
+    Option(
+        name="source",
+        description="Folder or URI of the photos; {partition} in it is replaced by the partition key.",
+        example="s3://photos/landing/{partition}",
+    ),
+    Option(
+        name="conn_id",
+        description="Airflow connection to Spark, where an operator names no other.",
+        default="spark_default",
+    ),
+    Option(
+        name="storage_conn_id",
+        description="Airflow connection of type aws that S3 is reached with. Not set: the environment's credentials.",
+        example="aws_default",
+    ),
+    Option(
+        name="environment",
+        description="Packed Python environment (python -m spark_apps.pack) that every executor unpacks for its "
+        "workers. Not set: the nodes have what they need.",
+        example="/data/environment.tar.gz",
+    ),
+    Option(
+        name="schedule",
+        description="When the daily run of the Dag image_features starts, as a cron expression in UTC.",
+        default="0 0 * * *",
+        example="30 2 * * *",
+    ),
+    Option(
+        name="sources",
+        description="Folders or URIs that a run may read photos from beside the configured source, separated by "
+        "commas; {partition} may be in them.",
+        example="/data/archive,s3://photos/{partition}",
+        version_added="0.2.0",
+    ),
+    Option(
+        name="weights_locations",
+        description="Files, folders or URIs that a run may read weights from beside the configured ones, separated by "
+        "commas. Weights known by name are always allowed.",
+        example="/models,s3://models/resnet50.pth",
+        version_added="0.2.0",
+    ),
+    Option(
+        name="extractors",
+        description=f"Your own extractors that a run may use beside {', '.join(contract.EXTRACTORS)}, as "
+        "module:factory or /path/file.py:factory, separated by commas.",
+        example="my_package.faces:Faces",
+    ),
+    Option(
+        name="dag_ids",
+        description="Dags whose runs fill the store, separated by commas: those that the pages show.",
+        default="image_features",
+        example="image_features,image_features_archive",
+    ),
+    Option(
+        name="history_server",
+        description="Address of Spark's history server, for the links of tasks.",
+        example="http://history:18080",
+    ),
+    Option(
+        name="web_cache_mb",
+        description="Megabytes of temporary disk that the pages may fill with vectors, to search neighbours quickly.",
+        kind=int,
+        default=2048,
+        minimum=0,
+    ),
+)
+
+
+def _proposal(settings: type[contract.StoreSettings], name: str, form: str) -> Option:
+    about = contract.describe(settings, name)
+    return Option(
+        name=name,
+        description=f"{about['help']} What {form} proposes.",
+        kind=about["type"],
+        default=about["default"] if about["default"] != "" else None,
+        example=_EXAMPLES.get(name),
+        version_added="0.2.0" if name in _SINCE_0_2 else "0.1.0",
+        choices=tuple(about["choices"] or ()),
+        minimum=about["minimum"],
+        maximum=about["maximum"],
+    )
+
+
+def _table() -> dict[str, Option]:
+    table = {option.name: option for option in _OWN}
+    for fields in FIELDS.values():
+        for stage, name, title in fields:
+            if name != "partition":  # one default would publish every day under one name
+                form = f"the field {title} of the trigger form"
+                table.setdefault(name, _proposal(contract.SETTINGS[stage], name, form))
+    retention = _proposal(contract.MaintainSettings, "retention_hours", "the form of the maintenance Dag")
+    return {**table, retention.name: retention}
+
+
+OPTIONS: Mapping[str, Option] = _table()
+"""Name → option. No other option is ever read."""
