@@ -76,6 +76,9 @@ make_venv() {
 }
 
 install() {
+    # From uv's cache, if everything is there. Asking anew, uv takes what a registry does not mark as lasting for stale:
+    # it would load the source of pyspark (0.5 GB) and build it (1.4 GB in its cache) again for each checkout.
+    if packages | deploy/uv.sh pip install --offline --quiet --python .venv/bin/python -r - 2>/dev/null; then return; fi
     if packages | deploy/uv.sh pip install --python .venv/bin/python -r -; then return; fi
     echo "Installing with pip; this takes several minutes."
     .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What tests, their servers and the jobs that they kill leave in the temporary folder goes when the tests end."""
+    if hasattr(config, "workerinput"):  # pytest-xdist: it inherits the folder
+        return
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # tmp_path is kept apart, after a failure
+    folder = tempfile.mkdtemp(prefix="image-features-tests-")
+    config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
+    Path(folder).chmod(0o1777)  # as /tmp: some tests run a job as another user
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    options = os.environ.get("SPARK_SUBMIT_OPTS", "")
+    os.environ["SPARK_SUBMIT_OPTS"] = f"{options} -Djava.io.tmpdir={folder}".strip()  # a JVM does not look at TMPDIR
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import subprocess
 import time
@@ -184,9 +185,10 @@ class Standalone:
             yield json.loads(line)
 
     def stop(self) -> None:
-        """Ends every process of the cluster."""
+        """Ends every process of the cluster, and removes what it was sent: whole environments, unpacked."""
         for daemon in reversed(self.daemons):
             daemon.kill()
+            shutil.rmtree(daemon.work, ignore_errors=True)
 
 
 def free_port() -> int:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,12 +58,20 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def make(folder: Path, wheel: Path, extra: str, *pins: str, as_of: str | None = None) -> Environment:
-    """Installs `wheel[extra]` and `pins` into a new environment, with packages that were there on the day `as_of`.
+@contextmanager
+def made(folder: Path, wheel: Path, extra: str, *pins: str, as_of: str | None = None) -> Iterator[Environment]:
+    """A new environment with `wheel[extra]` and `pins`, some GB that go in the end, whatever has happened.
 
-    An Airflow that is not the newest needs the packages of its time, which its constraints would name: with a later
-    pydantic, for example, Airflow 3.2 does not start.
+    Its packages were there on the day `as_of`. An Airflow that is not the newest needs the packages of its time, which
+    its constraints would name: with a later pydantic, for example, Airflow 3.2 does not start.
     """
+    try:
+        yield _make(folder, wheel, extra, *pins, as_of=as_of)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make(folder: Path, wheel: Path, extra: str, *pins: str, as_of: str | None) -> Environment:
     _uv("venv", "--quiet", "--python", sys.executable, folder)
     dates: list[str] = []
     if as_of:

@@ -26,7 +26,11 @@ COUNT = "from deltalake import DeltaTable as T; print(T('{store}/{table}').to_py
 )
 def test_a_day_in_an_airflow_from_the_registry(version: str, wheel: Path, source: str, tmp_path: Path) -> None:
     pins = (f"apache-airflow=={version}.*", "pyspark==4.2.0")
-    installed = environments.make(tmp_path / "env", wheel, "airflow", *pins, as_of=AIRFLOWS[version])
+    with environments.made(tmp_path / "env", wheel, "airflow", *pins, as_of=AIRFLOWS[version]) as installed:
+        run_a_day(installed, version, source, tmp_path)
+
+
+def run_a_day(installed: environments.Environment, version: str, source: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
     settings = {
         "AIRFLOW_HOME": str(tmp_path / "home"),

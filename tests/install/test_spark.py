@@ -37,7 +37,11 @@ print(f"{len(good)} of {width} floats, {len(bad)} refused")
     ],
 )
 def test_the_jobs(version: str, wheel: Path, source: str, tmp_path: Path) -> None:
-    installed = environments.make(tmp_path / "env", wheel, "spark", f"pyspark=={version}.*")
+    with environments.made(tmp_path / "env", wheel, "spark", f"pyspark=={version}.*") as installed:
+        run_the_jobs(installed, source, tmp_path)
+
+
+def run_the_jobs(installed: environments.Environment, source: str, tmp_path: Path) -> None:
     assert not (installed.packages / "airflow").exists()
     run = ["--store", str(tmp_path / "store"), "--partition", DAY, "--run-id", "by-hand"]
 

@@ -133,12 +133,21 @@ def test_python_named_python3_is_found(checkout: Checkout) -> None:
 
 def test_installs_what_is_pinned_and_the_second_time_nothing(checkout: Checkout) -> None:
     assert checkout.setup().returncode == 0
-    assert checkout.said("uv") == "pip install --python .venv/bin/python -r -\n"
+    assert checkout.said("uv") == "pip install --offline --quiet --python .venv/bin/python -r -\n"
     assert "some-package==1.0" in checkout.said("packages")
     begin = time.monotonic()
     assert checkout.setup().returncode == 0
     assert time.monotonic() - begin < 0.4, "a stand-in uv alone would take longer"
     assert len(checkout.said("uv").splitlines()) == 1
+
+
+def test_what_the_cache_lacks_is_fetched(checkout: Checkout) -> None:
+    log = f'echo "$*" >> {checkout.log}/uv.log; cat > {checkout.log}/packages.log'
+    checkout.command("uv", f'case "$*" in *--offline*) echo "not in the cache" >&2; exit 1 ;; *) {log} ;; esac')
+    done = checkout.setup()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert checkout.said("uv") == "pip install --python .venv/bin/python -r -\n"
+    assert "some-package==1.0" in checkout.said("packages")
 
 
 def test_a_changed_pin_installs_again(checkout: Checkout) -> None:
