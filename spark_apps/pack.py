@@ -23,7 +23,7 @@ from pathlib import Path
 
 from spark_apps.contract import BadSetting, ExitCode, JobError
 
-WORKER = ("numpy", "pyarrow", "pillow", "deltalake", "openvino")
+WORKER = ("numpy", "pyarrow", "pillow", "puremagic", "deltalake", "openvino")
 """What tasks of ingest and extract import, with engine openvino."""
 
 _RUN = """#!/bin/sh

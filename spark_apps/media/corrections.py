@@ -6,6 +6,7 @@ Free of pyspark, Airflow and torch. Healthy files that Pillow shows rightly pass
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
@@ -85,6 +86,22 @@ def endings(content: bytes) -> list[bytes]:
 def _all_scans(content: bytes) -> bool:
     """Whether each coefficient of each component is in a scan, to its last bit (T.81, B.2.3 and G.1.1.1)."""
     missing: dict[int, set[int]] = {}
+    for marker, segment in segments(content):
+        if marker in (0xC0, 0xC1, 0xC2) and len(segment) > 6:
+            missing = {number: set(range(64)) for number in segment[6::3]}
+        if marker == 0xDA and len(segment) >= 6:
+            first, last, bits = segment[-3:]
+            if bits & 15 == 0:
+                for number in segment[1 : 1 + 2 * segment[0] : 2]:
+                    missing.get(number, set()).difference_update(range(first, last + 1))
+    return bool(missing) and not any(missing.values())
+
+
+def segments(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Second byte of the marker, and content, of each marker segment of a JPEG; what is between them is left out.
+
+    ITU-T T.81, B.1.1: FF 00 is data, FF 01 and FF D0 to D8 stand alone, and FF may be repeated.
+    """
     at = 2
     while 0 <= at < len(content) - 4:
         if content[at] != 0xFF:
@@ -95,15 +112,8 @@ def _all_scans(content: bytes) -> bool:
             at += 1 if marker == 0xFF else 2
             continue
         segment = content[at + 4 : at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")]
-        if marker in (0xC0, 0xC1, 0xC2) and len(segment) > 6:
-            missing = {number: set(range(64)) for number in segment[6::3]}
-        if marker == 0xDA and len(segment) >= 6:
-            first, last, bits = segment[-3:]
-            if bits & 15 == 0:
-                for number in segment[1 : 1 + 2 * segment[0] : 2]:
-                    missing.get(number, set()).difference_update(range(first, last + 1))
+        yield marker, segment
         at += 4 + len(segment)
-    return bool(missing) and not any(missing.values())
 
 
 def raw_photo(image: Image.Image, content: bytes) -> bool:

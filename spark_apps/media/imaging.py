@@ -16,13 +16,8 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from spark_apps.contract import BadFile
-from spark_apps.media import corrections
-
-FORMATS = (
-    "AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX",
-    "PNG", "PPM", "PSD", "QOI", "SGI", "TGA", "TIFF", "WEBP",
-)  # fmt: skip
-"""Pillow's raster decoders. Left out on purpose: those that run other programs (EPS) or only parse a header."""
+from spark_apps.media import corrections, signatures
+from spark_apps.media.signatures import FORMATS
 
 ORIENTATION_TAG = 0x0112
 WIDEST_EXACT_SIDE = 8192
@@ -31,11 +26,6 @@ SCALED_GAP = 2
 """How many times the needed short side a scaled decode keeps at least, as Pillow's `thumbnail` does. Measured on photos
 of 2.5 and 12 megapixels with a resnet50: cosine to the exact vector at least 0.998, median 0.9999; with a gap of 1 they
 are 0.996 and 0.999."""
-
-_IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")
-_OTHER_MAGIC = (b"%!PS", b"\xff\x0a", b"\0\0\0\x0cJXL", b"<svg", b"<?xml", b"%PDF", b"\xd7\xcd\xc6\x9a")
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
-
 
 PILLOW_PIXELS = Image.MAX_IMAGE_PIXELS or 0
 """Half of Pillow's own limit, which stays for what a header does not tell, as the pictures within an icon."""
@@ -129,7 +119,8 @@ def _upright_rgb(content: bytes, max_pixels: int, least: int) -> Image.Image:
                 canvas.paste(rgb.crop(covered), covered)
                 rgb = canvas
     except Exception as error:
-        raise _as_bad_image(error) from error
+        undecoded = signatures.undecoded_jpeg(content) if image.format in ("JPEG", "MPO") else None
+        raise BadImage(undecoded.code, undecoded.message) if undecoded else _as_bad_image(error) from error
     orientation = _orientation(image)  # asked after loading: Pillow turns a TIFF by itself and then drops the tag
     if orientation in _TRANSPOSITIONS:
         rgb = rgb.transpose(_TRANSPOSITIONS[orientation])
@@ -194,9 +185,16 @@ def _open(content: bytes, max_pixels: int) -> Image.Image:
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(corrections.readable(content)), formats=FORMATS)
     except UnidentifiedImageError:
-        raise _unidentified(content) from None
+        kind = signatures.told(content)
+        raise BadImage(kind.code, kind.message) from None
     except Exception as error:
-        raise _as_bad_image(error) from error
+        bad = _as_bad_image(error)
+        if bad.code in ("corrupt", "truncated", "unsupported_format"):
+            # Two letters of a text can be enough for a decoder to take it for its own.
+            kind = signatures.told(content)
+            if kind.code == "not_an_image" and kind is not signatures.UNKNOWN:
+                bad = BadImage(kind.code, kind.message)
+        raise bad from error
     if corrections.raw_photo(image, content):
         raise BadImage("unsupported_format", "This is a camera's RAW file; what it shows at once is a small preview.")
     if image.width * image.height > max_pixels:
@@ -260,20 +258,6 @@ def _grey(brightness: np.ndarray) -> Image.Image:
     return Image.fromarray(np.rint(brightness).clip(0, 255).astype(np.uint8)).convert("RGB")
 
 
-def _unidentified(content: bytes) -> BadImage:
-    """Tells a damaged image from another kind of image and from no image at all, by the first bytes."""
-    head = content[:64].lstrip()
-    if content.startswith(_IMAGE_MAGIC) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP"):
-        return BadImage("corrupt", "It begins like an image, but its header is damaged.")
-    if head.startswith(_OTHER_MAGIC) or (content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS):
-        return BadImage("unsupported_format", "This image format is not decoded here.")
-    Image.init()
-    for name, (_, accept) in Image.OPEN.items():
-        if name not in FORMATS and accept and accept(content[:16]) is True:
-            return BadImage("unsupported_format", f"{name} images are not decoded here.")
-    return BadImage("not_an_image", "The content is no image.")
-
-
 def _as_bad_image(error: Exception) -> BadImage:
     """The quarantine code of whatever a decoder raised. Decoders raise almost anything on hostile bytes."""
     if isinstance(error, BadImage):
@@ -283,7 +267,7 @@ def _as_bad_image(error: Exception) -> BadImage:
         return BadImage("too_many_pixels", text)
     if isinstance(error, MemoryError):
         return BadImage("out_of_memory", "Decoding needed more memory than there is.")
-    if isinstance(error, NotImplementedError):
+    if isinstance(error, NotImplementedError) or signatures.refused(text):
         return BadImage("unsupported_format", text)
     if isinstance(error, EOFError) or any(word in text.lower() for word in ("truncated", "not enough data", "eof")):
         return BadImage("truncated", text)

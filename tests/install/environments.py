@@ -13,7 +13,19 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-OURS = ("torch", "torchvision", "openvino", "nncf", "deltalake", "pyarrow", "numpy", "pandas", "pillow", "psutil")
+OURS = (
+    "torch",
+    "torchvision",
+    "openvino",
+    "nncf",
+    "deltalake",
+    "pyarrow",
+    "numpy",
+    "pandas",
+    "pillow",
+    "psutil",
+    "puremagic",
+)
 """What the wheel asks for, beside Airflow and Spark: as new as it likes, however old the Airflow."""
 PROVIDER = ("apache-airflow-providers-apache-spark", "apache-airflow-providers-common-compat", "pyspark-client")
 LATER = "2100-01-01"

@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 
 from demo.landing import flat_png
 from spark_apps.contract import MAX_PIXELS, PHOTO_PIXELS
-from spark_apps.media import imaging
+from spark_apps.media import imaging, signatures
 from spark_apps.media.imaging import BadImage, Preprocessing
 from spark_apps.model.torchvision_import import torchvision
 from tests.odd_files import HEALTHY_THOUGH_PILLOW_REFUSES
@@ -354,7 +354,7 @@ def test_an_icon_that_hides_more_pixels_than_its_header_says() -> None:
 MEMORY_PROBE = """
 import re, sys
 from pathlib import Path
-from spark_apps import imaging
+from spark_apps.media import imaging
 
 def peak():  # MiB; unlike getrusage's, that of this program alone, not of the one that started it
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
@@ -419,7 +419,8 @@ def test_no_bytes_whatever_raise_anything_but_a_bad_image(photos: dict[str, Path
     rng = random.Random(0)
     small = Image.open(photos["chelsea.png"]).resize((48, 32))
     originals = [encoded(small, format) for format in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "ICO")]
-    originals += [head + bytes(20) for head in (*imaging._IMAGE_MAGIC, *imaging._OTHER_MAGIC)]
+    tables = (signatures._DECODED, signatures._NOT_DECODED, signatures._NO_IMAGE, signatures._REWRITTEN)
+    originals += [bytes(at) + magic + bytes(20) for table in tables for at, magic, _ in table if at < 100]
     outcomes = set()
     for _ in range(600):
         content = bytearray(rng.choice(originals)[: rng.choice((None, None, rng.randrange(1, 60)))])
