@@ -1,4 +1,4 @@
-"""The weekly maintenance: small files merged, what nobody needs any more removed."""
+"""The weekly maintenance: small files merged, files past their retention deleted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RETENTION = contract.describe(contract.MaintainSettings, "retention_hours")
 
 with DAG(
     dag_id="image_features_maintenance",
-    description="Merges small files of the feature tables and removes what nobody needs any more.",
+    description="Merges small files of the feature tables and deletes files past their retention.",
     schedule=CronDataIntervalTimetable("0 12 * * 0", timezone="UTC"),
     start_date=datetime(2000, 1, 1, tzinfo=UTC),
     catchup=False,
@@ -32,7 +32,7 @@ with DAG(
         ),
         "dry_run": Param(
             False,
-            title="Only look",
+            title="Dry run",
             description=contract.describe(contract.MaintainSettings, "dry_run")["help"],
             type="boolean",
         ),
@@ -45,7 +45,7 @@ partitions, removes data that was replaced and runs that died longer ago than th
 
 * What is published stays, and so does what a running run may need: it can run beside the daily pipeline.
 * **Undo** and time travel reach as far back as the retention.
-* **Only look** prints what would go and changes nothing; the task's log has the list.
+* **Dry run** changes nothing: the task's log lists the files that would be deleted.
 """,
 ) as dag:
     MaintainOperator(task_id="maintain")

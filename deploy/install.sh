@@ -21,4 +21,4 @@ rm -rf "$packages"/torch/{include,test,share} "$packages"/openvino/include "$pac
 find "$packages"/torch/bin -type f ! -name torch_shm_manager -delete
 find "$packages" -type d -name tests -not -path '*/airflow/*' -prune -exec rm -rf {} +
 find "$packages" -name '*.a' -delete
-"$venv/bin/python" -m compileall -qq -j 0 "$packages" || true # some packages ship templates that are no Python
+"$venv/bin/python" -m compileall -qq -j 0 "$packages" || true # some packages ship templates that are not Python

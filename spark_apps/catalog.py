@@ -32,7 +32,7 @@ _COMMON = (
     *("timestamp", "operation", "operationParameters", "engineInfo", "clientVersion"),
     *("run_id", "partition", "model", "rows", "ticket", "restored"),
 )
-"""What every commit says of itself, so that it is no fact of a run."""
+"""What every commit says of itself, which says nothing about a run."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def images(store: str, partition: str, columns: list[str] | None = None) -> pa.T
 
 
 def quarantine(store: str, partition: str) -> pa.Table:
-    """The files of one partition that were set aside, with code and message."""
+    """The quarantined files of one partition, with code and message."""
     return _rows(store, "quarantine", {"partition": partition}, None)
 
 
@@ -246,7 +246,7 @@ def staged_rows(store: str, name: str, paths: Iterable[str]) -> pa.Table | None:
         filesystem, root = storage.filesystem(uri)
         for path in paths:
             if not path.startswith("data/") or not path.endswith(".parquet") or ".." in path.split("/"):
-                raise ValueError(f"{path!r} is no staged file of the table {name}")
+                raise ValueError(f"{path!r} is not a staged file of the table {name}")
             try:
                 parts.append(pq.read_table(f"{root}/{path}", filesystem=filesystem, partitioning=None))
             except FileNotFoundError:
@@ -342,7 +342,7 @@ def model_folder(store: str, fingerprint: str, keep: Path) -> Path | None:
             if (
                 name in ("", ".", "..") or Path(name).name != name
             ):  # whoever wrote the document may mean another's files
-                raise ValueError(f"{name!r} is no file of the model {fingerprint}")
+                raise ValueError(f"{name!r} is not a file of the model {fingerprint}")
             (keep / name).write_bytes(storage.read_bytes(contract.join(uri, name)))
     return keep
 

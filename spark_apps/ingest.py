@@ -92,7 +92,7 @@ def ingest(settings: IngestSettings, timings: jobs.Timings) -> Manifest:
 
 def list_source(settings: IngestSettings) -> pa.Table:
     """The listing. Where empty days are to be skipped, one without a folder is such a day on an object store: folders
-    are no more than a part of names there. On a disk a missing folder may be a missing mount.
+    are only a part of names there. On a disk a missing folder may be a missing mount.
 
     Raises:
         Unreachable: the source cannot be read, or is missing.

@@ -76,7 +76,9 @@ def environment(target: Path, packages: Iterable[str] = WORKER) -> None:
         BadSetting: another kind of file is asked for, or one of the packages is not installed here.
     """
     if not target.name.endswith((".tar.gz", ".tgz")):  # unpacking others, Spark 4.2 forgets that a file is a program
-        raise BadSetting("bad_environment", f"{target} is no .tar.gz.", "Name it environment.tar.gz, for example.")
+        raise BadSetting(
+            "bad_environment", f"{target} is not a .tar.gz file.", "Name it environment.tar.gz, for example."
+        )
     files = list(environment_files(packages))
     part = target.with_name(target.name + ".part")
     try:

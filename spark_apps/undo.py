@@ -168,7 +168,7 @@ def _vacuumed(item: catalog.Publication, gone: dict[str, list[str]]) -> BadSetti
 def _forgotten(item: catalog.Publication) -> BadSetting:
     return BadSetting(
         "version_forgotten",
-        f"Version {item.version} (run {item.run_id}) cannot be put back: the log no longer tells its files.",
+        f"Version {item.version} (run {item.run_id}) cannot be put back: the log no longer lists its files.",
         "Take another version that --list shows, or run the partition again. What is published stays.",
     )
 

@@ -89,7 +89,7 @@ class ImageVectorizer:
         """The features of one photo, as many floats as the model has dimensions (2048 for resnet50).
 
         Raises:
-            BadImage: the bytes are no image that can be decoded; `code` says why.
+            BadImage: the bytes are not an image that can be decoded; `code` says why.
         """
         pixels = imaging.decode(bytes(image_binary), self._preprocessing, self.max_pixels)
         features: list[float] = self._engine().run(pixels[None]).features[0].tolist()

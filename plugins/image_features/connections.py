@@ -62,13 +62,13 @@ def check_master(conn_id: str, hook: SparkSubmitHook) -> str:
     """The Spark master that the connection leads to.
 
     Raises:
-        BadSetting: it is none that Spark knows, or a deploy mode that takes no Python application.
+        BadSetting: Spark has no such master, or it has a deploy mode that takes no Python application.
     """
     master = str(hook._connection["master"])
     if not re.fullmatch(MASTER, master):
         raise BadSetting(
             "bad_connection",
-            f"The Spark connection {conn_id!r} leads to {master!r}, which is no Spark master.",
+            f"The Spark connection {conn_id!r} leads to {master!r}, which is not a valid Spark master.",
             "Its host must be local[*], spark://host:7077, yarn or k8s://https://host:443.",
         )
     if master.startswith("spark://") and hook._connection["deploy_mode"] == "cluster":

@@ -96,7 +96,7 @@ def job_settings(
 
 
 def confined(job: contract.Settings) -> contract.Settings:
-    """The same settings, with what keeps the job within the places that the operator of this Airflow allows.
+    """The same settings, with what keeps the job within the places that the administrator of this Airflow allows.
 
     Raises:
         BadSetting: they name another source or extractor, or weights at another place.
@@ -105,8 +105,8 @@ def confined(job: contract.Settings) -> contract.Settings:
     if extractor not in settings.extractors():
         raise contract.BadSetting(
             "extractor_not_allowed",
-            f"The extractor {extractor!r} is none that a run of this Airflow may use.",
-            f"Use {', '.join(settings.extractors())}, or let the operator of Airflow name it in [image_features] "
+            f"The extractor {extractor!r} is not allowed in this Airflow.",
+            f"Use {', '.join(settings.extractors())}, or let an administrator of Airflow add it to [image_features] "
             "extractors.",
         )
     if isinstance(job, contract.ExtractSettings) and not places.is_named(job.weights):

@@ -158,7 +158,7 @@ class IngestOperator(StageOperator):
     stage = "ingest"
 
     def check(self, context: Context) -> None:
-        """Refuse unknown settings, and values that only a later stage would stumble over."""
+        """Refuse unknown settings, and values that a later stage would refuse."""
         form.check_keys(context["dag_run"].conf or {}, known=self.dag.params)
         for stage in contract.STAGES:
             self.job_settings(context, stage)
@@ -182,7 +182,7 @@ class ValidateOperator(StageOperator):
 
 
 class MaintainOperator(StageOperator):
-    """Maintains the tables of the store: merges small files, removes what nobody needs any more."""
+    """Maintains the tables of the store: merges small files, deletes files past their retention."""
 
     stage = "maintain"
     operator_extra_links = (links.SparkLink(),)

@@ -1,4 +1,4 @@
-"""Where a run may read: whoever may trigger a Dag chooses among the places that the operator of this Airflow allows."""
+"""Where a run may read: whoever triggers a Dag chooses among the places that Airflow's administrator allows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import unquote, unquote_to_bytes
 from spark_apps.contract import BadSetting
 
 NAMED_WEIGHTS = r"\w+|keras-v1|random:.*"
-"""Weights that are no location: the hub's, the registry's, random ones."""
+"""Weights that are named, not at a location: the hub's, the registry's, random ones."""
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)(/.*)?", re.DOTALL)
 _FILE = re.compile(r"file:(?://(?:localhost)?)?(?=/)", re.IGNORECASE)
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "wasb": "abfs", "wasbs": "abfs", "abfss": "abfs"}
@@ -32,9 +32,9 @@ def check(name: str, location: str, allowed: Sequence[str]) -> None:
         option = {"source": "sources"}.get(name, "weights_locations")
         raise BadSetting(
             f"{name}_not_allowed",
-            f"The {name} {location!r} is none that a run of this Airflow may read.",
-            f"Use {' or '.join(allowed) if allowed else 'a named one'}, or let the operator of Airflow add its folder "
-            f"to [image_features] {option}.",
+            f"The {name} {location!r} is not allowed in this Airflow.",
+            f"Use {' or '.join(allowed) if allowed else 'a named one'}, or let an administrator of Airflow add its "
+            f"folder to [image_features] {option}.",
         )
 
 

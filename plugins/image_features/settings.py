@@ -60,7 +60,7 @@ def environment() -> str:
     if location and "://" not in location and not os.path.isfile(location):
         raise contract.BadSetting(
             "bad_environment",
-            f"[{SECTION}] environment = {location!r} is no file of this machine.",
+            f"[{SECTION}] environment = {location!r} is not a file on this machine.",
             "Pack one with python -m spark_apps.pack, or clear the setting.",
         )
     return location
@@ -72,7 +72,7 @@ def schedule() -> str:
 
 
 def extractors() -> list[str]:
-    """The extractors that the form offers: those built in, and what the operator of this Airflow adds to them.
+    """The extractors that the form offers: those built in, and what the administrator of this Airflow adds to them.
 
     Whoever may trigger the Dag may choose among them and name no other: an extractor is code that runs.
     """
@@ -80,7 +80,7 @@ def extractors() -> list[str]:
 
 
 def sources() -> list[str]:
-    """Where whoever may trigger the Dag may let it read photos: folders or URIs; {partition} may be in them.
+    """Where a run may read photos, whoever triggered it: folders or URIs; {partition} may be in them.
 
     By default nowhere but at the configured source.
     """
@@ -112,7 +112,7 @@ def web_cache_mb() -> int:
     """Megabytes of temporary disk that the pages may fill with vectors, for the search of neighbours.
 
     Raises:
-        BadSetting: the configured text is no number.
+        BadSetting: the configured text is not a number.
     """
     return int(value("web_cache_mb"))
 

@@ -34,7 +34,7 @@ def variables(conn_id: str) -> dict[str, str]:
     machine offers (environment, instance profile, web identity) at the connection's region and endpoint.
 
     Raises:
-        BadSetting: there is no such connection, it is no S3 connection, or it asks for something in `REFUSED`.
+        BadSetting: there is no such connection, it is not an S3 connection, or it asks for something in `REFUSED`.
     """
     if not conn_id:
         return {}
@@ -84,7 +84,7 @@ def variables(conn_id: str) -> dict[str, str]:
 def _mapping(conn_id: str, extra: Mapping[str, Any], name: str) -> dict[str, Any]:
     found = extra.get(name) or {}
     if not isinstance(found, dict):
-        raise _bad(conn_id, f"has a {name} that is no JSON object", "Write it as the amazon provider describes it.")
+        raise _bad(conn_id, f"has a {name} that is not a JSON object", "Write it as the amazon provider describes it.")
     return found
 
 

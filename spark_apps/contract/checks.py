@@ -21,7 +21,7 @@ CHECKS = {
 }
 """Every check, in the order a reader wants them, and its level where `--check-levels` does not name it."""
 FIXED = ("reconciliation", "dimension", "finite", "fingerprint")
-"""Always errors: without them what is published is no accounted set of comparable vectors, whatever the photos are."""
+"""Always errors: without them what is published would not be a complete set of comparable vectors."""
 
 
 def levels(text: str) -> dict[str, str]:
@@ -34,9 +34,9 @@ def levels(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, sign, level = (word.strip() for word in part.partition("="))
         if not sign or level not in LEVELS:
-            raise _bad(f"{part!r} gives no level.", f"Write check=level, with one of: {', '.join(LEVELS)}.")
+            raise _bad(f"{part!r} has no level.", f"Write check=level, with one of: {', '.join(LEVELS)}.")
         if name not in CHECKS:
-            raise _bad(f"{name!r} is no check.", f"The checks are: {', '.join(CHECKS)}.")
+            raise _bad(f"{name!r} is not a valid check.", f"The checks are: {', '.join(CHECKS)}.")
         if name in chosen:
             raise _bad(f"The check {name} is named twice.", "Give each check one level.")
         if name in FIXED and level != CHECKS[name]:

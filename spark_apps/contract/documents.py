@@ -46,7 +46,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Raises ValueError or TypeError for text that is no manifest of this version."""
+        """Raises ValueError or TypeError for text that is not a manifest of this version."""
         return cls(**json.loads(text))
 
 

@@ -70,9 +70,9 @@ class NothingToDo(JobError):
 
 QUARANTINE_CODES: dict[str, str] = {
     "empty": "The file has no bytes; the upload was probably interrupted. Send it again.",
-    "not_an_image": "The content is no image, whatever the name says. Remove it or narrow --pattern.",
-    "not_text": "The content is no UTF-8 text, or holds no word. Convert it to UTF-8, or narrow --pattern.",
-    "not_audio": "The content is no sound that can be read here. Convert it to WAV or FLAC, or narrow --pattern.",
+    "not_an_image": "The content is not an image, whatever the name says. Remove it or narrow --pattern.",
+    "not_text": "The content is not UTF-8 text, or has no words. Convert it to UTF-8, or narrow --pattern.",
+    "not_audio": "The content is not a sound file that can be read. Convert it to WAV or FLAC, or narrow --pattern.",
     "unsupported_format": "An image format that is not decoded here. Convert it to JPEG, PNG or WebP.",
     "truncated": "The image ends too early; the copy was probably cut short. Send it again.",
     "corrupt": "The content is damaged. Export or send it again.",
@@ -84,9 +84,9 @@ QUARANTINE_CODES: dict[str, str] = {
     "timeout": "Decoding took longer than the limit; the file is broken or hostile.",
     "out_of_memory": "Decoding needed more memory than the limit; the file is broken or hostile.",
     "decoder_crash": "Decoding killed its process; the file is broken or hostile.",
-    "extractor_failed": "The extractor raised an error at this file; the message says which. Mend one of them.",
+    "extractor_failed": "The extractor raised the error in the message. Fix the extractor or the file.",
 }
-"""Every reason a file can be set aside for, with what a person can do about it."""
+"""Every reason a file can be quarantined for, with what a person can do about it."""
 
 
 class BadFile(Exception):

@@ -151,12 +151,12 @@ def check_location(name: str, location: str) -> str:
     if not re.match(r"(/|file:///[^/]|(?!file:)[a-z][a-z0-9+.-]*:///?[^/])", location):
         hint = "Write /folder, file:///folder or s3://bucket/folder."
         if location.startswith("file://"):
-            message = f"{name} {location!r} names no folder of this machine."
+            message = f"{name} {location!r} is not a folder of this machine."
         else:
             message = f"{name} {location!r} is neither an absolute path nor a URI."
         raise BadSetting(f"bad_{name}", message, hint)
     if ".." in unquote(location).split("/"):
-        raise BadSetting(f"bad_{name}", f"{name} {location!r} climbs with '..'.", "Write the location without '..'.")
+        raise BadSetting(f"bad_{name}", f"{name} {location!r} contains '..'.", "Write the location without '..'.")
     return location.rstrip("/") or "/"
 
 

@@ -71,7 +71,7 @@ EXTRACTOR_HELP = (
 )
 EXTRACTOR_PATTERN = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*|/.+\.py:[A-Za-z_]\w*"
 MAX_RETENTION_HOURS = 28 * 24
-"""Four weeks: Delta keeps the log of a table for 30 days, and what it no longer tells cannot be judged by age."""
+"""Four weeks: Delta keeps a table's log for 30 days, and without the log the age of a file is unknown."""
 MAX_PIXELS, PHOTO_PIXELS = 4_000_000_000, 250_000_000
 """How far `--max-pixels` goes, and its default, which admits the 200 megapixels of today's telephones. What a photo
 needs in memory and time is bounded by `guard`, whatever this limit says."""
@@ -117,8 +117,8 @@ class Settings(JobSettings):
 
     partition: str = setting("Partition key, usually the day: 2026-11-22.")
     branch: str = setting(
-        "Tells several extracts of one run apart, as for two models of one ingest; validate takes that of its extract, "
-        "and an ingest without one serves them all.",
+        "Name that tells several extracts of one run apart, for example two models of one ingest. validate needs the "
+        "branch of its extract; an ingest without a branch serves them all.",
         "",
     )
 
@@ -147,7 +147,8 @@ class IngestSettings(Settings):
     )
     exclude: str = setting(
         "Globs of files and folders that are not listed, separated by commas: drafts,*_thumb.jpg,raw/*.dng; "
-        "one with a slash is held against the path below the source. What systems leave behind never is listed.",
+        "one with a slash is matched against the path below the source. Files that systems leave behind, such as "
+        "Thumbs.db, are never listed.",
         "",
     )
     max_pixels: int = setting(
@@ -156,9 +157,10 @@ class IngestSettings(Settings):
     max_bytes: int = setting(
         "Files with more bytes are quarantined without being read.", 256 * 2**20, minimum=1, maximum=2**30
     )
-    on_empty: str = setting("What a partition without files means.", "fail", choices=("fail", "skip"))
+    on_empty: str = setting("What to do when a partition has no files.", "fail", choices=("fail", "skip"))
     extractor: str = setting(
-        "As that of extract. With image, what is no photo is refused by its header; else files are taken as they are.",
+        "The same as for extract. With image, a file whose header is not that of an image is quarantined; with "
+        "another extractor, headers are not checked.",
         "image",
     )
     within: str = setting(
@@ -182,8 +184,8 @@ class ExtractSettings(Settings):
     weights: str = setting(WEIGHTS_HELP, "DEFAULT")
     weights_sha256: str = setting("Expected sha256 of the weights file, 64 hex digits; empty to skip the check.", "")
     layer: str = setting(
-        "An earlier layer to take the features from, averaged over the photo, for example layer3 of a resnet50; empty: "
-        "what enters the classifier. An unknown name is answered with those there are.",
+        "An earlier layer to take the features from, averaged over the photo, for example layer3 of a resnet50. Empty: "
+        "the input of the classifier. An unknown name is refused with the list of those that the model has.",
         "",
     )
     engine: str = setting(
@@ -192,7 +194,7 @@ class ExtractSettings(Settings):
         choices=("auto", "torch", "openvino"),
     )
     precision: str = setting(
-        "Number format of the computation; int8 is calibrated once, on photos of the store's first such partition.",
+        "Number format of the computation; int8 is calibrated once in a store, on its first partition at int8.",
         "fp32",
         choices=("fp32", "bf16", "int8"),
     )
@@ -201,12 +203,12 @@ class ExtractSettings(Settings):
     )
     decode: str = setting(
         "exact equals torchvision; scaled decodes a JPEG at 1/2, 1/4 or 1/8 while that keeps twice the pixels needed: "
-        "several times faster for photos of many megapixels, vectors of their own.",
+        "several times faster for photos of many megapixels. The vectors differ a little and have their own model key.",
         "exact",
         choices=("exact", "scaled"),
     )
     resources: str = setting(
-        "What one Spark task gets: narrow, one core; wide, all cores of its executor; gpu, one GPU and its share of "
+        "Resources per Spark task: narrow, one core; wide, all cores of its executor; gpu, one GPU and its share of "
         "the cores. auto is gpu where the model runs on one, else narrow.",
         "auto",
         choices=("auto", "narrow", "wide", "gpu"),
@@ -223,7 +225,9 @@ class ExtractSettings(Settings):
         if not self.weights:
             raise BadSetting("bad_weights", "weights is empty.", f"Use {WEIGHTS_HELP}")
         if self.layer and not re.fullmatch(LAYER_PATTERN, self.layer):
-            raise BadSetting("bad_layer", f"{self.layer!r} is no layer.", "Write its dotted name, for example layer3.")
+            raise BadSetting(
+                "bad_layer", f"{self.layer!r} is not a valid layer.", "Write its dotted name, for example layer3."
+            )
         if self.weights_sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", self.weights_sha256):
             raise BadSetting("bad_weights_sha256", f"{self.weights_sha256!r} is not a sha256.", "Give 64 hex digits.")
         if self.engine == "openvino" and self.device == "cuda":
@@ -267,24 +271,24 @@ class ValidateSettings(Settings):
     )
     min_features: int = setting("Fewest vectors that a partition must have.", 1, minimum=1, maximum=2**31)
     min_row_ratio: float = setting(
-        "Fewest vectors as a share of the median of recent partitions (0 to 1); its inverse bounds them above.",
+        "Fewest vectors, as a share of the median of recent partitions (0 to 1). At 0.5, half to twice as many pass.",
         0.5,
         minimum=0,
         maximum=1,
     )
     min_cosine: float = setting(
-        "Smallest cosine between a vector and its recomputation (0 to 1); 0: that of the precision or extractor.",
+        "Smallest cosine between a vector and its recomputation (0 to 1); 0: the limit of the precision or extractor.",
         0.0,
         minimum=0,
         maximum=1,
     )
     check_levels: str = setting(
-        "Checks of another level than usual, error, warning or off: drift=warning,row_count=off. What is off is not "
-        f"run. {', '.join(checks.FIXED[:-1])} and {checks.FIXED[-1]} are always errors.",
+        "Checks with another level than usual (error, warning or off): drift=warning,row_count=off. A check that is "
+        f"off is not run. {', '.join(checks.FIXED[:-1])} and {checks.FIXED[-1]} are always errors.",
         "",
     )
     history: int = setting(
-        "How many earlier partitions the drift and the row count are held against.", 7, minimum=0, maximum=366
+        "How many earlier partitions drift and row count are compared with.", 7, minimum=0, maximum=366
     )
     recheck: int = setting(
         "How many photos, drawn at random, are computed again with plain torchvision; eight times as many for int8 and "
@@ -311,14 +315,14 @@ class MaintainSettings(JobSettings):
 
     run_id: str = setting("Id of this maintenance; empty: the present moment.", "")
     retention_hours: int = setting(
-        "Data that was replaced, and runs that died, less than so many hours ago are kept; undo and time travel reach "
+        "Retention: for so many hours, replaced data and the files of failed runs are kept; undo and time travel reach "
         "back so far. Files that a running run may need are kept whatever this says.",
         168,
         minimum=1,
         maximum=MAX_RETENTION_HOURS,
     )
-    no_compact: bool = setting("Leave small files as they are.", False)
-    dry_run: bool = setting("Print what would go, and change nothing.", False)
+    no_compact: bool = setting("Do not merge small files.", False)
+    dry_run: bool = setting("Dry run: print the files that would be deleted, and change nothing.", False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -361,7 +365,7 @@ def check_extractor(name: str) -> None:
     if name not in EXTRACTORS and not re.fullmatch(EXTRACTOR_PATTERN, name):
         raise BadSetting(
             "bad_extractor",
-            f"{name!r} is no extractor.",
+            f"{name!r} is not a valid extractor.",
             f"Choose {', '.join(EXTRACTORS)}, or your own: package.module:factory or /path/file.py:factory.",
         )
 

@@ -57,7 +57,7 @@ class Audio(Extractor):
         if not len(samples):
             raise BadFile("truncated", "It has a header and no sound.")
         if not np.isfinite(samples).all():
-            raise BadFile("corrupt", "Some samples are no numbers.")
+            raise BadFile("corrupt", "Some samples are not numbers.")
         if rate != RATE:
             shared = gcd(rate, RATE)
             samples = resample_poly(samples, RATE // shared, rate // shared).astype(np.float32)

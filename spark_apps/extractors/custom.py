@@ -1,6 +1,6 @@
 """Runs any `Extractor` class: those registered here, and those that a user names by module or by file.
 
-What such a class gets wrong about one file sets aside that file; what it gets wrong about all of them ends the job.
+An exception in such a class quarantines the file that caused it; vectors of the wrong shape or type end the job.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def opened(info: dict[str, Any], max_pixels: int, folder: Path | None, cores: in
 
 
 class Tolerant(Extractor):
-    """An extractor whose exceptions set aside the file that caused them, and whose vectors are checked."""
+    """An extractor whose exceptions quarantine the file that caused them, and whose vectors are checked."""
 
     def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor
@@ -124,7 +124,7 @@ def load(where: str) -> Extractor:
     """An instance of the class, or what the function gives, at `module:name`.
 
     Raises:
-        BadSetting: it cannot be imported or made, or is no extractor.
+        BadSetting: it cannot be imported or made, or is not an extractor.
     """
     module, _, name = where.partition(":")
     try:
@@ -141,7 +141,7 @@ def load(where: str) -> Extractor:
     if not isinstance(made, Extractor):
         raise BadSetting(
             "bad_extractor",
-            f"{where} gives a {type(made).__name__}, which is no Extractor.",
+            f"{where} gives a {type(made).__name__}, which is not an Extractor.",
             "Derive the class from spark_apps.extractors.Extractor.",
         )
     return made
@@ -183,7 +183,9 @@ def _importable(name: str) -> str:
     if not path.endswith(".py"):
         return name
     if not re.fullmatch(r"[A-Za-z_]\w*", Path(path).stem):
-        raise BadSetting("bad_extractor", f"{Path(path).name} is no name of a module.", "Use letters, digits and _.")
+        raise BadSetting(
+            "bad_extractor", f"{Path(path).name} is not a valid module name.", "Use letters, digits and _."
+        )
     try:
         copy = Path(shutil.copy(path, _folder()))
     except OSError as error:

@@ -26,14 +26,14 @@ def threads(default: int) -> int:
     It may be a list, of which the first number counts here: the others are for nested regions (OpenMP 5.2, 21.2.2).
 
     Raises:
-        BadSetting: it is no such number.
+        BadSetting: it is not a whole number above zero.
     """
     value = os.environ.get("OMP_NUM_THREADS", "").strip()
     if not value:
         return default
     first = value.split(",")[0].strip()
     if not first.isdecimal() or int(first) < 1:
-        message = f"OMP_NUM_THREADS is {value!r}, which is no number of threads."
+        message = f"OMP_NUM_THREADS is {value!r}, which is not a valid number of threads."
         raise BadSetting("bad_omp_num_threads", message, "Set it to a whole number such as 2, or unset it.")
     return int(first)
 

@@ -2,7 +2,7 @@
 
 A decoder that hangs or grows cannot be stopped from within Python. So a worker decodes in its own process under a watch
 that ends the process when one image takes too long. Spark then tries the task again, and on that second attempt every
-image is decoded in a child process with a limit on time and memory: the culprit is found and set aside.
+image is decoded in a child process with a limit on time and memory: the culprit is found and quarantined.
 """
 
 from __future__ import annotations
@@ -131,7 +131,9 @@ class Guard:
             self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
             assert self._child.stdin and self._child.stdout
             _send(self._child.stdin, pickle.dumps(self._arguments))
-            _receive(self._child.stdout, time.monotonic() + START_SECONDS)  # ready: importing is no file's time
+            _receive(
+                self._child.stdout, time.monotonic() + START_SECONDS
+            )  # ready: importing does not count as a file's time
         except TimeoutError:
             raise self._not_started(f"was not ready after {START_SECONDS:g} s") from None
         except (BrokenPipeError, EOFError):

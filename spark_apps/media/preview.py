@@ -21,7 +21,7 @@ def draw(content: bytes, side: int, max_pixels: int) -> Image.Image:
     """At most `side` pixels wide and high, in RGB.
 
     Raises:
-        BadFile: it is no photo that can be decoded, no text and no sound.
+        BadFile: it is neither a photo that can be decoded, nor a text or a sound.
     """
     try:
         photo = imaging.upright_rgb(content, max_pixels, least=side)

@@ -45,7 +45,7 @@ class Kind:
     message: str
 
 
-UNKNOWN = Kind("not_an_image", "The content is no image.")
+UNKNOWN = Kind("not_an_image", "The content is not an image.")
 
 
 def _undecoded(name: str) -> Kind:

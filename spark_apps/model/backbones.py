@@ -124,8 +124,8 @@ _PRESETS = {
     "shufflenet_v2_x1_5": Preset(232),
     "shufflenet_v2_x2_0": Preset(232),
 }  # fmt: skip
-"""torchvision's own for its first weights of that name that suit the model as it is built by default, where it is not
-the usual one. All ResNets have the usual one: published vectors carry it."""
+"""The preset of a name, where it is not the usual one: torchvision's own for the first of the name's weights that the
+model takes as it is built by default. All ResNets have the usual one, which published vectors depend on."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def get(name: str) -> Backbone:
         BadSetting: there is none.
     """
     if name not in CATALOGUE:
-        raise BadSetting("bad_model", f"{name!r} is no model.", f"Choose one of: {', '.join(CATALOGUE)}.")
+        raise BadSetting("bad_model", f"{name!r} is not a valid model.", f"Choose one of: {', '.join(CATALOGUE)}.")
     return CATALOGUE[name]
 
 

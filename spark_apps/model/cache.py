@@ -60,7 +60,7 @@ def staged(target: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Deletes a file or a folder; one that is not there is no error."""
+    """Deletes a file or a folder; a missing one is not an error."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -36,7 +36,7 @@ def read(path: Path, name: str) -> dict[str, Tensor]:
     Memory-mapped where the file's format allows it. Wrappers and prefixes of training scripts are taken off.
 
     Raises:
-        BadSetting: the file is no checkpoint, holds more than plain data, or holds no state dict.
+        BadSetting: the file is not a checkpoint, holds more than plain data, or holds no state dict.
     """
     import torch
 
@@ -93,7 +93,7 @@ def fit(backbone: Backbone, variant: str, state: Mapping[str, Tensor], name: str
     if broken:
         raise BadSetting(
             "weights_not_finite",
-            f"The weights {name} hold values that are no finite numbers, first in {broken[0]}.",
+            f"The weights {name} hold values that are not finite numbers, first in {broken[0]}.",
             "Take a checkpoint from before the training diverged.",
         )
     return model.requires_grad_(False)
@@ -154,7 +154,7 @@ def _misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str:
 
 
 def _refusal(name: str, error: Exception) -> BadSetting:
-    """torch raises one error for pickled code and for bytes that are no pickle; only the former names a global."""
+    """torch raises one error for pickled code and for bytes that are not a pickle; only the former names a global."""
     code = re.search(r"GLOBAL (\S+)", str(error))
     if code is None:
         return _not_a_checkpoint(name)
@@ -168,7 +168,7 @@ def _refusal(name: str, error: Exception) -> BadSetting:
 def _not_a_checkpoint(name: str) -> BadSetting:
     return BadSetting(
         "weights_unreadable",
-        f"{name} is no PyTorch checkpoint, or it is damaged.",
+        f"{name} is not a valid PyTorch checkpoint.",
         "Give a file written by torch.save(model.state_dict(), path).",
     )
 

@@ -212,7 +212,7 @@ def _stored(uri: str) -> tuple[Path, str]:
         filesystem, path = storage.filesystem(uri)
         info = filesystem.get_file_info(path)
         if info.type != fs.FileType.File:
-            what = "do not exist" if info.type == fs.FileType.NotFound else "are no file"
+            what = "do not exist" if info.type == fs.FileType.NotFound else "are not a file"
             raise BadSetting("weights_missing", f"The weights {uri} {what}.", "Check the spelling.")
         if isinstance(filesystem, fs.LocalFileSystem):
             return Path(path), cache.sha256(Path(path))
@@ -224,7 +224,7 @@ def _stored(uri: str) -> tuple[Path, str]:
         return _keep(write)
     except pa.ArrowInvalid as error:
         raise BadSetting(
-            "bad_weights", f"{uri!r} is no location of weights: {error}.", f"Use {WEIGHTS_HELP}"
+            "bad_weights", f"{uri!r} is not a valid location of weights: {error}.", f"Use {WEIGHTS_HELP}"
         ) from error
     except (OSError, pa.ArrowException) as error:
         raise Unreachable(

@@ -279,7 +279,7 @@ class Outbox:
             try:
                 for writer in writers:
                     writer.__exit__(*failure)
-            except BaseException:  # the files of one without those of the other are no use to anyone
+            except BaseException:  # the files of one without those of the other are of no use
                 for writer in writers:
                     writer.discard()
                 raise

@@ -98,7 +98,7 @@ def _read(uri: str, size: int, max_bytes: int) -> bytes | BadFile:
     if size == NOT_A_FILE:
         return BadFile(
             "unreadable",
-            "It is no regular file (a dangling or forbidden link, a pipe, a device), or a folder that is closed.",
+            "It is not a regular file (a broken or forbidden link, a pipe, a device), or a folder without permission.",
         )
     if size == 0:
         return BadFile("empty", "The file has no bytes.")
@@ -125,7 +125,7 @@ def _content(uri: str, size: int) -> bytes:
     if is_local(uri):
         name = os.fsencode(path)  # a name on a disk need not be UTF-8
         if not stat.S_ISREG(os.stat(name).st_mode):  # opening a pipe would wait for its other end
-            raise IsADirectoryError(errno.EISDIR, "It is no regular file any more", path)
+            raise IsADirectoryError(errno.EISDIR, "It is not a regular file any more", path)
     with filesystem_.open_input_stream(name, compression=None, buffer_size=0) as stream:
         content: bytes = stream.read(size + 1)
     return content
@@ -175,7 +175,7 @@ def _walk_disk(source: str, pattern: str, ignored: Ignored, store: str, within: 
     if not os.path.isdir(root):
         raise Unreachable(
             "source_missing",
-            f"The source {source} is no folder.",
+            f"The source {source} is not a folder.",
             "Check its spelling, and that the day's photos are in.",
         )
     ours = os.path.realpath(filesystem(store)[1]) if store and is_local(store) else None

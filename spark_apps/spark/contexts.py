@@ -43,7 +43,7 @@ IDLE_SECONDS = 20
 
 EXECUTORS_SECONDS, SETTLED_SECONDS = 30, 3
 
-"""How long a job waits for its executors, and how long after the last one it takes the others for not coming."""
+"""How long a job waits for its executors, and how long after the last one it stops waiting for more."""
 
 
 @lru_cache(maxsize=1)

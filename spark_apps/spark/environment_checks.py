@@ -26,7 +26,7 @@ def check_process() -> None:
     """What every job needs, with Spark or without: a user with a home, a temporary folder, a number of threads.
 
     Raises:
-        BadSetting: the temporary folder cannot be used, or OMP_NUM_THREADS is no number.
+        BadSetting: the temporary folder cannot be used, or OMP_NUM_THREADS is not a number.
     """
     if folder := os.environ.get("TMPDIR"):
         _check_space(os.path.abspath(folder), "TMPDIR", "Set TMPDIR to another one, or unset it.")
@@ -63,7 +63,7 @@ def jvm_not_started(error: Exception) -> BadSetting:
     return BadSetting(
         "jvm_not_started",
         f"Spark's JVM does not start; what it said stands above ({str(error).splitlines()[0][:200]}).",
-        "Mend the setting that it names: it reads spark-defaults.conf, PYSPARK_SUBMIT_ARGS, SPARK_SUBMIT_OPTS and "
+        "Correct the setting that it names: it reads spark-defaults.conf, PYSPARK_SUBMIT_ARGS, SPARK_SUBMIT_OPTS and "
         "JAVA_TOOL_OPTIONS.",
     )
 
@@ -79,7 +79,7 @@ def check_local_dirs(local_dir: str | None) -> None:
     problems = {folder: _no_folder_here(folder) for folder in folders if folder}
     if problems and all(problems.values()):
         told = "; ".join(f"{folder}: {problem}" for folder, problem in problems.items())
-        raise BadSetting("local_dirs_unusable", f"{name} has no folder that can be used ({told}).", f"Mend {name}.")
+        raise BadSetting("local_dirs_unusable", f"{name} has no folder that can be used ({told}).", f"Correct {name}.")
 
 
 def check_worker_python() -> None:
@@ -180,7 +180,7 @@ def _no_program_at(home: Path, program: str) -> str:
     try:
         home.stat()
         if not home.is_dir():
-            return "it is no folder"
+            return "it is not a folder"
         path.stat()
     except OSError as error:
         return "there is no such folder" if not home.exists() else f"bin/{program} is not there ({error.strerror})"
@@ -209,7 +209,7 @@ def _no_folder_here(folder: str) -> str:
     while not os.path.lexists(path):
         path = path.parent
     if not path.is_dir():
-        return "it is no folder" if str(path) == os.path.abspath(folder) else f"{path} is no folder"
+        return "it is not a folder" if str(path) == os.path.abspath(folder) else f"{path} is not a folder"
     try:
         os.rmdir(tempfile.mkdtemp(dir=path))
     except OSError as error:

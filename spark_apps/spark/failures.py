@@ -40,7 +40,7 @@ def _temporary() -> str:
 
 
 def unfit_worker(trace: str, host: str) -> BadSetting | None:
-    """What a person has to mend on the nodes before any task can run there, from Spark's account of a failed job."""
+    """What a person has to fix on the nodes before any task can run there, from Spark's account of a failed job."""
     if found := re.search(r"Python in worker has different version: (\S+) than that in driver: ([\d.]+)", trace):
         message = f"The Python on {host} is {found[1]}, that of the driver is {found[2]}; Spark needs the same."
         hint = f"Set PYSPARK_PYTHON to a Python {found[2]} that every node has."

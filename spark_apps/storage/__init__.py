@@ -101,14 +101,14 @@ def write_json(uri: str, value: Any) -> None:
 
 
 def delete(uri: str) -> None:
-    """Removes a file; one that is not there is no error."""
+    """Removes a file; a missing one is not an error."""
     filesystem_, path = filesystem(uri)
     with suppress(FileNotFoundError):
         filesystem_.delete_file(path)
 
 
 def delete_folder(uri: str) -> None:
-    """Removes a folder and what is in it; one that is not there is no error."""
+    """Removes a folder and what is in it; a missing one is not an error."""
     filesystem_, path = filesystem(uri)
     with suppress(FileNotFoundError):
         filesystem_.delete_dir(path)

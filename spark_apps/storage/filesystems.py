@@ -65,7 +65,7 @@ def locate(uri: str) -> Location:
     """
     uri = plain_scheme(uri)
     if uri.startswith("file:") and not uri.startswith("file:///"):
-        raise BadSetting("bad_location", f"{uri!r} is no file of this machine.", "Write file:///folder/file.")
+        raise BadSetting("bad_location", f"{uri!r} is not a file on this machine.", "Write file:///folder/file.")
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return Location(_local(), uri)
@@ -255,7 +255,7 @@ class Azure:
         known = re.fullmatch(r"([a-z0-9]{3,24})\.(dfs|blob)\.core\.windows\.net", host) if at else None
         account = (known[1] if known else "") if at else variables.get("AZURE_STORAGE_ACCOUNT_NAME", "")
         if not account:
-            said = f"{host} is no account of Azure's public cloud" if at else "no account is named"
+            said = f"{host} is not an account of Azure's public cloud" if at else "no account is named"
             hint = "Write abfss://container@account.dfs.core.windows.net/folder, or set AZURE_STORAGE_ACCOUNT_NAME."
             raise BadSetting("bad_azure_location", f"{uri} cannot be used: {said}.", hint)
 

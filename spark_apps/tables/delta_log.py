@@ -38,7 +38,7 @@ def commits(table_uri: str) -> list[Commit]:
 
     Raises:
         OSError: the log cannot be read.
-        ValueError: a commit is no JSON.
+        ValueError: a commit is not JSON.
     """
     versions = sorted(version(name) for name in files(table_uri) if re.fullmatch(r"\d{20}\.json", name))
     for older, newer in reversed(list(pairwise(versions))):

@@ -94,7 +94,7 @@ class StagedWriter:
             raise
 
     def _pack(self) -> None:
-        """Rows in Arrow's form take no second place in memory when their row group is written."""
+        """Turns the rows into an Arrow batch now, so that writing their row group makes no second copy of them."""
         if self._rows:
             self._packed.append(pa.RecordBatch.from_pylist(self._rows, schema=self._table.columns))
         self._rows, self._row_bytes = [], 0

@@ -1,8 +1,8 @@
-"""What nobody needs any more: data files of replaced and of dead runs, and working files of old runs.
+"""Vacuum: deletes, past the retention, the data files of replaced and of dead runs and working files of old runs.
 
 A file of a table is needed while the current version or any version within the retention shows it. The log tells that:
 it names every file that was replaced, with the time. A file that the log does not name was staged and never published:
-it belongs to a run in progress, or to a dead one, which its silence gives away.
+it belongs to a run in progress, or to one that died: a run that has written nothing for `QUIET` is taken for dead.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def expired_log(store_uri: str, table: schemas.Table, now: datetime) -> dict[str
 
 
 def checkpoint(store_uri: str, table: schemas.Table) -> None:
-    """Sums the log of a table up, unless the last checkpoint is of the current version."""
+    """Writes a checkpoint of a table's log, unless there is one of the current version."""
     delta = catalog.table(store_uri, table.name)
     last = storage.read_json(contract.join(table.uri(store_uri), "_delta_log", "_last_checkpoint"))
     if delta is not None and (last is None or last["version"] < delta.version()):

@@ -76,7 +76,7 @@ def test_configured_defaults_are_what_the_form_proposes(monkeypatch: pytest.Monk
 
 def test_a_configured_default_of_the_wrong_type_names_where_to_correct_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__BATCH_SIZE", "many")
-    with pytest.raises(BadSetting, match=r"'many' is no int.*AIRFLOW__IMAGE_FEATURES__BATCH_SIZE"):
+    with pytest.raises(BadSetting, match=r"'many' is not a valid int.*AIRFLOW__IMAGE_FEATURES__BATCH_SIZE"):
         form.params()
 
 

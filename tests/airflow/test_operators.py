@@ -247,9 +247,9 @@ def test_airflow_s_own_secrets_do_not_reach_spark(spark: FakeSpark) -> None:
         ({"partition": None}, "neither a partition nor a logical date"),
         ({"max_failed_fraction": 2}, "out of bounds"),
         ({"source": "photos"}, "neither an absolute path nor a URI"),
-        ({"source": "/opt/airflow", "extractor": "text"}, "'/opt/airflow' is none that a run .* sources"),
-        ({"weights": "http://169.254.169.254/latest"}, "is none that a run .* weights_locations"),
-        ({"extractor": "os:getcwd"}, "'os:getcwd' is none that a run"),
+        ({"source": "/opt/airflow", "extractor": "text"}, "'/opt/airflow' is not allowed .* sources"),
+        ({"weights": "http://169.254.169.254/latest"}, "is not allowed .* weights_locations"),
+        ({"extractor": "os:getcwd"}, "'os:getcwd' is not allowed"),
     ],
 )
 def test_the_first_task_refuses_a_wrong_run(conf: dict[str, Any], words: str, spark: FakeSpark) -> None:
@@ -270,7 +270,7 @@ def test_a_store_that_is_not_configured_is_refused(spark: FakeSpark, monkeypatch
     [
         (None, "'spark_default' does not exist"),
         ("{this is no connection", "cannot be parsed"),
-        ('{"conn_type": "spark", "host": "example.org"}', "'example.org', which is no Spark master"),
+        ('{"conn_type": "spark", "host": "example.org"}', "'example.org', which is not a valid Spark master"),
         (
             '{"conn_type": "spark", "host": "spark://m:7077", "extra": {"deploy-mode": "cluster"}}',
             "deploy mode cluster",
@@ -296,7 +296,7 @@ def test_a_packed_environment_that_is_not_there_is_refused(
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", '{"conn_type": "spark", "host": "spark://master:7077"}')
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__ENVIRONMENT", str(tmp_path / "environment.tar.gz"))
-    with pytest.raises(AirflowFailException, match=r"environment\.tar\.gz' is no file of this machine"):
+    with pytest.raises(AirflowFailException, match=r"environment\.tar\.gz' is not a file on this machine"):
         operator(stage).execute(context())
     assert not spark.was_called
 

@@ -1,4 +1,4 @@
-"""Promises: whoever may trigger a Dag reads only where the operator of Airflow lets them; nothing starts elsewhere."""
+"""Promises: whoever triggers a Dag reads only where Airflow's administrator lets them; nothing starts elsewhere."""
 
 from __future__ import annotations
 

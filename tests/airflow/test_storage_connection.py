@@ -69,7 +69,7 @@ def test_what_a_connection_stands_for(
         ({}, {"profile_name": "role"}, "the profile role, which has no keys"),
         ({}, {"profile_name": "unheard-of"}, "the profile unheard-of, which has no keys"),
         ({}, {"verify": False}, "switches the check of certificates off"),
-        ({}, {"session_kwargs": "night"}, "is no JSON object"),
+        ({}, {"session_kwargs": "night"}, "is not a JSON object"),
         ({"conn_type": "google_cloud_platform"}, {}, "only S3"),
         ({"conn_type": "wasb"}, {}, "only S3"),
         *[(LOGIN, {name: "x"}, f"asks for {name}") for name in storage_connection.REFUSED],

@@ -135,7 +135,7 @@ def test_progress_moves_by_itself_and_rests_while_nobody_looks(
     page.route(re.compile(r"/api/image_features/runs/[^/]+$"), still_running)
     page.goto(airflow.url + _run_page(ended[GOOD]))
     progress = _content(page).locator(".progress")
-    expect(progress).to_contain_text("501 of 1,000 files, 84.2 images/s, 1 set aside, about 1 min 15 s left")
+    expect(progress).to_contain_text("501 of 1,000 files, 84.2 images/s, 1 quarantined, about 1 min 15 s left")
     expect(progress).to_contain_text("701 of 1,000 files")
     assert progress.locator("progress").evaluate("bar => bar.value") >= 0.7
     _photograph(page, "run-progress")

@@ -1,4 +1,4 @@
-"""Files that vanish or change between listing and reading: set aside, or stored as one thing throughout."""
+"""Files that vanish or change between listing and reading: quarantined, or stored as one thing throughout."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from spark_apps.spark import contexts, jobs
 def raising(kind: type[JobError]) -> Callable[[Iterator[int]], Iterator[dict[str, Any]]]:
     def work(units: Iterator[int]) -> Iterator[dict[str, Any]]:
         yield {"unit": next(units)}
-        raise kind("some_code", "It broke.", "Mend it.")
+        raise kind("some_code", "It broke.", "Fix it.")
 
     return work
 
@@ -42,4 +42,4 @@ def test_a_job_ends_as_its_worker_did(
     assert jobs.run("validate", ValidateSettings, job, "What it does.") == kind.exit_code
     record = json.loads((Path(settings.folder) / "error.json").read_text())
     assert "It broke." in record["message"]
-    assert "Mend it." in record["message"] + record["hint"]
+    assert "Fix it." in record["message"] + record["hint"]

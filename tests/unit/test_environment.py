@@ -47,7 +47,7 @@ GONE = "there is no such folder"
     [
         ({"PATH": "/gone"}, "no_java", "no java on the PATH"),
         ({"JAVA_HOME": "/gone"}, "no_java", f"JAVA_HOME is /gone: {GONE}"),
-        ({"JAVA_HOME": "{here}/file"}, "no_java", "it is no folder"),
+        ({"JAVA_HOME": "{here}/file"}, "no_java", "it is not a folder"),
         ({"JAVA_HOME": "{here}/empty"}, "no_java", "bin/java is not there"),
         ({"JAVA_HOME": "{here}/closed"}, "no_java", "bin/java may not be executed"),
         ({"JAVA_HOME": "{here}/broken"}, "no_java", "ends with exit code 1 (libjvm.so is missing)"),

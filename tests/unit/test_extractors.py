@@ -1,4 +1,4 @@
-"""Extractors: what is built in gives the vectors it declares; what a user's does wrong is told or set aside."""
+"""Extractors: what is built in gives the vectors it declares; what a user's does wrong is told or quarantined."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_a_file_is_shipped_alone_and_a_package_whole(
     ("change", "words"),
     [
         (("import numpy", "import no_such_package, numpy"), "No module named 'no_such_package'"),
-        (("class Letters(Extractor)", "class Letters"), "which is no Extractor"),
+        (("class Letters(Extractor)", "class Letters"), "which is not an Extractor"),
         (('name = "letters"', 'name = "two words"'), "the name 'two words'"),
         (("dim = 3", "dim = 0"), "the dim 0"),
         (("dim = 3", ""), "the dim None"),
@@ -262,7 +262,7 @@ def test_a_name_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     for name in ("video", "a-b:C", "module", "../x.py:C"):
         for kind in (ExtractSettings, IngestSettings):
             more = {"source": "/photos"} if kind is IngestSettings else {}
-            with pytest.raises(BadSetting, match="is no extractor"):
+            with pytest.raises(BadSetting, match="is not a valid extractor"):
                 kind(store="/s", partition="d", run_id="r", extractor=name, **more)
 
 

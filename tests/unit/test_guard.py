@@ -1,4 +1,4 @@
-"""A photo that hangs, grows or kills its decoder is set aside, and the worker lives on."""
+"""A photo that hangs, grows or kills its decoder is quarantined, and the worker lives on."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_no_child_is_left_behind_and_none_is_started_without_need() -> None:
         guard.decode(SMALL)
         assert len(children()) == 1
     assert children() == []
-    guard.close()  # a second time is no error
+    guard.close()  # a second time is not an error
 
 
 def decoder_that_forks() -> Decode:

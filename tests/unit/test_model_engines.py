@@ -136,7 +136,7 @@ def test_rows_do_not_depend_on_their_batch(engine: str, pixels: np.ndarray) -> N
     assert loaded.run(pixels[:0]).logits.shape == (0, 1000)
     again = loaded.run(pixels[:2]).features
     loaded.run(pixels[2:4])
-    np.testing.assert_allclose(again, whole[:2], atol=1e-5)  # results are no views of a buffer that the next run fills
+    np.testing.assert_allclose(again, whole[:2], atol=1e-5)  # results are not views of a buffer that the next run fills
 
 
 @pytest.mark.parametrize("engine", ENGINES)

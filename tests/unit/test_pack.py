@@ -62,7 +62,7 @@ BARE_ENVIRONMENT = {"PATH": f"{Path(sys.executable).resolve().parent}:/usr/bin:/
 @pytest.mark.parametrize(
     ("name", "packages", "words"),
     [
-        ("environment.tar", ["pytest"], r"is no \.tar\.gz"),
+        ("environment.tar", ["pytest"], r"is not a \.tar\.gz"),
         ("environment.tar.gz", ["no-such-package"], "is not installed in"),
     ],
 )

@@ -85,17 +85,17 @@ def test_each_failure_has_its_exit_code_and_its_record(
     kind: type[JobError],
     code: int,
 ) -> None:
-    assert run(fails_with(kind("some_code", "It broke.", "Mend it."))) == code
+    assert run(fails_with(kind("some_code", "It broke.", "Fix it."))) == code
     record = documents(settings)["error.json"]
     assert record.pop("at")
     assert record == {
         "stage": "validate",
         "code": "some_code",
         "message": "It broke.",
-        "hint": "Mend it.",
+        "hint": "Fix it.",
         "exit_code": code,
     }
-    assert "validate failed: It broke. Mend it." in capsys.readouterr().err
+    assert "validate failed: It broke. Fix it." in capsys.readouterr().err
 
 
 def test_a_later_attempt_clears_the_record_of_the_one_before(
@@ -129,9 +129,9 @@ def spark_error(error: Exception) -> RuntimeError:
 def test_what_a_worker_said_is_found_in_the_trace(
     run: Callable[[Job], int], settings: ValidateSettings, kind: type[JobError]
 ) -> None:
-    assert run(fails_with(spark_error(kind("some_code", "It broke.", "Mend it.")))) == kind.exit_code
+    assert run(fails_with(spark_error(kind("some_code", "It broke.", "Fix it.")))) == kind.exit_code
     record = documents(settings)["error.json"]
-    assert record["message"] == "It broke. Mend it."
+    assert record["message"] == "It broke. Fix it."
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_a_run_after_an_undo_can_be_undone(shelf: Shelf, history: list[Any]) -> 
     undo(settings(shelf, to_version=2))
     shelf.publish("d1", "manual:4", {"u9": "q"})
     undo(settings(shelf))
-    assert rows(shelf) == history[2], "what was published by a run before it; undos are no publications"
+    assert rows(shelf) == history[2], "what was published by a run before it; undos are not publications"
 
 
 def test_the_list_says_what_can_be_put_back(shelf: Shelf, history: list[Any]) -> None:

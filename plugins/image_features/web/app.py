@@ -141,7 +141,7 @@ async def run_report(dag_id: str, dag_run_id: str) -> RunReport:
 
 @dag.get("/runs/{dag_run_id}/quarantine")
 async def run_quarantine(dag_id: str, dag_run_id: str, page: PageNumber = 1) -> QuarantinePage:
-    """The files that one run set aside."""
+    """The files that one run quarantined."""
     return await READING.run(quarantine.page, dag_id, dag_run_id, page)
 
 
@@ -185,7 +185,7 @@ api.include_router(dag)
 def checked_image(image_id: str) -> str:
     """`image_id` when it may be one. Raises Refused."""
     if not re.fullmatch(r"[0-9a-f]{64}", image_id):
-        raise Refused(400, "bad_image_id", "This is no image id.", "Image ids are 64 hexadecimal digits.")
+        raise Refused(400, "bad_image_id", "This is not a valid image id.", "Image ids are 64 hexadecimal digits.")
     return image_id
 
 

@@ -149,7 +149,7 @@ def refusal(code: str) -> Refused:
     hints = {
         "too_many_pixels": "Scale it down.",
         "unsupported_format": "Convert it to JPEG, PNG or WebP.",
-        "not_an_image": "The content is no image, whatever its name says.",
+        "not_an_image": "The content is not an image, whatever its name says.",
     }
     if code not in contract.QUARANTINE_CODES:
         code = "decode_error"

@@ -48,4 +48,4 @@ def checked_partition(partition: str) -> str:
     try:
         return contract.check_partition(partition)
     except contract.BadSetting as error:
-        raise Refused(400, error.code, "This is no partition key.", error.hint) from None
+        raise Refused(400, error.code, "This is not a valid partition key.", error.hint) from None

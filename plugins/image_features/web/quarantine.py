@@ -1,4 +1,4 @@
-"""The files that a run set aside, in pages, with the reason of each."""
+"""The quarantined files of a run, in pages, with the reason of each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _quarantines: Sized[tuple[str, str, str], pa.Table] = Sized(64 * 2**20, lambda t
 
 
 def page(dag_id: str, dag_run_id: str, number: int) -> QuarantinePage:
-    """A page of what the run set aside. Raises Refused."""
+    """A page of what the run quarantined. Raises Refused."""
     run = located(dag_id, dag_run_id)
     with stores.reading():
         staged = [

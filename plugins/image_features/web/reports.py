@@ -59,7 +59,7 @@ class Summary:
 
 
 def summarise(report: Any) -> Summary:
-    """Raises Unreadable for what is no report of this version."""
+    """Raises Unreadable for what is not a report of this version."""
     try:
         if report["report_version"] > VERSION:
             raise Unreadable("newer report")
@@ -147,7 +147,7 @@ def document(store: str, partition: str, folder: str, name: str) -> Any | None:
 
 
 HALF_WRITTEN: dict[str, Any] = {}
-"""Stands for a document that is no JSON object with something in it."""
+"""Stands for a document that is not a JSON object with something in it."""
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,7 @@ class Drift(BaseModel):
 
 
 class QuarantineCode(BaseModel):
-    """How many files were set aside for one reason, and what a person can do about it."""
+    """How many files were quarantined for one reason, and what a person can do about it."""
 
     code: str
     count: int
@@ -311,7 +311,7 @@ class RunReport(BaseModel):
 
 
 class QuarantinedFile(BaseModel):
-    """One file that was set aside. `name`: relative to the source. `image_id`: sha256 of its bytes, null when it could
+    """One quarantined file. `name`: relative to the source. `image_id`: sha256 of its bytes, null when it could
     not be read. `thumbnail`: its bytes are in the store, so a thumbnail may be asked for; that can still be a 404.
     """
 
@@ -326,7 +326,7 @@ class QuarantinedFile(BaseModel):
 
 
 class QuarantinePage(BaseModel):
-    """A page of the files that were set aside, by code and name; `total` counts them all."""
+    """A page of the quarantined files, by code and name; `total` counts them all."""
 
     partition: str
     page: int

@@ -34,7 +34,7 @@ export function progressPanel() {
     const share = progress.total > 0 ? finished / progress.total : 0;
     bar.value = share;
     const left = progress.eta_s === null ? "" : `, about ${duration(progress.eta_s)} left`;
-    const aside = progress.failed > 0 ? `, ${count(progress.failed)} set aside` : "";
+    const aside = progress.failed > 0 ? `, ${count(progress.failed)} quarantined` : "";
     const done = `${count(finished)} of ${counted(progress.total, "file")}`;
     words.textContent = `${done}, ${rate(progress.images_per_second)}${aside}${left}`;
     const step = Math.floor((share * 100) / ANNOUNCE_EVERY);

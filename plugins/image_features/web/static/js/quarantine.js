@@ -1,4 +1,4 @@
-// The files that were set aside: how many for which reason, what to do, and each with a picture if there is one.
+// The quarantined files: how many for which reason, what to do, and each with a picture if there is one.
 
 import * as api from "./api.js";
 import { element, fill } from "./dom.js";
@@ -6,7 +6,7 @@ import { bytes, count, counted } from "./format.js";
 import { refusal } from "./notice.js";
 import { picture } from "./photo.js";
 
-/** The panel; null when nothing was set aside. `codes`: how many files for which reason. */
+/** The panel; null when nothing was quarantined. `codes`: how many files for which reason. */
 export function quarantinePanel(codes, dag, run) {
   if (codes.length === 0) return null;
   const place = { dag, run };
@@ -20,7 +20,7 @@ export function quarantinePanel(codes, dag, run) {
       "div",
       { class: "section-head" },
       element("h2", { id: "quarantine" }, "Quarantined files"),
-      element("p", { class: "muted" }, `${counted(total, "file")} set aside; the others are not affected`),
+      element("p", { class: "muted" }, `${counted(total, "file")} in quarantine; the others are not affected`),
     ),
     element("ul", { class: "reasons" }, codes.map(reason)),
     files,
