@@ -66,10 +66,11 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def more_dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The consumers of the README, and the daily Dag a second time under another id."""
+    """The consumers of docs/airflow.md, and the daily Dag a second time under another id."""
     folder = tmp_path_factory.mktemp("more dags")
-    text = (REPO / "README.md").read_text()
-    consumers = re.findall(r"```python\n(.*?)```", text[text.index("**Downstream.**") :], re.DOTALL)[:2]
+    text = (REPO / "docs" / "airflow.md").read_text()
+    consumers = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(consumers) == 2
     for number, snippet in enumerate(consumers):
         (folder / f"consumer_{number}.py").write_text(snippet)
     daily = (REPO / "dags" / "image_features.py").read_text()

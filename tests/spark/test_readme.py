@@ -1,8 +1,9 @@
-"""The Python that the README shows runs as it stands, on a published day."""
+"""The Python that the README and the pages it leads to show runs as it stands, on a published day."""
 
 from __future__ import annotations
 
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from spark_apps import vectorizer as api
 from spark_apps.spark.contexts import context
 from tests.spark.conftest import GOOD, Pipeline
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGES = ("README.md", "docs/python.md", "docs/reading.md")
+"""Read as one script. Airflow runs that of docs/airflow.md: test_end_to_end."""
 
 
 def test_every_snippet_runs(
@@ -38,11 +41,10 @@ def test_every_snippet_runs(
         "photos": str(landing / "d1"),
         "image_binary": (landing / "d1" / "coffee.jpg").read_bytes(),
     }
-    snippets = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    snippets = [snippet for snippet in snippets if "airflow.sdk" not in snippet]  # Airflow runs those: test_end_to_end
-    assert len(snippets) == 7
+    snippets = {page: re.findall(r"```python\n(.*?)```", (REPOSITORY / page).read_text(), re.DOTALL) for page in PAGES}
+    assert [len(found) for found in snippets.values()] == [2, 3, 4]
     try:
-        for snippet in snippets:
+        for snippet in chain(*snippets.values()):
             exec(snippet.replace('weights="keras-v1"', 'weights="random:0"'), names)
     finally:
         api.default_vectorizer.cache_clear()

@@ -34,8 +34,8 @@ def snippet(page: str, sign: str) -> str:
 
 @pytest.mark.parametrize(
     "program",
-    [CATALOG, snippet("README.md", "SubTreeFileSystem") + "assert frame.shape[0] == 20\n"],
-    ids=["catalog", "README"],
+    [CATALOG, snippet("docs/reading.md", "SubTreeFileSystem") + "assert frame.shape[0] == 20\n"],
+    ids=["catalog", "reading.md"],
 )
 def test_processes_that_read_features_end_well(program: str, tmp_path: Path) -> None:
     shelf = Shelf(str(tmp_path / "a ä store"))

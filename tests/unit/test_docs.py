@@ -1,0 +1,56 @@
+"""The documents hold together: links lead somewhere, and the README's numbers are those of the benchmarks."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
+def test_links_lead_to_what_is_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.is_file(), f"{page.name} leads to {target}"
+        assert not anchor or anchor in anchors(file), f"{page.name} leads to {target}"
+
+
+def test_each_page_can_be_reached_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\(docs/([\w-]+\.md)\)", (REPOSITORY / "README.md").read_text()))
+    assert {page.name for page in PAGES if page.parent.name == "docs"} <= linked
+
+
+def test_the_readmes_numbers_are_those_of_the_benchmarks() -> None:
+    """Each row of its table is in the table of docs/benchmarks.md, without the columns it leaves out."""
+
+    def rows(page: str) -> list[dict[str, str]]:
+        text = (REPOSITORY / page).read_text()
+        (table,) = re.findall(r"^\| system \|.*\n(?:\|.*\n)+", text, re.MULTILINE)
+        head, _, *body = ([cell.strip() for cell in line.strip("|\n ").split("|")] for line in table.splitlines())
+        return [dict(zip(head, cells, strict=False)) for cells in body]
+
+    shown, measured = rows("README.md"), rows("docs/benchmarks.md")
+    assert len(shown) >= 5
+    for row in shown:
+        assert any(row.items() <= other.items() for other in measured), row
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
+def test_the_targets_of_make_are_there(page: Path) -> None:
+    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE))
+    listed = subprocess.run(["make", "-s", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert named <= set(re.findall(r"^  make ([a-z-]+)", listed, re.MULTILINE))
