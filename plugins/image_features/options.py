@@ -61,7 +61,7 @@ class Option:
         try:
             value = TRUTHS[text.partition("#")[0].strip().lower()] if self.kind is bool else self.kind(text)
         except (KeyError, ValueError):
-            what = f"[{SECTION}] {self.name} = {text!r} is no {self.kind.__name__}."
+            what = f"[{SECTION}] {self.name} = {text!r} is not a valid {self.kind.__name__}."
             raise contract.BadSetting(f"bad_{self.name}", what, f"Correct it {where}") from None
         if better := contract.out_of_range(value, self.choices, self.minimum, self.maximum):
             what = f"[{SECTION}] {self.name} = {text!r} is not allowed."
@@ -87,7 +87,7 @@ FIELDS: dict[str, list[tuple[str, str, str]]] = {
         ("ingest", "partition", "Partition"),
         ("ingest", "source", "Source"),
         ("ingest", "pattern", "File names"),
-        ("ingest", "exclude", "Files and folders to leave out"),
+        ("ingest", "exclude", "Files and folders to exclude"),
         ("ingest", "on_empty", "When there are no photos"),
     ],
     "Model": [
@@ -100,7 +100,7 @@ FIELDS: dict[str, list[tuple[str, str, str]]] = {
         ("extract", "engine", "Engine"),
         ("extract", "device", "Device"),
         ("extract", "decode", "Decoding"),
-        ("extract", "resources", "What one task gets"),
+        ("extract", "resources", "Resources per task"),
         ("extract", "batch_size", "Batch size"),
         ("extract", "lookback", "Partitions to reuse vectors from"),
         ("extract", "recompute", "Compute again"),

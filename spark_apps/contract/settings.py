@@ -453,5 +453,5 @@ def _check(spec: dataclasses.Field[Any], value: Any, kind: type) -> None:
     if spec.default is dataclasses.MISSING and not value:
         raise BadSetting(f"bad_{spec.name}", f"{name} is empty.", limits["help"])
     if better := out_of_range(value, limits["choices"], limits["minimum"], limits["maximum"]):
-        wrong = f"{value!r} is no {name}." if limits["choices"] else f"{name} {value} is out of bounds."
+        wrong = f"{value!r} is not a valid {name}." if limits["choices"] else f"{name} {value} is out of bounds."
         raise BadSetting(f"bad_{spec.name}", wrong, better)

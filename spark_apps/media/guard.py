@@ -125,7 +125,7 @@ class Guard:
 
     def _start(self) -> subprocess.Popen[bytes]:
         path = [os.path.abspath(entry) for entry in sys.path]  # an interactive Python has "", its working folder
-        code = f"import sys; sys.path[:] = {path!r}; from spark_apps import guard; guard.serve()"
+        code = f"import sys; sys.path[:] = {path!r}; from spark_apps.media import guard; guard.serve()"
         command = [sys.executable, "-c", code]
         try:
             self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")

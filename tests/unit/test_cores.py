@@ -18,7 +18,7 @@ HERE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 ASK = """
 import os
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-from spark_apps.resources import task_settings
+from spark_apps.spark.resources import task_settings
 print(task_settings("wide", False, {"spark.master": "local[*]"}.get))
 """
 

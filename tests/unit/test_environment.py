@@ -91,7 +91,7 @@ def test_a_full_temporary_folder_is_named(day: Path, tmp_path: Path) -> None:
     refused(done, tmp_path / "store", "tmpdir_full", f"TMPDIR {full} cannot be used: No space left on device")
 
 
-ASK = "import getpass; from pathlib import Path; from spark_apps import account; account.complete(); "
+ASK = "import getpass; from pathlib import Path; from spark_apps.host import account; account.complete(); "
 
 
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root can be somebody else")

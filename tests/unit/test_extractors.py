@@ -266,12 +266,14 @@ def test_a_name_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
                 kind(store="/s", partition="d", run_id="r", extractor=name, **more)
 
 
-def test_the_example_of_the_documentation_works(tmp_path: Path, photos: dict[str, Path]) -> None:
+@pytest.mark.parametrize("room", ["spark_apps.media", "spark_apps"], ids=["as it stands", "as for 0.1.0"])
+def test_the_example_of_the_documentation_works(tmp_path: Path, photos: dict[str, Path], room: str) -> None:
     text = Path(__file__).parents[2].joinpath("docs", "extractors.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert example.count("\n") < 40
     path = tmp_path / "colours_of_the_docs.py"
-    path.write_text(example)
+    assert "from spark_apps.media import imaging" in example
+    path.write_text(example.replace("from spark_apps.media import", f"from {room} import"))
     colours = loaded(f"{path}:Colours", tmp_path)
     contents = [photo.read_bytes() for photo in list(photos.values())[:5]]
     vectors = colours.extract([colours.prepare(content) for content in contents])

@@ -160,11 +160,12 @@ def in_a_worker(code: str, content: bytes) -> subprocess.CompletedProcess[bytes]
     setup = """
 import sys, time
 from functools import partial
-from spark_apps import guard as guard_module
-from spark_apps import imaging, storage
-from spark_apps.guard import Guard, watched
+from spark_apps import storage
 from spark_apps.contract import BadFile
-from spark_apps.imaging import Preprocessing
+from spark_apps.media import guard as guard_module
+from spark_apps.media import imaging
+from spark_apps.media.guard import Guard, watched
+from spark_apps.media.imaging import Preprocessing
 decoder = imaging.decoder(Preprocessing(), 10**8)
 content = sys.stdin.buffer.read()
 """
