@@ -7,7 +7,7 @@
 | listing | `landing.list_files` over real, empty files and `ingest.write_listing` | up to 1,000,000 files |
 | plan | `plan.plan` over staged images (content of one byte, row groups of 160 rows) | up to 1,000,000 photos |
 | checks | `quality.measure` over staged vectors of 2,048 numbers | up to 100,000 vectors |
-| units | `runtime.spread` of work units that do nothing, a task each, on two cores | up to 10,000 units |
+| units | `contexts.spread` of work units that do nothing, a task each, on two cores | up to 10,000 units |
 
 Each measurement is a fresh process. Memory is by how much its peak grows; `units` tells the size of the JVM too. Linux.
 """

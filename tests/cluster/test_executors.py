@@ -14,9 +14,9 @@ from tests.cluster.standalone import QUICK_JAVA, Standalone
 
 WORKERS, CORES = 2, 3
 ASKS = """
-from spark_apps import runtime
-runtime.SETTLED_SECONDS = 15  # all executors start on this one machine, which may be busy with other tests
-print(runtime.parallelism(runtime.context("asks")))
+from spark_apps.spark import contexts
+contexts.SETTLED_SECONDS = 15  # all executors start on this one machine, which may be busy with other tests
+print(contexts.parallelism(contexts.context("asks")))
 """
 
 

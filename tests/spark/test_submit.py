@@ -13,8 +13,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 ASK = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from spark_apps import runtime
-spark = runtime.context("test")
+from spark_apps.spark import contexts
+spark = contexts.context("test")
 print(spark.master, spark.getConf().get("spark.log.level"))
 """
 
