@@ -175,8 +175,8 @@ def _walk_disk(source: str, pattern: str, ignored: Ignored, store: str, within: 
     if not os.path.isdir(root):
         raise Unreachable(
             "source_missing",
-            f"The source {source} is not a folder.",
-            "Check its spelling, and that the day's photos are in.",
+            f"The source {source} {'is not a folder' if os.path.lexists(root) else 'does not exist'}.",
+            "Check its spelling, and that the partition's folder is there where the job runs.",
         )
     ours = os.path.realpath(filesystem(store)[1]) if store and is_local(store) else None
     if ours and Path(os.path.realpath(root)).is_relative_to(ours):

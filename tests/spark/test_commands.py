@@ -59,7 +59,7 @@ def test_spark_submit_passes_a_refusal_on_as_exit_code_2(tmp_path: Path) -> None
 
 
 REFUSALS = {
-    "missing source": ("ingest", ["--source", "/no/such/folder"], ExitCode.UNREACHABLE, "is not a folder"),
+    "missing source": ("ingest", ["--source", "/no/such/folder"], ExitCode.UNREACHABLE, "does not exist"),
     "empty day": ("ingest", ["--source", "{empty}"], ExitCode.BAD_SETTING, "--on-empty skip"),
     "empty day, skipped": ("ingest", ["--source", "{empty}", "--on-empty", "skip"], ExitCode.NOTHING_TO_DO, "no files"),
     "unknown model": ("extract", ["--model", "resnet5"], ExitCode.BAD_SETTING, "Choose one of: resnet18, "),
