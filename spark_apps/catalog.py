@@ -359,7 +359,7 @@ def runs(store: str, partition: str) -> list[str]:
 def manifest(store: str, partition: str, run: str | contract.RunKey, stage: str) -> contract.Manifest | None:
     """What `stage` of a run left behind; None while it has not finished. `run`: as in `document`."""
     record = document(store, partition, run, f"{stage}.json")
-    return None if record is None else contract.Manifest(**record)
+    return None if record is None else contract.Manifest.from_record(record)
 
 
 def stage_of(job: contract.Settings, stage: str) -> contract.Manifest | None:
@@ -374,7 +374,7 @@ def stage_of(job: contract.Settings, stage: str) -> contract.Manifest | None:
     if not job.dag_id or job.branch:
         return None
     record = document_in(job.store, job.partition, contract.path_safe(job.run_id), f"{stage}.json")
-    found = None if record is None else contract.Manifest(**record)
+    found = None if record is None else contract.Manifest.from_record(record)
     return found if found and found.dag_id is None else None
 
 

@@ -26,7 +26,6 @@ from spark_apps.pipeline import drift, quality, twins
 from spark_apps.spark import jobs
 from spark_apps.tables import commits, schemas
 
-REPORT_VERSION = 1
 HISTOGRAM_BINS = 32
 
 
@@ -41,7 +40,7 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
     jobs.read_manifest(settings, "ingest")  # only refused here, so that the first missing stage is named
     extracted = jobs.read_manifest(settings, "extract")
     # Not the one beside it: an attempt at ingest that was given up for dead may have replaced that in the meantime.
-    ingested = Manifest(**extracted.outcome["ingested"])
+    ingested = Manifest.from_record(extracted.outcome["ingested"])
     assert extracted.model is not None
     with storage.reaching("store", settings.store):
         with timings.phase("read"):
@@ -87,7 +86,7 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
         "featured": len(measured.uris),
     }
     report = {
-        "report_version": REPORT_VERSION,
+        "report_version": contract.REPORT_VERSION,
         "run_id": settings.run_id,
         "dag_id": settings.dag_id,
         "map_index": settings.map_index,
@@ -253,7 +252,9 @@ def _sketches(
     found = {}
     for item in history:
         report = catalog.document_in(settings.store, item.partition, item.folder, "report.json")
-        if report and report["model"]["fingerprint"] == fingerprint and report["drift"]["sketch"]:
+        if not report or report["report_version"] > contract.REPORT_VERSION:
+            continue  # a newer version's: not compared with
+        if report["model"]["fingerprint"] == fingerprint and report["drift"]["sketch"]:
             found[item.partition] = report["drift"]["sketch"]
     return found
 

@@ -227,4 +227,4 @@ def _manifest(job: contract.JobSettings, stage: str) -> contract.Manifest:
         raise AirflowException(str(error)) from None
     if record is None:
         raise AirflowException(f"{stage} ended well but left no manifest in {job.folder}.")
-    return contract.Manifest(**record)
+    return contract.Manifest.from_record(record)

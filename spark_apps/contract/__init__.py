@@ -2,7 +2,7 @@
 
 from spark_apps.contract import access as access
 from spark_apps.contract.checks import CHECKS, FIXED, LEVELS
-from spark_apps.contract.documents import Manifest, error_from_record, error_record, now
+from spark_apps.contract.documents import REPORT_VERSION, Manifest, error_from_record, error_record, now
 from spark_apps.contract.errors import (
     QUARANTINE_CODES,
     BadFile,

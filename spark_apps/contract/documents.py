@@ -11,6 +11,9 @@ from typing import Any
 from spark_apps.contract.errors import JobError
 from spark_apps.contract.names import RunKey
 
+REPORT_VERSION = 1
+"""`report_version` of `report.json`: raised when a field changes its meaning or goes, not when one is added."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
@@ -45,9 +48,17 @@ class Manifest:
         return json.dumps(dataclasses.asdict(self), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> Manifest:
-        """Raises ValueError or TypeError for text that is not a manifest of this version."""
-        return cls(**json.loads(text))
+    def from_record(cls, record: Any) -> Manifest:
+        """The manifest in a JSON file. Fields that this version does not know, of a newer one, are left out.
+
+        Raises:
+            ValueError: it is not a manifest, or lacks fields.
+        """
+        names = {known.name for known in dataclasses.fields(cls)}
+        try:
+            return cls(**{name: value for name, value in record.items() if name in names})
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"not a manifest: {error}") from error
 
 
 def error_record(stage: str, error: JobError, run: RunKey | None = None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +27,15 @@ CHECKPOINT_INTERVAL = "20"
 
 
 def open_table(store: str, table: Table) -> DeltaTable:
-    """The Delta table, created empty where there is none yet."""
-    uri, options = table.uri(store), storage.delta_options(store)
+    """The Delta table, to be written to; created empty where there is none yet.
+
+    Raises:
+        BadSetting: a newer version has added columns, which a commit of this one would take away from every reader.
+    """
     try:
-        return DeltaTable(uri, storage_options=options)
+        return _existing(store, table)
     except TableNotFoundError:
+        uri, options = table.uri(store), storage.delta_options(store)
         storage.ensure_folder(uri)
     configuration = {"delta.checkpointInterval": CHECKPOINT_INTERVAL}
     for attempt in range(COMMIT_TRIES):
@@ -46,6 +51,17 @@ def open_table(store: str, table: Table) -> DeltaTable:
         except CommitFailedError:  # another run created it at the same moment
             pause(attempt)
     raise _contended(table)
+
+
+def _existing(store: str, table: Table) -> DeltaTable:
+    delta = DeltaTable(table.uri(store), storage_options=storage.delta_options(store))
+    if newer := [field.name for field in delta.schema().fields if field.name not in table.schema.names]:
+        raise BadSetting(
+            "newer_store",
+            f"The table {table.name} was written by a newer version: it has the columns {', '.join(newer)}.",
+            "Update Image Features where the jobs run.",
+        )
+    return delta
 
 
 @dataclass(frozen=True)
@@ -71,12 +87,14 @@ class Replacement:
         a retry after a kill between two commits completes the publication.
 
         Raises:
-            BadSetting: staged files are no longer there; nothing was published.
+            BadSetting: staged files are no longer there, or as `open_table`; nothing was published.
             JobError: the table is written to by so many others that no commit got through.
         """
         everything = {"partition": self.partition, "model": self.model}
         keys = {table: {key: everything[key] for key in table.keys} for table in TABLES.values()}
         for table in TABLES.values():
+            with suppress(TableNotFoundError):
+                _existing(self.store, table)  # each may refuse, and before the first commit
             self._check_files(table, keys[table])
         ticket, version = self._commit(IMAGES, keys[IMAGES], lambda last: last + 1)
         versions = {"images": version}

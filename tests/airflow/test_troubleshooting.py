@@ -1,4 +1,4 @@
-"""Promises: the messages that docs/troubleshooting.md quotes are those that the code prints; each failure is made here."""
+"""Promises: the messages that docs/troubleshooting.md quotes are what the code prints; each failure is made here."""
 
 from __future__ import annotations
 
@@ -123,6 +123,7 @@ def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
 @prints("spark-submit is not on PATH. Install pyspark beside Airflow.")
 def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))  # spark-submit is looked for beside it, too
     task()
 
 

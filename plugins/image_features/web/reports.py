@@ -22,8 +22,6 @@ from spark_apps import catalog, contract
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-VERSION = 1
-"""The `report_version` that is understood here."""
 REQUESTS = 16
 """Requests to an object store at a time."""
 KEPT = 20_000
@@ -61,7 +59,7 @@ class Summary:
 def summarise(report: Any) -> Summary:
     """Raises Unreadable for what is not a report of this version."""
     try:
-        if report["report_version"] > VERSION:
+        if report["report_version"] > contract.REPORT_VERSION:
             raise Unreadable("newer report")
         extract, computed = report["seconds"].get("extract", {}), report["counts"].get("computed")
         computing = extract.get("compute")
@@ -270,7 +268,7 @@ def stages(found: Folder) -> dict[str, contract.Manifest | None]:
 def manifest_of(record: Any) -> contract.Manifest | None:
     """The manifest in a document; None when it is missing, half-written or of another version."""
     try:
-        return _MANIFEST.validate_python(vars(contract.Manifest(**record))) if record else None
+        return _MANIFEST.validate_python(vars(contract.Manifest.from_record(record))) if record else None
     except (TypeError, ValueError, OverflowError):
         return None
 
