@@ -54,3 +54,17 @@ def test_the_targets_of_make_are_there(page: Path) -> None:
     named = set(re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE))
     listed = subprocess.run(["make", "-s", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert named <= set(re.findall(r"^  make ([a-z-]+)", listed, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
+def test_files_and_tests_that_are_named_are_there(page: Path) -> None:
+    text = page.read_text()
+    folders = "spark_apps|plugins|tests|docs|deploy|benchmarks|dags|demo"
+    for name in re.findall(rf"`((?:{folders})/[\w./-]+)`", text):
+        assert (REPOSITORY / name).exists(), f"{page.name} names {name}"
+    for name in re.findall(r"`(test_\w+)`", text):
+        found = subprocess.run(["git", "grep", "-q", f"def {name}(", "tests"], cwd=REPOSITORY, check=False)
+        assert found.returncode == 0, f"{page.name} names {name}"
+    for module in re.findall(r"python -m ((?:spark_apps|benchmarks|demo)(?:\.\w+)*)", text):
+        place = REPOSITORY / module.replace(".", "/")
+        assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), f"{page.name} names {module}"
