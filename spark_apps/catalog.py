@@ -32,7 +32,7 @@ _COMMON = (
     *("timestamp", "operation", "operationParameters", "engineInfo", "clientVersion"),
     *("run_id", "partition", "model", "rows", "ticket", "restored"),
 )
-"""What every commit says of itself, which says nothing about a run."""
+"""Keys in the metadata of a commit that are not facts of its run."""
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ S3_IDENTITY = (
     *(*S3_KEYS, "AWS_SECURITY_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"),
     *("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"),
 )
-"""Who one is to AWS. Parts of two of them are nobody: a token belongs to its keys."""
+"""The variables of an AWS identity. They are valid only together: a token belongs to its keys."""
 STORAGE_VARIABLES = (
     *(*S3_KEYS, "AWS_REGION", "AWS_DEFAULT_REGION", *S3_ENDPOINTS),
     *("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_ENDPOINT"),
     *("AZURE_STORAGE_CLIENT_ID", "AZURE_STORAGE_CLIENT_SECRET", "AZURE_STORAGE_TENANT_ID", "STORAGE_EMULATOR_HOST"),
 )
-"""What stores are reached with, without what names a file: no other machine has that."""
+"""The variables for reaching stores that also hold on other machines: none of them names a local file."""
 
 
 def merged(environment: Mapping[str, str], connection: Mapping[str, str]) -> dict[str, str]:

@@ -33,14 +33,14 @@ ELSEWHERE = {
     *(errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN),
     *(errno.ENETUNREACH, errno.ECONNRESET, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 }
-"""What a disk or this process suffers from, not one file."""
+"""Errors of the disk, the network or this process, whichever file is read."""
 THE_STORES = re.compile(
     "SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|status (429|503)|BANDWIDTH_LIMIT|"  # Arrow's names for the errors of S3
     "INVALID_ACCESS_KEY|SIGNATURE|SECURITY_TOKEN|CLIENT_TOKEN|CREDENTIAL|SKEWED|ExpiredToken|InvalidToken|NO_SUCH_BUCKET|"
     "UNAVAILABLE|RESOURCE_EXHAUSTED|UNAUTHENTICATED|"  # Google's
     "ServerBusy|AuthenticationFailed"  # Azure's
 )
-"""In the text of an error: what an object store suffers from, or refuses whichever object is asked for."""
+"""In the text of an error: failures and refusals of an object store that hold for every object."""
 
 
 def list_files(source: str, pattern: str, exclude: str = "", store: str = "", within: str = "") -> pa.Table:
