@@ -196,7 +196,7 @@ def _twins(
     measured: quality.Measured,
     max_pixels: int,
 ) -> twins.Twins | None:
-    """A look at the pixels of photos that share a vector, where there are too many of these to be let pass unseen."""
+    """A look at the pixels of photos that share a vector, where there are too many to be accepted without one."""
     if settings.levels["identical_vectors"] == quality.OFF or not quality.too_many_share(
         measured, settings.max_identical_fraction
     ):

@@ -34,7 +34,7 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._]{0,63}"
 
 
 def prepare(settings: ExtractSettings, ingested: Manifest, here: bool) -> ModelArtifact:
-    """See `extractors.prepare`. Raises BadSetting for an extractor that cannot be loaded, or declares nonsense."""
+    """See `extractors.prepare`. Raises BadSetting: the extractor cannot be loaded, or its name or dim is not valid."""
     where = _importable(settings.extractor)
     extractor = load(where)
     _check_declared(settings.extractor, extractor)

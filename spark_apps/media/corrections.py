@@ -72,7 +72,7 @@ def _wanted(kind: bytes, named: memoryview, crc: memoryview) -> bool:
 
 
 def endings(content: bytes) -> list[bytes]:
-    """A JPEG without its end marker, completed in three ways; none where it is none, or a whole scan is missing.
+    """A JPEG without its end marker, completed in three ways; empty for other content, or if a whole scan is missing.
 
     ITU-T T.81, F.2.2.5: a decoder asks for bits as it needs them. So the pictures of all three are equal just when it
     needed none of what was put at the end.

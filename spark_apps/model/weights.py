@@ -105,7 +105,7 @@ def _random(backbone: Backbone, name: str) -> ResolvedWeights:
 def _hub(backbone: Backbone, name: str) -> ResolvedWeights:
     """torchvision's own weights; the file stays where torch keeps it ($TORCH_HOME).
 
-    What torchvision said of a name is noted in the cache: asking it again would take seconds, all of them imports.
+    What torchvision said of a name is noted in the cache: asking it again would take seconds of imports.
     """
     note = cache.folder("weights") / f"hub-{version('torchvision')}-{backbone.name}-{name.lower()}.json"
     known = _noted(note)

@@ -1,4 +1,4 @@
-"""What lies among photos and is none: what systems and tools leave behind, which no listing shows.
+"""Files among photos that are not photos: what systems and tools leave behind. No listing shows them.
 
 The rules are documented in docs/operations.md, "Which files are listed".
 """

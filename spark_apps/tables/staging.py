@@ -1,5 +1,5 @@
 """Staging: the Parquet files that an attempt at a stage writes below their table's folder, where no reader sees them
-until `store.Publication` names them in a commit."""
+until `commits.Replacement` names them in a commit."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class StagedWriter:
         self._writer = None
 
     def discard(self) -> None:
-        """Removes what was written, as far as the store lets it; what made the attempt fail is the news, not this."""
+        """Removes what was written. Errors are dropped here: the one that ended the attempt matters."""
         if self._writer is not None:
             with suppress(OSError, pa.ArrowException):
                 self._writer.close()

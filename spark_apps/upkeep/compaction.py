@@ -1,7 +1,7 @@
 """Merging the small files of a published partition, so that readers open few. Rows, order and run stay as they are.
 
 A large cluster publishes a small day in hundreds of files. Merged files lie in a folder whose name tells which files
-they were made of (`store.merged_folder`), so that a publication still knows its own rows and a retry of it is a no-op.
+they were made of (`data_files.merged_folder`), so that a publication still knows its rows and a retry is a no-op.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def compact(store_uri: str, table: schemas.Table) -> Outcome:
     commit gets through, everything stays as it is.
 
     Raises:
-        JobError: the files do not hold the rows that the log tells of.
+        JobError: the files do not hold as many rows as the log says.
     """
     outcome = Outcome()
     for groups in _portions(worthwhile(commits.open_table(store_uri, table), table)):
@@ -146,7 +146,7 @@ def _merge(store_uri: str, table: schemas.Table, group: Group) -> None:
         _discard(store_uri, table, group)
         raise JobError(
             "rows_differ",
-            f"The files of {group.keys} in the table {table.name} hold {rows[1]:,} rows, the log tells of {rows[0]:,}.",
+            f"The files of {group.keys} in the table {table.name} hold {rows[1]:,} rows, its log says {rows[0]:,}.",
             "Publish the partition again.",
         )
 

@@ -1,8 +1,8 @@
 """Vacuum: deletes, past the retention, the data files of replaced and of dead runs and working files of old runs.
 
 A file of a table is needed while the current version or any version within the retention shows it. The log tells that:
-it names every file that was replaced, with the time. A file that the log does not name was staged and never published:
-it belongs to a run in progress, or to one that died: a run that has written nothing for `QUIET` is taken for dead.
+it names every file that was replaced, with the time. A file that the log does not name was staged and never published.
+It belongs to a run in progress, or to a dead one: one that has written nothing for `QUIET`.
 """
 
 from __future__ import annotations
