@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests.install import test_airflow, test_spark
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -68,3 +71,27 @@ def test_files_and_tests_that_are_named_are_there(page: Path) -> None:
     for module in re.findall(r"python -m ((?:spark_apps|benchmarks|demo)(?:\.\w+)*)", text):
         place = REPOSITORY / module.replace(".", "/")
         assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), f"{page.name} names {module}"
+
+
+def test_the_versions_of_the_readme_are_those_that_are_tried() -> None:
+    """`make test-versions` runs a day on each."""
+    rows = dict(
+        re.findall(r"^\| (Airflow|Spark) \| ([\d., ]+) \|", (REPOSITORY / "README.md").read_text(), re.MULTILINE)
+    )
+    minors = {name: {".".join(version.split(".")[:2]) for version in row.split(", ")} for name, row in rows.items()}
+    (of_spark,) = (mark for mark in test_spark.test_the_jobs.pytestmark if mark.name == "parametrize")
+    assert minors == {
+        "Airflow": set(test_airflow.AIRFLOWS),
+        "Spark": {case.values[0] for case in of_spark.args[1]},
+    }
+
+
+def test_the_extras_of_the_install_page_are_those_of_the_package() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    text = (REPOSITORY / "docs" / "install.md").read_text()
+    table = re.search(r"^\| extra \|.*\n(?:\|.*\n)+", text, re.MULTILINE)
+    assert table
+    first = " ".join(line.split("|")[1] for line in table[0].splitlines()[2:])
+    assert set(re.findall(r"`(\w+)`", first)) == set(project["optional-dependencies"])
+    wheels = set(re.findall(r"image_features-([\d.]+)-py3", text))
+    assert wheels == {project["version"]}
