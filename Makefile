@@ -77,6 +77,10 @@ lint: setup ## Check style, format and types
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 
+.PHONY: docs
+docs: setup ## Write docs/settings.md anew, from the code
+	@$(PYTHON) -m deploy.settings_page
+
 .PHONY: requirements
 requirements: setup ## Resolve requirements.in into requirements.txt (ARGS=--upgrade for the newest versions)
 	@deploy/resolve.sh $(ARGS)

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import photos, places, processes
 from benchmarks.photos import PhotoSet
 from benchmarks.protocol import Job
-from benchmarks.systems import Entry
+from benchmarks.systems import PRECISIONS, Entry
 from benchmarks.systems.ours import RUN_ID
 from spark_apps import catalog
 
@@ -43,7 +43,7 @@ class Models:
 
     def fastest(self) -> str:
         """The fastest precision that OpenVINO can be had with here."""
-        return next(p for p in ("int8", "bf16", "fp32") if ("openvino", p) in self.artifacts)
+        return next(p for p in reversed(PRECISIONS) if ("openvino", p) in self.artifacts)
 
 
 def stage(chosen: PhotoSet, say: Say, parquet: bool = True) -> None:
@@ -124,13 +124,13 @@ def reference_vectors(weights: str, chosen: PhotoSet) -> None:
     import numpy as np
     from PIL import Image
 
-    from spark_apps.model import ModelSpec
+    from spark_apps.contract import ModelSettings
     from spark_apps.model.reference import reference
 
     kept, note = chosen.folder / "reference.npz", chosen.folder / "reference.json"
     if kept.exists() and note.exists() and json.loads(note.read_text()) == weights:
         return  # photos that are made again begin with an empty folder
-    features = reference(ModelSpec(weights=weights))
+    features = reference(ModelSettings(weights=weights))
     vectors = {
         path.name: features(Image.open(path).convert("RGB"))
         for path in sorted(chosen.jpeg.iterdir())[:REFERENCE_PHOTOS]
@@ -143,11 +143,11 @@ def _eager(weights: str, chosen: PhotoSet) -> None:
     """torchvision's module without its classifier, as any torch user would keep it."""
     import torch
 
-    from spark_apps.model import ModelSpec
+    from spark_apps.contract import ModelSettings
     from spark_apps.model.weights import resolve
 
     note = EAGER.with_suffix(".json")
-    resolved = resolve(ModelSpec(weights=weights))
+    resolved = resolve(ModelSettings(weights=weights))
     if not (EAGER.exists() and note.exists() and json.loads(note.read_text()) == resolved.sha256):
         model = resolved.model()
         model.set_submodule("fc", torch.nn.Identity())

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.limits import LIMITS
 from benchmarks.protocol import Result
-from benchmarks.systems import TITLES, Entry
+from benchmarks.systems import PRECISIONS, TITLES, Entry
 
 PEERS = ("ray_data", "daft_cls", "predict_batch_udf")
 INTERESTING_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
@@ -71,7 +71,7 @@ class Ratios:
     def all(self) -> dict[str, Ratio]:
         """By the names of `LIMITS`."""
         found: dict[str, Ratio] = {}
-        for precision in ("fp32", "bf16", "int8"):
+        for precision in PRECISIONS:
             ours = ("ours", "openvino", precision)
             found[f"{precision}_vs_broadcast_udf"] = self._rate(ours, [("broadcast_udf", "eager", "fp32")])
             found[f"{precision}_vs_best_peer"] = self._rate(ours, [(peer, "eager", "fp32") for peer in PEERS])
@@ -107,7 +107,7 @@ class Ratios:
         """The smallest ratio over the precisions that were measured: the fastest one shows what a framework costs."""
         ratios = [
             self._rate(("ours", "openvino", precision), [(system, "openvino", precision) for system in systems])
-            for precision in ("fp32", "bf16", "int8")
+            for precision in PRECISIONS
         ]
         return _weakest(ratios)
 

@@ -8,10 +8,11 @@ from airflow.sdk import DAG, Param
 from image_features import settings
 from image_features.compat import CronDataIntervalTimetable
 from image_features.operators import MaintainOperator
+from image_features.options import OPTIONS
 
 from spark_apps import contract
 
-RETENTION = contract.describe(contract.MaintainSettings, "retention_hours")
+RETENTION = OPTIONS["retention_hours"]
 
 with DAG(
     dag_id="image_features_maintenance",
@@ -23,12 +24,12 @@ with DAG(
     default_args={"retries": 2, "retry_delay": timedelta(minutes=10)},
     params={
         "retention_hours": Param(
-            settings.value("retention_hours"),
-            title="Retention in hours",
-            description=RETENTION["help"],
+            settings.value(RETENTION.name),
+            title=RETENTION.field,
+            description=RETENTION.description,
             type="integer",
-            minimum=RETENTION["minimum"],
-            maximum=RETENTION["maximum"],
+            minimum=RETENTION.minimum,
+            maximum=RETENTION.maximum,
         ),
         "dry_run": Param(
             False,

@@ -13,8 +13,8 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from spark_apps.contract import Unreachable
-from spark_apps.model import ModelSpec, weights
+from spark_apps.contract import ModelSettings, Unreachable
+from spark_apps.model import weights
 from spark_apps.model.torchvision_import import torchvision
 
 BACKBONE = "resnet50"
@@ -31,7 +31,7 @@ def choose() -> tuple[str, list[str]]:
             missing.append("torchvision's model hub cannot be reached from here.")
             continue
         try:
-            return weights.resolve(ModelSpec(BACKBONE, name)).name, missing
+            return weights.resolve(ModelSettings(BACKBONE, name)).name, missing
         except Unreachable as error:
             missing.append(error.message)
     return RANDOM, missing

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spark_apps.closures.driver_only import is_a
-from spark_apps.contract import PHOTO_PIXELS, BadSetting
+from spark_apps.contract import BadSetting, ExtractSettings, IngestSettings
 from spark_apps.doctor import check_closure
 from spark_apps.host import cores
 from spark_apps.media.imaging import Preprocessing
-from spark_apps.model import worker
+from spark_apps.model import Preset, worker
 from spark_apps.model.torchvision_import import torchvision
 from spark_apps.spark import contexts
 from spark_apps.vectorizer import image_udf
@@ -40,12 +40,12 @@ def broadcast_extractor(
     spark: SparkSession,
     model: torch.nn.Module,
     *,
-    resize: int = 256,
-    crop: int = 224,
-    mean: Sequence[float] = (0.485, 0.456, 0.406),
-    std: Sequence[float] = (0.229, 0.224, 0.225),
-    batch_size: int = 16,
-    max_pixels: int = PHOTO_PIXELS,
+    resize: int = Preset.resize,
+    crop: int = Preset.crop,
+    mean: Sequence[float] = Preset.mean,
+    std: Sequence[float] = Preset.std,
+    batch_size: int = ExtractSettings.batch_size,
+    max_pixels: int = IngestSettings.max_pixels,
 ) -> Any:
     """A Spark UDF from a binary column of photos to struct<features: array<float>, error: string>.
 

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spark_apps.contract import PHOTO_PIXELS
+from spark_apps.contract import ExtractSettings, IngestSettings, ModelSettings
 from spark_apps.doctor import check_closure
 from spark_apps.host import cores
 from spark_apps.media import imaging
 from spark_apps.media.imaging import BadImage, Preprocessing
-from spark_apps.model import Calibration, Engine, ModelSpec, prepare, worker
+from spark_apps.model import Calibration, Engine, prepare, worker
 from spark_apps.spark import contexts
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class ImageVectorizer:
         weights: see `contract.WEIGHTS_HELP`; by default $IMAGE_FEATURES_WEIGHTS, else DEFAULT.
         batch_size: photos per model call where there is a whole column of them.
         max_pixels: larger photos are refused before they are decoded.
-        weights_sha256, engine, precision, device, decode, layer: as in `contract.ExtractSettings`.
         calibration: photos as bytes, for precision int8; the same ones give the same model again.
+        settings: `weights_sha256`, `engine`, `precision`, `device`, `decode`, `layer`, as in `contract.ModelSettings`.
 
     Raises:
         BadSetting, Unreachable: the model cannot be had as asked for.
@@ -56,22 +56,17 @@ class ImageVectorizer:
 
     def __init__(
         self,
-        model: str = "resnet50",
+        model: str = ModelSettings.model,
         weights: str | None = None,
         *,
-        weights_sha256: str = "",
-        engine: str = "auto",
-        precision: str = "fp32",
-        device: str = "auto",
-        decode: str = "exact",
-        layer: str = "",
         calibration: Sequence[bytes] = (),
-        batch_size: int = 16,
-        max_pixels: int = PHOTO_PIXELS,
+        batch_size: int = ExtractSettings.batch_size,
+        max_pixels: int = IngestSettings.max_pixels,
+        **settings: str,
     ) -> None:
-        weights = weights or os.environ.get(WEIGHTS_VARIABLE) or "DEFAULT"
+        weights = weights or os.environ.get(WEIGHTS_VARIABLE) or ModelSettings.weights
         artifact = prepare(
-            ModelSpec(model, weights, weights_sha256, engine, precision, device, decode, layer),
+            ModelSettings(model, weights, **settings),
             calibration=Calibration(
                 hashlib.sha256(b"".join(hashlib.sha256(photo).digest() for photo in calibration)).hexdigest(),
                 lambda preprocessing: np.stack(

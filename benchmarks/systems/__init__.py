@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spark_apps import contract
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -27,7 +29,7 @@ TITLES = {
     "no_spark": "ceiling: decode and engine, no Spark",
     "bare_engine": "ceiling: engine on pixels",
 }
-PRECISIONS = ("fp32", "bf16", "int8")
+PRECISIONS = tuple(contract.PRECISIONS)
 
 OUR_ENGINE = ("ray_data", "daft_cls", "ours", "no_spark", "bare_engine")
 

@@ -21,7 +21,10 @@ TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": F
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """One option: `default` holds where it is not set, and None means nothing. Bounds are inclusive."""
+    """One option: `default` holds where it is not set, and None means nothing. Bounds are inclusive.
+
+    `field`: the title of the field whose default it is, in the form of a Dag; empty for what no form shows.
+    """
 
     name: str
     description: str
@@ -30,6 +33,7 @@ class Option:
     example: str | None = None
     version_added: str = "0.1.0"
     sensitive: bool = False
+    field: str = ""
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
@@ -71,9 +75,10 @@ class Option:
     def for_airflow(self) -> dict[str, Any]:
         """The option as a provider describes it. Airflow shows no types, and defaults only on demand."""
         default = None if self.default is None else str(self.default)
+        field = f"Proposed by the trigger form, as {self.field}.\n" if self.field else ""
         says = f"Type: {TYPES[self.kind]}{self.range}. Default: {default or 'none'}."
         return {
-            "description": f"{self.description}\n{says}",
+            "description": f"{self.description}\n{field}{says}",
             "version_added": self.version_added,
             "type": TYPES[self.kind],
             "example": self.example,
@@ -206,15 +211,16 @@ _OWN = (
 )
 
 
-def _proposal(settings: type[contract.StoreSettings], name: str, form: str) -> Option:
+def _proposal(settings: type[contract.StoreSettings], name: str, field: str) -> Option:
     about = contract.describe(settings, name)
     return Option(
         name=name,
-        description=f"{about['help']} What {form} proposes.",
+        description=about["help"],
         kind=about["type"],
         default=about["default"] if about["default"] != "" else None,
         example=_EXAMPLES.get(name),
         version_added="0.2.0" if name in _SINCE_0_2 else "0.1.0",
+        field=field,
         choices=tuple(about["choices"] or ()),
         minimum=about["minimum"],
         maximum=about["maximum"],
@@ -226,9 +232,8 @@ def _table() -> dict[str, Option]:
     for fields in FIELDS.values():
         for stage, name, title in fields:
             if name != "partition":  # one default would publish every day under one name
-                form = f"the field {title} of the trigger form"
-                table.setdefault(name, _proposal(contract.SETTINGS[stage], name, form))
-    retention = _proposal(contract.MaintainSettings, "retention_hours", "the form of the maintenance Dag")
+                table.setdefault(name, _proposal(contract.SETTINGS[stage], name, title))
+    retention = _proposal(contract.MaintainSettings, "retention_hours", "Retention in hours")
     return {**table, retention.name: retention}
 
 

@@ -1,7 +1,9 @@
 """What the Airflow side and the Spark side share: settings, names, errors, manifests. Standard library only."""
 
 from spark_apps.contract import access as access
+from spark_apps.contract.backbones import BACKBONES
 from spark_apps.contract.checks import CHECKS, FIXED, LEVELS
+from spark_apps.contract.command_line import AnySettings, parse, to_args
 from spark_apps.contract.documents import REPORT_VERSION, Manifest, error_from_record, error_record, now
 from spark_apps.contract.errors import (
     QUARANTINE_CODES,
@@ -13,6 +15,9 @@ from spark_apps.contract.errors import (
     QualityFailed,
     Unreachable,
 )
+from spark_apps.contract.extractors import EXTRACTOR_HELP, EXTRACTOR_PATTERN, EXTRACTORS, check_extractor
+from spark_apps.contract.fields import describe, out_of_range, setting
+from spark_apps.contract.model_settings import LAYER_PATTERN, WEIGHTS_HELP, ModelSettings
 from spark_apps.contract.names import (
     ENVIRONMENT,
     ENVIRONMENT_PYTHON,
@@ -30,18 +35,13 @@ from spark_apps.contract.names import (
     run_folder,
     run_key,
 )
+from spark_apps.contract.precisions import PRECISIONS, Precision
 from spark_apps.contract.settings import (
-    BACKBONES,
-    EXTRACTOR_HELP,
-    EXTRACTOR_PATTERN,
-    EXTRACTORS,
-    LAYER_PATTERN,
+    COMMANDS,
     MAX_PIXELS,
     MAX_RETENTION_HOURS,
     PHOTO_PIXELS,
     SETTINGS,
-    WEIGHTS_HELP,
-    AnySettings,
     ExtractSettings,
     IngestSettings,
     JobSettings,
@@ -50,10 +50,4 @@ from spark_apps.contract.settings import (
     StoreSettings,
     UndoSettings,
     ValidateSettings,
-    check_extractor,
-    describe,
-    out_of_range,
-    parse,
-    setting,
-    to_args,
 )

@@ -6,70 +6,17 @@ choices of a trigger form (`describe`), and the checks (`__post_init__`): a valu
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import os
-import re
-import typing
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NoReturn, TypeVar
 
 from spark_apps.contract import checks
 from spark_apps.contract.errors import BadSetting
-from spark_apps.contract.names import SCHEME, RunKey, check_location, check_partition, check_store, join, run_folder
+from spark_apps.contract.extractors import EXTRACTOR_HELP, check_extractor
+from spark_apps.contract.fields import Checked, setting
+from spark_apps.contract.model_settings import ModelSettings
+from spark_apps.contract.names import RunKey, check_location, check_partition, check_store, join, run_folder
 
-
-def setting(
-    help: str,
-    default: Any = dataclasses.MISSING,
-    *,
-    choices: Sequence[str] | None = None,
-    minimum: float | None = None,
-    maximum: float | None = None,
-) -> Any:
-    """A settings field that carries its own help text, choices and bounds (both bounds inclusive)."""
-    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum}
-    return field(default=default, metadata=metadata)
-
-
-BACKBONES = (
-    "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2",
-    "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d",
-    "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4", "efficientnet_b5",
-    "efficientnet_b6", "efficientnet_b7", "efficientnet_v2_s", "efficientnet_v2_m", "efficientnet_v2_l",
-    "convnext_tiny", "convnext_small", "convnext_base", "convnext_large",
-    "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large",
-    "regnet_x_400mf", "regnet_x_800mf", "regnet_x_1_6gf", "regnet_x_3_2gf", "regnet_x_8gf", "regnet_x_16gf",
-    "regnet_x_32gf", "regnet_y_400mf", "regnet_y_800mf", "regnet_y_1_6gf", "regnet_y_3_2gf", "regnet_y_8gf",
-    "regnet_y_16gf", "regnet_y_32gf", "regnet_y_128gf",
-    "vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14",
-    "swin_t", "swin_s", "swin_b", "swin_v2_t", "swin_v2_s", "swin_v2_b", "maxvit_t",
-    "densenet121", "densenet161", "densenet169", "densenet201", "googlenet", "inception_v3",
-    "mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3",
-    "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0",
-    "alexnet", "squeezenet1_0", "squeezenet1_1",
-    "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn",
-)  # fmt: skip
-"""torchvision's classification models, by its own names; `spark_apps/model/backbones.py` says more about each."""
-LAYER_PATTERN = r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*"
-WEIGHTS_HELP = (
-    "IMAGENET1K_V1, IMAGENET1K_V2 or DEFAULT (torchvision's hub); keras-v1 (a pretrained ResNet-50 from the npm "
-    "registry, for places without the hub); a path or URI of a state dict; random:SEED for tests."
-)
-EXTRACTORS = {
-    "image": "",
-    "text": "spark_apps.extractors.text:Text",
-    "audio": "spark_apps.extractors.audio:Audio",
-}
-"""What is built in, and the class to load: none for `image`, whose model is chosen by settings of its own."""
-EXTRACTOR_HELP = (
-    "What makes a vector of a file: image (a backbone of torchvision), text, audio, or your own, as module:factory or "
-    "/path/file.py:factory."
-)
-EXTRACTOR_PATTERN = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*|/.+\.py:[A-Za-z_]\w*"
 MAX_RETENTION_HOURS = 28 * 24
 """Four weeks: Delta keeps a table's log for 30 days, and without the log the age of a file is unknown."""
 MAX_PIXELS, PHOTO_PIXELS = 4_000_000_000, 250_000_000
@@ -78,15 +25,13 @@ needs in memory and time is bounded by `guard`, whatever this limit says."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreSettings:
+class StoreSettings(Checked):
     """What every command needs. Raises BadSetting at construction for a value outside its choices or bounds."""
 
     store: str = setting("Folder or URI that holds the tables, for example /data/features or s3://bucket/features.")
 
     def __post_init__(self) -> None:
-        kinds = typing.get_type_hints(type(self))
-        for spec in dataclasses.fields(self):
-            _check(spec, getattr(self, spec.name), kinds[spec.name])
+        super().__post_init__()
         object.__setattr__(self, "store", check_store(self.store))
 
 
@@ -176,37 +121,10 @@ class IngestSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractSettings(Settings):
+class ExtractSettings(ModelSettings, Settings):
     """Settings of `extract`: which extractor, which model, and how to run it."""
 
     extractor: str = setting(EXTRACTOR_HELP, "image")
-    model: str = setting("Backbone.", "resnet50", choices=BACKBONES)
-    weights: str = setting(WEIGHTS_HELP, "DEFAULT")
-    weights_sha256: str = setting("Expected sha256 of the weights file, 64 hex digits; empty to skip the check.", "")
-    layer: str = setting(
-        "An earlier layer to take the features from, averaged over the photo, for example layer3 of a resnet50. Empty: "
-        "the input of the classifier. An unknown name is refused with the list of those that the model has.",
-        "",
-    )
-    engine: str = setting(
-        "What runs the model; auto takes OpenVINO on a CPU when it is installed.",
-        "auto",
-        choices=("auto", "torch", "openvino"),
-    )
-    precision: str = setting(
-        "Number format of the computation; int8 is calibrated once in a store, on its first partition at int8.",
-        "fp32",
-        choices=("fp32", "bf16", "int8"),
-    )
-    device: str = setting(
-        "Where the model runs; auto takes a GPU when there is one.", "auto", choices=("auto", "cpu", "cuda")
-    )
-    decode: str = setting(
-        "exact equals torchvision; scaled decodes a JPEG at 1/2, 1/4 or 1/8 while that keeps twice the pixels needed: "
-        "several times faster for photos of many megapixels. The vectors differ a little and have their own model key.",
-        "exact",
-        choices=("exact", "scaled"),
-    )
     resources: str = setting(
         "Resources per Spark task: narrow, one core; wide, all cores of its executor; gpu, one GPU and its share of "
         "the cores. auto is gpu where the model runs on one, else narrow.",
@@ -222,31 +140,9 @@ class ExtractSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_extractor(self.extractor)
-        if not self.weights:
-            raise BadSetting("bad_weights", "weights is empty.", f"Use {WEIGHTS_HELP}")
-        if self.layer and not re.fullmatch(LAYER_PATTERN, self.layer):
-            raise BadSetting(
-                "bad_layer", f"{self.layer!r} is not a valid layer.", "Write its dotted name, for example layer3."
-            )
-        if self.weights_sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", self.weights_sha256):
-            raise BadSetting("bad_weights_sha256", f"{self.weights_sha256!r} is not a sha256.", "Give 64 hex digits.")
-        if self.engine == "openvino" and self.device == "cuda":
-            raise BadSetting(
-                "contradiction", "engine openvino does not run on device cuda.", "Use engine torch or auto."
-            )
-        if self.precision == "int8" and (self.engine == "torch" or self.device == "cuda"):
-            raise BadSetting(
-                "contradiction",
-                "precision int8 runs on engine openvino, on a CPU.",
-                "Use engine auto and device auto, or precision bf16.",
-            )
         if self.resources == "gpu" and "cpu" in (self.device, "cpu" if self.engine == "openvino" else ""):
             raise BadSetting(
                 "contradiction", "resources gpu needs the model to run on one.", "Use device cuda, or resources wide."
-            )
-        if self.weights.lower() == "keras-v1" and self.model != "resnet50":
-            raise BadSetting(
-                "contradiction", f"weights keras-v1 are a resnet50, not a {self.model}.", "Set model to resnet50."
             )
 
 
@@ -356,102 +252,6 @@ SETTINGS: dict[str, type[Settings]] = {
     "extract": ExtractSettings,
     "validate": ValidateSettings,
 }
-
-AnySettings = TypeVar("AnySettings", bound=StoreSettings)
-
-
-def check_extractor(name: str) -> None:
-    """Raises BadSetting when `name` is neither a registered extractor nor of the form `EXTRACTOR_PATTERN`."""
-    if name not in EXTRACTORS and not re.fullmatch(EXTRACTOR_PATTERN, name):
-        raise BadSetting(
-            "bad_extractor",
-            f"{name!r} is not a valid extractor.",
-            f"Choose {', '.join(EXTRACTORS)}, or your own: package.module:factory or /path/file.py:factory.",
-        )
-
-
-def describe(cls: type[StoreSettings], name: str) -> dict[str, Any]:
-    """Help, choices, bounds, type and default of one setting, for whoever draws a form."""
-    spec = next(spec for spec in dataclasses.fields(cls) if spec.name == name)
-    default = None if spec.default is dataclasses.MISSING else spec.default
-    return {**spec.metadata, "type": typing.get_type_hints(cls)[name], "default": default}
-
-
-def to_args(settings: StoreSettings) -> list[str]:
-    """The command-line arguments that `parse` turns back into `settings`; all strings."""
-    args: list[str] = []
-    for spec in dataclasses.fields(settings):
-        value, flag = getattr(settings, spec.name), "--" + spec.name.replace("_", "-")
-        if isinstance(value, bool):
-            args += [flag] if value else []
-        elif value != spec.default:
-            text = str(value)
-            args += [f"{flag}={text}"] if text.startswith("-") else [flag, text]  # argparse takes a dash for a flag
-    return args
-
-
-def parse(cls: type[AnySettings], argv: Sequence[str], prog: str, description: str) -> AnySettings:
-    """Settings from command-line arguments. A relative path means the caller's working folder, as in any command.
-
-    Raises:
-        BadSetting: an argument is missing, unknown, or outside its choices or bounds.
-        SystemExit: `--help` was asked for.
-    """
-    parser = _Parser(
-        prog=prog,
-        description=description,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
-    )
-    types = typing.get_type_hints(cls)
-    for spec in sorted(dataclasses.fields(cls), key=lambda spec: spec.default is not dataclasses.MISSING):
-        flag, kind = "--" + spec.name.replace("_", "-"), types[spec.name]
-        if kind is bool:
-            parser.add_argument(flag, action="store_true", help=spec.metadata["help"])
-            continue
-        required = spec.default is dataclasses.MISSING
-        parser.add_argument(
-            flag,
-            type=kind,
-            required=required,
-            default=argparse.SUPPRESS if required else spec.default,
-            help=spec.metadata["help"],
-            metavar="{" + "|".join(spec.metadata["choices"]) + "}" if spec.metadata["choices"] else None,
-        )
-    values = vars(parser.parse_args(argv))
-    for name in ("store", "source"):
-        if values.get(name) and not re.match(SCHEME, values[name]):
-            values[name] = os.path.abspath(os.path.expanduser(values[name]))
-    return cls(**values)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadSetting("bad_argument", message[0].upper() + message[1:] + ".", "See --help.")
-
-
-def out_of_range(value: Any, choices: Sequence[str] | None, minimum: float | None, maximum: float | None) -> str:
-    """What to choose instead of a value that is none of the choices or beyond a bound; empty when it is allowed."""
-    if choices and value not in choices:
-        return f"Choose one of: {', '.join(choices)}."
-    if minimum is not None and maximum is not None and not minimum <= value <= maximum:
-        return f"Choose a number from {minimum} to {maximum}."
-    if minimum is not None and not value >= minimum:
-        return f"Choose a number of at least {minimum}."
-    return ""
-
-
-KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def _check(spec: dataclasses.Field[Any], value: Any, kind: type) -> None:
-    limits = spec.metadata
-    name = spec.name.replace("_", "-")
-    fits = isinstance(value, (int, float) if kind is float else kind)
-    if not fits or (isinstance(value, bool) and kind is not bool):  # to Python, a truth value is a whole number
-        raise BadSetting(f"bad_{spec.name}", f"{name} {value!r} is not {KINDS[kind]}.", limits["help"])
-    if spec.default is dataclasses.MISSING and not value:
-        raise BadSetting(f"bad_{spec.name}", f"{name} is empty.", limits["help"])
-    if better := out_of_range(value, limits["choices"], limits["minimum"], limits["maximum"]):
-        wrong = f"{value!r} is not a valid {name}." if limits["choices"] else f"{name} {value} is out of bounds."
-        raise BadSetting(f"bad_{spec.name}", wrong, better)
+"""The stages of the pipeline, in their order."""
+COMMANDS: dict[str, type[StoreSettings]] = {**SETTINGS, "maintain": MaintainSettings, "undo": UndoSettings}
+"""Every command that these dataclasses describe."""

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from spark_apps import contract, model, storage
-from spark_apps.contract import BadFile, ExtractSettings, Manifest
+from spark_apps.contract import PRECISIONS, BadFile, ExtractSettings, Manifest, ModelSettings
 from spark_apps.media import guard, imaging
 from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import quantize
@@ -31,8 +31,8 @@ def prepare(settings: ExtractSettings, ingested: Manifest, here: bool) -> model.
     Raises:
         BadSetting, Unreachable: as `model.prepare`.
     """
-    spec = model.ModelSpec.of(settings)
-    if spec.precision != "int8":
+    spec = ModelSettings.of(settings)
+    if not PRECISIONS[spec.precision].calibrated:
         artifact = model.prepare(spec, here=here)
         keep(settings.store, artifact)
         return artifact

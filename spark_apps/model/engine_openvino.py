@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openvino as ov
 
+from spark_apps.contract import PRECISIONS
 from spark_apps.model.engines import Outputs, check_pixels
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
     from spark_apps.model.weights import ResolvedWeights
 
-_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""What runs in floating point; of an int8 model, the little that is not quantised."""
+_TYPES = {"fp32": "f32", "bf16": "bf16"}
+"""OpenVINO's names of `Precision.arithmetic`."""
 
 
 def export(weights: ResolvedWeights, model: nn.Module, layer: str, precision: str, stem: Path) -> tuple[int, int]:
@@ -60,7 +61,8 @@ def open_engine(info: dict[str, Any], folder: Path, threads: int, device: str) -
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # pinning puts the workers of one host all on the same cores
-            "INFERENCE_PRECISION_HINT": _PRECISIONS[info["precision"]],  # the default is bf16 wherever it is fast
+            # The default is bf16 wherever that is fast.
+            "INFERENCE_PRECISION_HINT": _TYPES[PRECISIONS[info["precision"]].arithmetic],
             "ENABLE_MMAP": True,
         },
     )

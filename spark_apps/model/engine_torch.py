@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from spark_apps.contract import PRECISIONS
 from spark_apps.model import backbones
 from spark_apps.model.engines import Outputs, check_pixels
 from spark_apps.model.network import Network, width
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from spark_apps.model.weights import ResolvedWeights
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""torch's types for `Precision.arithmetic`."""
 
 
 def export(weights: ResolvedWeights, model: torch.nn.Module, layer: str, precision: str, stem: Path) -> tuple[int, int]:
     """Writes `<stem>.pt`, the folded weights in the memory order they are used in; returns (dim, classes)."""
-    network = Network(weights.backbone, model, weights.preset, _DTYPES[precision], layer)
+    network = Network(weights.backbone, model, weights.preset, _DTYPES[PRECISIONS[precision].arithmetic], layer)
     state = network.to(memory_format=torch.channels_last).state_dict()  # type: ignore[call-overload]
     torch.save(dict(state), stem.with_suffix(".pt"))
     return width(weights.backbone, weights.preset, weights.variant, layer), network.classes
@@ -35,7 +37,7 @@ def open_engine(info: dict[str, Any], folder: Path, threads: int, device: str) -
     state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     backbone, preset = backbones.get(info["backbone"]), Preset.from_json(info["preprocessing"])
     model = backbones.build(backbone, info["classes"] or 1000, info["variant"])  # at 0 the classifier is cut off
-    network = Network(backbone, model, preset, _DTYPES[info["precision"]], info["layer"])
+    network = Network(backbone, model, preset, _DTYPES[PRECISIONS[info["precision"]].arithmetic], info["layer"])
     network.load_state_dict(state, assign=True)
     if device.startswith("cuda"):
         torch.backends.cudnn.allow_tf32 = False  # on by default, and keeps 10 bits of fp32's 23

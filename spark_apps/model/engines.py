@@ -16,17 +16,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_apps.contract import BadSetting, model_key
+from spark_apps.contract import PRECISIONS, BadSetting, ModelSettings, model_key
 from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import backbones, cache, machine
-from spark_apps.model.spec import Calibration, ModelArtifact, ModelSpec, fingerprint
+from spark_apps.model.spec import Calibration, ModelArtifact, fingerprint
 from spark_apps.model.weights import ResolvedWeights, resolve
 
 FORMAT = 3
 """Version of the artefacts in the cache; raised when an engine writes them differently."""
 MIN_CALIBRATION_PHOTOS = 16
 """Fewer say too little of the range of an activation."""
-MIN_INT8_COSINE = 0.99
+MIN_INT8_COSINE = PRECISIONS["int8"].min_cosine
 """What an int8 model must keep, in the median over the photos held out: the limit of the check `recomputation`."""
 _ENGINES = {"torch": "spark_apps.model.engine_torch", "openvino": "spark_apps.model.engine_openvino"}
 
@@ -51,7 +51,7 @@ class Engine(Protocol):
         ...
 
 
-def prepare(spec: ModelSpec, *, here: bool = True, calibration: Calibration | None = None) -> ModelArtifact:
+def prepare(spec: ModelSettings, *, here: bool = True, calibration: Calibration | None = None) -> ModelArtifact:
     """Resolves and verifies the weights and writes the engine's artefact into the cache, or finds it there, intact.
 
     `here`: the workers run on this machine too, so what it cannot run is refused now and not first by `load`.
@@ -70,11 +70,11 @@ def prepare(spec: ModelSpec, *, here: bool = True, calibration: Calibration | No
     made = _intact(folder)
     if not made:
         preprocessing = Preprocessing.of({"preprocessing": _preprocessing(spec, weights)})
-        int8 = calibration if spec.precision == "int8" else None
-        pixels = int8.pixels(preprocessing) if int8 else None
+        needed = calibration if PRECISIONS[spec.precision].calibrated else None
+        pixels = needed.pixels(preprocessing) if needed else None
         made = _make(folder, weights, _layer(spec), engine, spec.precision, identity, pixels)
     info = {
-        "backbone": spec.backbone,
+        "backbone": spec.model,
         "variant": weights.variant,
         "weights": weights.name,
         "weights_sha256": weights.sha256,
@@ -88,13 +88,13 @@ def prepare(spec: ModelSpec, *, here: bool = True, calibration: Calibration | No
         "classes": made["classes"],
         "categories": made["categories"],
         "fingerprint": identity,
-        "key": model_key(spec.backbone, weights.label, spec.precision, spec.decode, _named(spec)),
+        "key": model_key(spec.model, weights.label, spec.precision, spec.decode, _named(spec)),
         "files": made["files"],
     }
     return ModelArtifact(info["key"], identity, tuple(folder / name for name in info["files"]), info)
 
 
-def uncalibrated(spec: ModelSpec) -> str:
+def uncalibrated(spec: ModelSettings) -> str:
     """What the models of `spec` share whatever they were calibrated on: 16 hex digits.
 
     Raises:
@@ -159,33 +159,37 @@ def check_pixels(pixels: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels)
 
 
-def _choose(spec: ModelSpec, here: bool) -> tuple[str, str]:
-    """Engine and device. int8 is OpenVINO's alone, whatever GPU there is."""
-    int8 = spec.precision == "int8"
-    engine, device = machine.choose("openvino" if int8 else spec.engine, "cpu" if int8 else spec.device)
+def _choose(spec: ModelSettings, here: bool) -> tuple[str, str]:
+    """Engine and device. A precision of one engine or device alone decides, whatever GPU there is."""
+    precision = PRECISIONS[spec.precision]
+    engine, device = (
+        offered[0] if len(offered) == 1 else asked
+        for asked, offered in ((spec.engine, precision.engines), (spec.device, precision.devices))
+    )
+    engine, device = machine.choose(engine, device)
     if here:
         machine.require(engine, device, spec.precision)
     return engine, device
 
 
-def _layer(spec: ModelSpec) -> str:
-    return backbones.layer(backbones.get(spec.backbone), spec.layer)
+def _layer(spec: ModelSettings) -> str:
+    return backbones.layer(backbones.get(spec.model), spec.layer)
 
 
-def _named(spec: ModelSpec) -> str:
+def _named(spec: ModelSettings) -> str:
     """The layer for the key: only where it is not the usual one."""
-    usual = backbones.get(spec.backbone).family.output
+    usual = backbones.get(spec.model).family.output
     return "" if _layer(spec) == usual else spec.layer
 
 
-def _preprocessing(spec: ModelSpec, weights: ResolvedWeights) -> dict[str, Any]:
+def _preprocessing(spec: ModelSettings, weights: ResolvedWeights) -> dict[str, Any]:
     return weights.preset.to_json() | ({} if spec.decode == "exact" else {"decode": spec.decode})
 
 
-def _identity(spec: ModelSpec, weights: ResolvedWeights, engine: str, calibration: str) -> str:
+def _identity(spec: ModelSettings, weights: ResolvedWeights, engine: str, calibration: str) -> str:
     return fingerprint(
         weights_sha256=weights.sha256,
-        backbone=spec.backbone,
+        backbone=spec.model,
         variant=weights.variant,
         preprocessing=_preprocessing(spec, weights),
         precision=spec.precision,
@@ -205,10 +209,10 @@ def _make(
     pixels: NDArray[np.uint8] | None,
 ) -> dict[str, Any]:
     """Exports the model into `folder`, whole or not at all, with a note of what was made."""
-    if precision == "int8" and (pixels is None or len(pixels) < MIN_CALIBRATION_PHOTOS):
+    if PRECISIONS[precision].calibrated and (pixels is None or len(pixels) < MIN_CALIBRATION_PHOTOS):
         raise BadSetting(
             "no_calibration",
-            f"Precision int8 is calibrated on photos: at least {MIN_CALIBRATION_PHOTOS} are needed, "
+            f"Precision {precision} is calibrated on photos: at least {MIN_CALIBRATION_PHOTOS} are needed, "
             f"there are {0 if pixels is None else len(pixels)}.",
             "Begin with a partition that has more photos, or use precision fp32.",
         )

@@ -7,7 +7,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-from spark_apps.contract import BadSetting
+from spark_apps.contract import PRECISIONS, BadSetting
 
 FORCE_BF16 = "IMAGE_FEATURES_FORCE_BF16"
 """Environment variable; 1 runs bf16 where the processor lacks it: correct or silently fp32, and slow."""
@@ -38,7 +38,7 @@ def require(engine: str, device: str, precision: str) -> None:
     """
     if device.startswith("cuda"):
         _require_cuda(device)
-    if precision != "bf16" or os.environ.get(FORCE_BF16) == "1":
+    if not PRECISIONS[precision].cpu_flags or os.environ.get(FORCE_BF16) == "1":
         return
     if device.startswith("cuda"):
         import torch
@@ -66,13 +66,13 @@ def has_cuda() -> bool:
 
 
 def has_bf16(cpuinfo: Path) -> bool:
-    """Whether the processor multiplies bf16 in hardware, by the flags that Linux lists (x86: AVX512 or AMX; Arm)."""
+    """Whether the processor multiplies bf16 in hardware, by the flags that Linux lists."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
         return False
     flags = {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split()}
-    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+    return bool(flags.intersection(PRECISIONS["bf16"].cpu_flags))
 
 
 def _require_cuda(device: str) -> None:

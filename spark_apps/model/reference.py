@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spark_apps.contract import ModelSettings
 from spark_apps.model import backbones
-from spark_apps.model.spec import ModelSpec
 from spark_apps.model.torchvision_import import torchvision
 from spark_apps.model.weights import resolve
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def reference(model: ModelSpec | dict[str, Any]) -> Callable[[Image.Image], NDArray[np.float32]]:
+def reference(model: ModelSettings | dict[str, Any]) -> Callable[[Image.Image], NDArray[np.float32]]:
     """A function from an upright RGB photo to its features, float32 [dim].
 
     `model` is a spec, or the `info` of an artefact: then its weights are resolved again and must have the same sha256.
@@ -30,7 +30,7 @@ def reference(model: ModelSpec | dict[str, Any]) -> Callable[[Image.Image], NDAr
     import torch
 
     if isinstance(model, dict):
-        model = ModelSpec(model["backbone"], model["weights"], model["weights_sha256"], layer=model["layer"])
+        model = ModelSettings(model["backbone"], model["weights"], model["weights_sha256"], layer=model["layer"])
     weights = resolve(model)
     network, preset = weights.model(), weights.preset
     taken: list[NDArray[np.float32]] = []

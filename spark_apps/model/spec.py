@@ -1,4 +1,4 @@
-"""What a model is asked to be (`ModelSpec`) and what was made of it (`ModelArtifact`)."""
+"""What is made of a model that was asked for by `contract.ModelSettings`, and by what it is known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_apps.contract import ExtractSettings
+from spark_apps.contract import PRECISIONS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,54 +21,6 @@ LAYER = "avgpool"
 """Where a ResNet's features are taken: after global average pooling, before the classifier."""
 PENULTIMATE = "penultimate"
 """The same place in other backbones: what enters the last layer of the classifier."""
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Which model to run and how; the fields mean what they mean in `contract.ExtractSettings`.
-
-    Raises:
-        BadSetting: `ExtractSettings` refuses one of the values.
-    """
-
-    backbone: str = "resnet50"
-    weights: str = "DEFAULT"
-    weights_sha256: str = ""
-    engine: str = "auto"
-    precision: str = "fp32"
-    device: str = "auto"
-    decode: str = "exact"
-    layer: str = ""
-
-    def __post_init__(self) -> None:
-        # A value refused by the command is refused here, with the same words: build its settings and drop them.
-        ExtractSettings(
-            store="/",
-            partition="any",
-            run_id="any",
-            model=self.backbone,
-            weights=self.weights,
-            weights_sha256=self.weights_sha256,
-            engine=self.engine,
-            precision=self.precision,
-            device=self.device,
-            decode=self.decode,
-            layer=self.layer,
-        )
-
-    @classmethod
-    def of(cls, settings: ExtractSettings) -> ModelSpec:
-        """The model that the command's settings ask for."""
-        return cls(
-            backbone=settings.model,
-            weights=settings.weights,
-            weights_sha256=settings.weights_sha256,
-            engine=settings.engine,
-            precision=settings.precision,
-            device=settings.device,
-            decode=settings.decode,
-            layer=settings.layer,
-        )
 
 
 @dataclass(frozen=True)
@@ -153,7 +105,7 @@ def fingerprint(
         "layer": layer,
         "preprocessing": preprocessing,
         "precision": precision,
-        "engine": "any" if precision == "fp32" else engine,
-        **({"calibration": calibration} if precision == "int8" else {}),
+        "engine": "any" if PRECISIONS[precision].engines_agree else engine,
+        **({"calibration": calibration} if PRECISIONS[precision].calibrated else {}),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from spark_apps.contract import WEIGHTS_HELP, BadSetting, Unreachable
+from spark_apps.contract import WEIGHTS_HELP, BadSetting, ModelSettings, Unreachable
 from spark_apps.model import backbones, cache, keras_v1, state_dicts
 from spark_apps.model.backbones import Backbone
-from spark_apps.model.spec import ModelSpec, Preset
+from spark_apps.model.spec import Preset
 from spark_apps.model.torchvision_import import torchvision
 
 if TYPE_CHECKING:
@@ -64,14 +64,14 @@ class ResolvedWeights:
         return state_dicts.fit(self.backbone, self.variant, self.read(), self.name)
 
 
-def resolve(spec: ModelSpec) -> ResolvedWeights:
+def resolve(spec: ModelSettings) -> ResolvedWeights:
     """The weights that `spec` names.
 
     Raises:
         BadSetting: there are no such weights, or their sha256 is not the one asked for.
         Unreachable: the hub, the registry or the storage cannot be reached.
     """
-    backbone, name = backbones.get(spec.backbone), spec.weights
+    backbone, name = backbones.get(spec.model), spec.weights
     if name.lower() == keras_v1.NAME:
         found = _keras_v1(backbone)
     elif name.lower().startswith("random:"):

@@ -21,10 +21,9 @@ from spark_apps.tables import schemas
 ERROR, WARNING, OFF = contract.LEVELS
 OFFENDERS = 10
 """Offending uris that a check names."""
-MIN_COSINE = {"fp32": 0.9999, "bf16": 0.999, "int8": 0.99}
-"""Smallest cosine between a stored vector and its fp32 recomputation."""
 MIN_COSINE_SCALED = 0.99
-"""The same where photos were decoded at a fraction of their size: the recomputation decodes them in full."""
+"""Smallest cosine to the recomputation, which decodes photos in full, where they were decoded at a fraction of their
+size; else that of `contract.PRECISIONS`."""
 MIN_COSINE_EVER = 0.5
 """What no vector of a lossy model may fall below, however few they are: such a one is wrong, not rounded."""
 MAX_BELOW = 0.05
@@ -295,7 +294,7 @@ def recomputed(evidence: Evidence) -> Check:
     is, when the lower bound of Clopper and Pearson (Biometrika 26, 1934, pages 404 to 413) is above that share. The
     value is the smallest cosine but for as many as the sample may have below.
     """
-    limit = evidence.model.get("min_cosine") or MIN_COSINE[evidence.model["precision"]]
+    limit = evidence.model.get("min_cosine") or contract.PRECISIONS[evidence.model["precision"]].min_cosine
     if evidence.model.get("preprocessing", {}).get("decode") == "scaled":
         limit = min(limit, MIN_COSINE_SCALED)
     limit = evidence.settings.min_cosine or limit
@@ -320,7 +319,7 @@ def recomputed(evidence: Evidence) -> Check:
 def lossy(model: dict[str, Any]) -> bool:
     """Whether a few vectors of a sound model may be far from fp32. An extractor's own `min_cosine` holds for each."""
     scaled = model.get("preprocessing", {}).get("decode") == "scaled"
-    return not model.get("min_cosine") and (model["precision"] == "int8" or scaled)
+    return not model.get("min_cosine") and (contract.PRECISIONS[model["precision"]].has_tail or scaled)
 
 
 def most_below(sample: int) -> int:

@@ -17,9 +17,10 @@ from PIL import Image
 from skimage import data
 
 from spark_apps import contract, model, storage
+from spark_apps.contract import ModelSettings
 from spark_apps.media import imaging
 from spark_apps.media.imaging import Preprocessing
-from spark_apps.model import ModelArtifact, ModelSpec
+from spark_apps.model import ModelArtifact
 from spark_apps.tables import commits, schemas
 from tests.airflow.web import API, Run
 from tests.s3 import s3_server
@@ -43,7 +44,7 @@ def photos() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def artifact() -> ModelArtifact:
-    return model.prepare(ModelSpec(backbone="resnet18", weights="random:0", engine="openvino"))
+    return model.prepare(ModelSettings(model="resnet18", weights="random:0", engine="openvino"))
 
 
 @pytest.fixture(scope="module")

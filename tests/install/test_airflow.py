@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from image_features.options import OPTIONS, SECTION
 
 from tests.install import environments
 from tests.install.conftest import DAY, PHOTOS
@@ -51,6 +52,11 @@ def run_a_day(installed: environments.Environment, version: str, source: str, tm
     plugins = airflow("plugins", "-o", "json")
     assert all(place in plugins for place in ("image-features-run", "image-features-task", "dag_run", "nav")), plugins
     assert "image-features" in airflow("providers", "list", "-o", "plain")
+    options = " ".join(airflow("config", "list", "--section", SECTION, "--defaults").replace("\n# ", " ").split())
+    for option in OPTIONS.values():
+        described = option.for_airflow()["description"].replace("\n", " ")  # with type, range and default
+        assert described in options, options
+        assert f"Variable: {option.variable}" in options
     assert "No data found" in airflow("dags", "list-import-errors")
     conf = {"partition": DAY, "max_failed_fraction": 0.5}
     airflow("dags", "test", "image_features", "--conf", json.dumps(conf))

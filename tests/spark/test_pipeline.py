@@ -13,8 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from spark_apps import catalog, storage
-from spark_apps.contract import BadSetting, NothingToDo, QualityFailed, Unreachable
-from spark_apps.model import ModelSpec
+from spark_apps.contract import BadSetting, ModelSettings, NothingToDo, QualityFailed, Unreachable
 from spark_apps.model.reference import reference
 from tests.spark.conftest import BAD, DUPLICATES, GOOD, MODEL, WEIGHTS, Pipeline
 
@@ -49,7 +48,7 @@ def test_every_listed_file_is_featured_or_quarantined(pipeline: Pipeline, tmp_pa
 
 def test_features_equal_those_of_plain_torchvision(pipeline: Pipeline, tmp_path: Path) -> None:
     pipeline()
-    features_of = reference(ModelSpec(MODEL, WEIGHTS))
+    features_of = reference(ModelSettings(MODEL, WEIGHTS))
     for uri, row in rows(tmp_path / "store").items():
         path = storage.filesystem(uri)[1]
         with Image.open(path) as photo:

@@ -14,8 +14,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import udf
 from pyspark.sql.types import ArrayType, FloatType
 
+from spark_apps.contract import ModelSettings
 from spark_apps.media.imaging import BadImage
-from spark_apps.model import ModelSpec
 from spark_apps.model.reference import reference
 from spark_apps.vectorizer import ImageVectorizer, image_udf
 from tests.spark.conftest import PHOTOS
@@ -82,7 +82,7 @@ def test_resnet50_gives_2048_features_that_equal_torchvision(
         assert isinstance(features, list)
         assert len(features) == 2048
         with Image.open(PHOTOS / "chelsea.png") as photo:
-            expected = reference(ModelSpec("resnet50", "random:0"))(photo.convert("RGB"))
+            expected = reference(ModelSettings("resnet50", "random:0"))(photo.convert("RGB"))
         assert np.abs(expected - np.array(features)).max() <= 1e-4
         frame = image_df.withColumn("features", api.extract_features_udf(image_df["content"]))
         assert frame.schema["features"].dataType == ArrayType(FloatType())

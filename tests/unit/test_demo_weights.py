@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from demo import weights
-from spark_apps.contract import BadSetting, Unreachable
-from spark_apps.model import ModelSpec
+from spark_apps.contract import BadSetting, ModelSettings, Unreachable
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names that were resolved; all of them are to be had."""
     names: list[str] = []
 
-    def resolve(spec: ModelSpec) -> Any:
+    def resolve(spec: ModelSettings) -> Any:
         names.append(spec.weights)
         return SimpleNamespace(name={"DEFAULT": "IMAGENET1K_V2"}.get(spec.weights, spec.weights))
 
@@ -46,7 +45,7 @@ def test_without_the_hub_the_npm_registry(asked: list[str], monkeypatch: pytest.
 
 
 def test_without_either_random_ones_and_both_reasons(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(spec: ModelSpec) -> Any:
+    def unreachable(spec: ModelSettings) -> Any:
         raise Unreachable("gone", f"No {spec.weights} today.")
 
     monkeypatch.setattr(weights.weights, "resolve", unreachable)
@@ -54,7 +53,7 @@ def test_without_either_random_ones_and_both_reasons(asked: list[str], monkeypat
 
 
 def test_damaged_weights_are_no_reason_for_others(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def damaged(spec: ModelSpec) -> Any:
+    def damaged(spec: ModelSettings) -> Any:
         raise BadSetting("weights_damaged", "Another hash.")
 
     monkeypatch.setattr(weights.weights, "resolve", damaged)

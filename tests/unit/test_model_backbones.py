@@ -17,10 +17,10 @@ import skimage.data
 import torch
 from PIL import Image
 
-from spark_apps.contract import BACKBONES, BadSetting, ExtractSettings
+from spark_apps.contract import BACKBONES, BadSetting, ExtractSettings, ModelSettings
 from spark_apps.media import imaging
 from spark_apps.media.imaging import Preprocessing
-from spark_apps.model import Calibration, ModelSpec, Preset, backbones, engines, labels, load, prepare, state_dicts
+from spark_apps.model import Calibration, Preset, backbones, engines, labels, load, prepare, state_dicts
 from spark_apps.model import weights as weights_module
 from spark_apps.model.network import Network, width
 from spark_apps.model.random_weights import random_state_dict
@@ -131,7 +131,7 @@ def needs_memory(name: str) -> None:
         pytest.skip(f"{name} needs {wanted / 2**30:.0f} GiB of memory, {available / 2**30:.0f} are free")
 
 
-def run(spec: ModelSpec, photos: list[Image.Image]) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+def run(spec: ModelSettings, photos: list[Image.Image]) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """`info`, features and logits of an engine; the photos are prepared as extract does it."""
     artifact = prepare(spec)
     preprocessing = Preprocessing.of(artifact.info)
@@ -181,7 +181,7 @@ def test_engines_and_reference_equal_torchvisions_model_and_transforms(name: str
     assert apart.min() > 0.01 * np.linalg.norm(features, axis=1).max()  # two orders above the agreement asked for
 
     for engine in ENGINES:
-        info, *outputs = run(ModelSpec(name, "random:0", engine=engine), photos)
+        info, *outputs = run(ModelSettings(name, "random:0", engine=engine), photos)
         assert_close(outputs[0], features, lambda: exact()[0])
         assert_close(outputs[1], logits, lambda: exact()[1])
         assert (info["dim"], info["classes"]) == (features.shape[1], 1000)
@@ -206,7 +206,7 @@ def test_an_earlier_layer_is_that_of_torchvisions_model(name: str, photos: list[
     assert features.ndim == 2
 
     for engine in ENGINES:
-        info, *outputs = run(ModelSpec(name, "random:0", engine=engine, layer=layer), photos)
+        info, *outputs = run(ModelSettings(name, "random:0", engine=engine, layer=layer), photos)
         assert_close(outputs[0], features)
         assert outputs[1].shape == (len(photos), 0)
         assert (info["layer"], info["dim"], info["classes"], info["categories"]) == (layer, features.shape[1], 0, None)
@@ -221,7 +221,7 @@ def preprocessing_of(preset: Preset) -> Preprocessing:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_no_photos_give_no_features_at_an_earlier_layer_too(engine: str) -> None:
-    artifact = prepare(ModelSpec("resnet18", "random:0", engine=engine, layer="layer2"))
+    artifact = prepare(ModelSettings("resnet18", "random:0", engine=engine, layer="layer2"))
     outputs = load(artifact.info, artifact.files[0].parent, threads=1).run(np.empty((0, 224, 224, 3), np.uint8))
     assert (outputs.features.shape, outputs.logits.shape) == ((0, 128), (0, 0))
 
@@ -290,7 +290,7 @@ def test_the_table_in_the_documentation_is_that_of_the_catalogue() -> None:
 )
 def test_an_unknown_layer_is_refused_with_those_there_are(name: str, layer: str, offered: str) -> None:
     with pytest.raises(BadSetting) as caught:
-        prepare(ModelSpec(name, "random:0", layer=layer))
+        prepare(ModelSettings(name, "random:0", layer=layer))
     assert caught.value.code == "bad_layer"
     assert repr(layer) in caught.value.message
     assert offered in caught.value.hint
@@ -303,7 +303,7 @@ def test_a_layer_that_is_no_name_is_refused_by_the_command() -> None:
         assert caught.value.code == "bad_layer"
 
 
-def identity(spec: ModelSpec, engine: str = "torch", calibration: str = "") -> str:
+def identity(spec: ModelSettings, engine: str = "torch", calibration: str = "") -> str:
     return engines._identity(spec, resolve(spec), engine, calibration)
 
 
@@ -322,19 +322,19 @@ def test_fingerprints_of_resnets_are_those_that_stores_already_hold(
     name: str, options: dict[str, str], expected: str
 ) -> None:
     """Written down before there were other families, layers and interpolations."""
-    assert identity(ModelSpec(name, "random:0", engine="torch", **options)) == expected
+    assert identity(ModelSettings(name, "random:0", engine="torch", **options)) == expected
 
 
 def test_int8_fingerprint_of_a_resnet_is_the_one_that_stores_already_hold() -> None:
-    assert identity(ModelSpec("resnet18", "random:0", precision="int8"), "openvino", "those") == "d24eda332369fbe2"
+    assert identity(ModelSettings("resnet18", "random:0", precision="int8"), "openvino", "those") == "d24eda332369fbe2"
 
 
 def test_the_usual_place_has_one_identity_whatever_it_is_called_and_each_layer_its_own() -> None:
-    spec = ModelSpec("mobilenet_v3_small", "random:0")
-    named = ModelSpec("mobilenet_v3_small", "random:0", layer="penultimate")
+    spec = ModelSettings("mobilenet_v3_small", "random:0")
+    named = ModelSettings("mobilenet_v3_small", "random:0", layer="penultimate")
     assert identity(spec) == identity(named)
     assert prepare(named).key == "mobilenet_v3_small-random_0-fp32"
-    earlier = [ModelSpec("mobilenet_v3_small", "random:0", layer=layer) for layer in ("features.3", "features.4")]
+    earlier = [ModelSettings("mobilenet_v3_small", "random:0", layer=layer) for layer in ("features.3", "features.4")]
     assert len({identity(spec), *map(identity, earlier)}) == 3
 
 
@@ -428,11 +428,11 @@ def test_own_weights_of_other_classes_are_taken_and_another_familys_are_told_apa
         key = f"{entry.family.head}.{part}"
         state[key] = state[key][:7]
     torch.save(OrderedDict(state), tmp_path / "own.pth")
-    found = resolve(ModelSpec(name, str(tmp_path / "own.pth"), engine="torch"))
+    found = resolve(ModelSettings(name, str(tmp_path / "own.pth"), engine="torch"))
     network = Network(entry, found.model(), entry.preset)
     assert network.classes == 7
     with pytest.raises(BadSetting) as caught:
-        resolve(ModelSpec("resnet18", str(tmp_path / "own.pth"))).model()
+        resolve(ModelSettings("resnet18", str(tmp_path / "own.pth"))).model()
     assert caught.value.code == "weights_mismatch"
     assert f"They fit {name}:" in caught.value.hint
 
@@ -443,7 +443,7 @@ def test_own_weights_of_a_vit_say_for_which_photos_they_are(tmp_path: Path) -> N
     for side, variant in ((7, ""), (12, "image-size-384")):
         state["encoder.pos_embedding"] = torch.zeros(1, 1 + side * side, 768)
         torch.save(state, tmp_path / f"{side}.pth")
-        found = resolve(ModelSpec("vit_b_32", str(tmp_path / f"{side}.pth")))
+        found = resolve(ModelSettings("vit_b_32", str(tmp_path / f"{side}.pth")))
         assert (found.variant, found.preset.crop) == (variant, 32 * side)
         assert found.model().image_size == 32 * side
     assert found.preset == Preset(384, 384, interpolation="bicubic")
@@ -478,7 +478,7 @@ def test_int8_that_is_too_coarse_is_refused_and_nothing_is_kept(
     squares: Callable[[Preprocessing], np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "MIN_INT8_COSINE", 1.0)
-    spec = ModelSpec("squeezenet1_1", "random:0", precision="int8")
+    spec = ModelSettings("squeezenet1_1", "random:0", precision="int8")
     with pytest.raises(BadSetting) as caught:
         prepare(spec, calibration=Calibration("those", squares))
     assert caught.value.code == "int8_too_coarse"
@@ -492,9 +492,8 @@ def test_int8_of_every_family_is_close_to_fp32_or_refused(
     name: str, squares: Callable[[Preprocessing], np.ndarray]
 ) -> None:
     try:
-        made = prepare(ModelSpec(name, "random:0", precision="int8"), calibration=Calibration("those", squares)).info[
-            "calibration"
-        ]
+        spec = ModelSettings(name, "random:0", precision="int8")
+        made = prepare(spec, calibration=Calibration("those", squares)).info["calibration"]
         print(f"{name}: cosine min {made['cosine_min']}, median {made['cosine_median']}")
         assert made["cosine_median"] >= engines.MIN_INT8_COSINE
     except BadSetting as refused:

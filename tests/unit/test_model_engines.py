@@ -13,19 +13,9 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from spark_apps.contract import BACKBONES, BadSetting
+from spark_apps.contract import BACKBONES, BadSetting, ModelSettings
 from spark_apps.media.imaging import Preprocessing
-from spark_apps.model import (
-    Calibration,
-    ModelSpec,
-    adopt,
-    backbones,
-    labels,
-    load,
-    prepare,
-    uncalibrated,
-    worker,
-)
+from spark_apps.model import Calibration, adopt, backbones, labels, load, prepare, uncalibrated, worker
 from spark_apps.model.network import Network
 from spark_apps.model.random_weights import random_state_dict
 from spark_apps.model.reference import reference
@@ -79,7 +69,7 @@ def test_fp32_features_and_logits_equal_torchvisions(
     engine: str, backbone: str, photos: list[Image.Image], pixels: np.ndarray
 ) -> None:
     features, logits = plain_torchvision(backbone, 0, photos)
-    artifact = prepare(ModelSpec(backbone=backbone, weights="random:0", engine=engine))
+    artifact = prepare(ModelSettings(model=backbone, weights="random:0", engine=engine))
     outputs = load(artifact.info, artifact.files[0].parent, threads=1).run(pixels)
     assert outputs.features.dtype == outputs.logits.dtype == np.float32
     assert outputs.features.shape == (len(photos), artifact.info["dim"]) == features.shape
@@ -89,8 +79,8 @@ def test_fp32_features_and_logits_equal_torchvisions(
 
 def test_reference_equals_torchvisions_model_and_transforms(photos: list[Image.Image]) -> None:
     features, _ = plain_torchvision("resnet18", 0, photos)
-    by_spec = reference(ModelSpec(backbone="resnet18", weights="random:0"))
-    by_info = reference(prepare(ModelSpec(backbone="resnet18", weights="random:0")).info)
+    by_spec = reference(ModelSettings(model="resnet18", weights="random:0"))
+    by_info = reference(prepare(ModelSettings(model="resnet18", weights="random:0")).info)
     for photo, expected in zip(photos, features, strict=True):
         np.testing.assert_allclose(by_spec(photo), expected, atol=1e-5)
         np.testing.assert_array_equal(by_info(photo), by_spec(photo))
@@ -126,7 +116,7 @@ def test_every_resnet_gives_the_same_folded_as_torchvision_plain(backbone: str) 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_rows_do_not_depend_on_their_batch(engine: str, pixels: np.ndarray) -> None:
-    artifact = prepare(ModelSpec(backbone="resnet18", weights="random:0", engine=engine))
+    artifact = prepare(ModelSettings(model="resnet18", weights="random:0", engine=engine))
     loaded = load(artifact.info, artifact.files[0].parent, threads=1)
     whole = loaded.run(pixels).features
     np.testing.assert_allclose(
@@ -141,7 +131,7 @@ def test_rows_do_not_depend_on_their_batch(engine: str, pixels: np.ndarray) -> N
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_pixels_may_be_read_only_or_strided_but_not_misshapen(engine: str, pixels: np.ndarray) -> None:
-    artifact = prepare(ModelSpec(backbone="resnet18", weights="random:0", engine=engine))
+    artifact = prepare(ModelSettings(model="resnet18", weights="random:0", engine=engine))
     loaded = load(artifact.info, artifact.files[0].parent, threads=1)
     expected = loaded.run(pixels[::2].copy()).features
     frozen = pixels.copy()
@@ -161,7 +151,7 @@ def test_pixels_may_be_read_only_or_strided_but_not_misshapen(engine: str, pixel
 def test_forced_bf16_stays_close_to_fp32(engine: str, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGE_FEATURES_FORCE_BF16", "1")
     full, half = (
-        prepare(ModelSpec(backbone="resnet18", weights="random:0", engine=engine, precision=precision))
+        prepare(ModelSettings(model="resnet18", weights="random:0", engine=engine, precision=precision))
         for precision in ("fp32", "bf16")
     )
     a, b = (load(one.info, one.files[0].parent, threads=1).run(pixels[:2]).features for one in (full, half))
@@ -190,8 +180,8 @@ def test_int8_is_calibrated_once_and_stays_close_to_fp32(crops: np.ndarray, pixe
         asked.append(preprocessing)
         return crops
 
-    spec = ModelSpec("resnet18", "random:0", precision="int8")
-    full = prepare(ModelSpec("resnet18", "random:0", engine="openvino"))
+    spec = ModelSettings("resnet18", "random:0", precision="int8")
+    full = prepare(ModelSettings("resnet18", "random:0", engine="openvino"))
     small = prepare(spec, calibration=Calibration("those", decode))
     assert prepare(spec, calibration=Calibration("those", decode)) == small
     assert asked == [Preprocessing()]
@@ -212,7 +202,7 @@ def test_int8_is_calibrated_once_and_stays_close_to_fp32(crops: np.ndarray, pixe
 
 
 def test_a_model_that_was_damaged_in_the_store_is_refused() -> None:
-    made = prepare(ModelSpec("resnet18", "random:0", engine="openvino"))
+    made = prepare(ModelSettings("resnet18", "random:0", engine="openvino"))
     with pytest.raises(BadSetting) as caught:
         adopt(made.info, lambda name: b"other bytes")
     assert caught.value.code == "model_damaged"
@@ -232,7 +222,7 @@ def test_label_is_the_most_likely_category_with_its_probability() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_artefact_says_all_about_itself_in_json(engine: str) -> None:
-    artifact = prepare(ModelSpec(backbone="resnet18", weights="random:0", engine=engine, device="cpu"))
+    artifact = prepare(ModelSettings(model="resnet18", weights="random:0", engine=engine, device="cpu"))
     info = json.loads(json.dumps(artifact.info))
     assert info == artifact.info
     assert info["preprocessing"] == {
@@ -253,7 +243,7 @@ def test_artefact_says_all_about_itself_in_json(engine: str) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_artefact_is_made_once_and_again_when_damaged(engine: str) -> None:
-    spec = ModelSpec(backbone="resnet18", weights="random:0", engine=engine)
+    spec = ModelSettings(model="resnet18", weights="random:0", engine=engine)
     first = prepare(spec)
     written = [path.stat().st_mtime_ns for path in first.files]
     assert prepare(spec) == first
@@ -277,7 +267,7 @@ def test_failed_export_leaves_nothing_behind(cache_folder: Path, monkeypatch: py
     monkeypatch.setattr(engine_torch, "export", fails)
     before = sorted(cache_folder.rglob("*"))
     with pytest.raises(OSError, match="No space"):
-        prepare(ModelSpec(backbone="resnet18", weights="random:77", engine="torch"))
+        prepare(ModelSettings(model="resnet18", weights="random:77", engine="torch"))
     assert sorted(cache_folder.rglob("*")) == before
 
 
@@ -285,7 +275,7 @@ def test_unwritable_cache_is_refused_with_the_variable_to_set(tmp_path: Path, mo
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("IMAGE_FEATURES_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(BadSetting, match="IMAGE_FEATURES_CACHE") as caught:
-        prepare(ModelSpec(backbone="resnet18", weights="random:0"))
+        prepare(ModelSettings(model="resnet18", weights="random:0"))
     assert caught.value.code == "cache_unwritable"
 
 
@@ -314,7 +304,7 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_workers_load_once_and_map_the_weights_instead_of_copying_them(engine: str) -> None:
-    artifact = prepare(ModelSpec(backbone="resnet18", weights="random:0", engine=engine, device="cpu"))
+    artifact = prepare(ModelSettings(model="resnet18", weights="random:0", engine=engine, device="cpu"))
     size_kb = max(path.stat().st_size for path in artifact.files) / 1024
     command = [sys.executable, "-c", WORKER, json.dumps(artifact.info), str(artifact.files[0].parent)]
     first, second = (
@@ -337,7 +327,7 @@ def test_workers_load_once_and_map_the_weights_instead_of_copying_them(engine: s
 
 def test_worker_keeps_engines_of_different_models_threads_and_devices_apart() -> None:
     seeds = (71, 72)  # this process may have opened others already
-    one, other = (prepare(ModelSpec(backbone="resnet18", weights=f"random:{seed}")) for seed in seeds)
+    one, other = (prepare(ModelSettings(model="resnet18", weights=f"random:{seed}")) for seed in seeds)
     before = worker.loads
     first = worker.engine(one.info, one.files[0].parent, 1)
     assert worker.engine(one.info, one.files[0].parent, 1) is first

