@@ -46,8 +46,8 @@ settings of the commands below.
 COMMANDS = """
 ## Settings of the commands
 
-`python -m spark_apps.<command>`, or `spark-submit spark_apps/<command>.py`. The operators take the same values from the
-form. Bounds are inclusive. A boolean is a flag without a value.
+For example `python -m spark_apps.ingest`, or `spark-submit spark_apps/ingest.py`. The operators take the same values
+from the form. Bounds are inclusive. A boolean is a flag without a value.
 """
 MANY = 12
 """So many choices and more are not listed in a cell."""
