@@ -154,29 +154,29 @@ class Guard:
 
 
 def serve() -> None:
-    """The child: decodes what comes in on standard input until it ends."""
+    """The child: decodes what comes in on standard input, for as long as somebody asks and hears the answers."""
     import resource
 
     source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder that prints must not disturb the answers
-    make, memory_bytes, seconds = pickle.loads(_read(source))
-    decode = watched(make(), 2 * seconds)  # should the parent die while this child hangs
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _send(target, pickle.dumps(None))
-    while True:
-        try:
+    try:
+        make, memory_bytes, seconds = pickle.loads(_read(source))
+        decode = watched(make(), 2 * seconds)  # should the parent die while this child hangs
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _send(target, pickle.dumps(None))
+        while True:
             content = _read(source)
-        except EOFError:
-            return
-        answer: Any
-        try:
-            answer = decode(content)
-        except BadFile as bad:
-            answer = bad
-        except MemoryError:
-            answer = BadFile("out_of_memory", "Decoding needed more memory than the limit.")
-        _send(target, pickle.dumps(answer))
+            answer: Any
+            try:
+                answer = decode(content)
+            except BadFile as bad:
+                answer = bad
+            except MemoryError:
+                answer = BadFile("out_of_memory", "Decoding needed more memory than the limit.")
+            _send(target, pickle.dumps(answer))
+    except (EOFError, BrokenPipeError):  # the parent has ended, a killed task's while this child was still starting
+        os._exit(0)  # an answer that nobody hears would be a trace at the interpreter's end, too
 
 
 _LENGTH = struct.Struct("<Q")
@@ -192,7 +192,11 @@ def _read(stream: BinaryIO) -> bytes:
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         raise EOFError
-    return stream.read(_LENGTH.unpack(head)[0])
+    (length,) = _LENGTH.unpack(head)
+    content = stream.read(length)
+    if len(content) < length:
+        raise EOFError
+    return content
 
 
 def _receive(stream: Any, deadline: float) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -154,6 +156,29 @@ def test_the_end_of_a_child_waits_for_nobody_else() -> None:
         assert psutil.pid_exists(other)
     finally:
         os.kill(other, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("moment", ["starting", "asking", "ready", "answering"])
+def test_a_child_whose_parent_has_ended_ends_without_a_word(moment: str) -> None:
+    """What it printed would follow the job's last line, which says why the job ended."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", "from spark_apps.media import guard; guard.serve()"],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE),
+        cwd=Path(__file__).parents[2],
+    )
+    assert child.stdin and child.stdout and child.stderr
+    arguments = pickle.dumps((DECODER, 2**32, 30.0))
+    if moment == "asking":
+        child.stdin.write(struct.pack("<Q", len(arguments)) + arguments[:9])
+    elif moment != "starting":
+        guard_module._send(child.stdin, arguments)
+    if moment == "answering":
+        guard_module._receive(child.stdout, time.monotonic() + 60)
+        guard_module._send(child.stdin, SMALL)
+    child.stdout.close()
+    child.stdin.close()
+    assert child.stderr.read() == b""
+    assert child.wait(30) == 0
 
 
 def in_a_worker(code: str, content: bytes) -> subprocess.CompletedProcess[bytes]:
