@@ -65,7 +65,7 @@ class Option:
         try:
             value = TRUTHS[text.partition("#")[0].strip().lower()] if self.kind is bool else self.kind(text)
         except (KeyError, ValueError):
-            what = f"[{SECTION}] {self.name} = {text!r} is not a valid {self.kind.__name__}."
+            what = f"[{SECTION}] {self.name} = {text!r} is not a valid {TYPES[self.kind]}."
             raise contract.BadSetting(f"bad_{self.name}", what, f"Correct it {where}") from None
         if better := contract.out_of_range(value, self.choices, self.minimum, self.maximum):
             what = f"[{SECTION}] {self.name} = {text!r} is not allowed."

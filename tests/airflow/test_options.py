@@ -143,6 +143,15 @@ def test_an_unknown_option_is_a_warning_with_the_nearest_name(
     assert "batchsize is not an option, did you mean batch_size?" in said[0]
 
 
+def test_an_unknown_option_is_found_in_the_file_too() -> None:
+    settings.conf.read_dict({SECTION: {"stroe": "/data/store", "lookback": "3"}})  # as airflow.cfg is read
+    try:
+        assert settings.unknown() == {"stroe": "store"}
+        assert settings.value("lookback") == 3
+    finally:
+        settings.conf.remove_section(SECTION)
+
+
 def test_weights_known_by_name_are_no_place_to_read_from(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.weights_locations() == []
     _set(monkeypatch, "weights", "/models/a.pth")
