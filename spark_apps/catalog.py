@@ -197,16 +197,17 @@ def fingerprints(store: str, model: str, partition: str, count: int) -> dict[str
     delta = table(store, "features")
     if delta is None:
         return {}
-    others = sorted(item.partition for item in partitions(store, model) if item.partition != partition)
-    before, after = [key for key in others if key < partition], [key for key in others if key > partition]
-    found = {}
     with storage.reaching("store", store):
-        for key in before[max(0, len(before) - count) :] + after[:count]:
-            keys = {"partition": key, "model": model}
-            rows = _dataset(store, "features", delta, keys).head(1, ["model_fingerprint"], filter=_matches(keys))
-            found[key] = rows["model_fingerprint"][0].as_py()
-            found[key] = rows["model_fingerprint"][0].as_py()
-    return found
+        others = sorted(item.partition for item in published(delta, model) if item.partition != partition)
+        before, after = [key for key in others if key < partition], [key for key in others if key > partition]
+        wanted = before[max(0, len(before) - count) :] + after[:count]
+        found: dict[str, str] = {}
+        for file in _dataset(store, "features", delta, {"model": model}).get_fragments():
+            key = ds.get_partition_keys(file.partition_expression)["partition"]
+            if key in wanted and key not in found:
+                first = file.head(1, columns=["model_fingerprint"])["model_fingerprint"].to_pylist()
+                found.update({key: first[0]} if first else {})
+    return {key: found[key] for key in wanted if key in found}
 
 
 def vectors(store: str, partition: str, model: str, columns: list[str] | None = None) -> pa.Table:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 
 from spark_apps import catalog, contract, storage
 from spark_apps.contract import Manifest, Unreachable
@@ -110,6 +112,20 @@ def test_fingerprints_are_those_of_the_neighbours_on_both_sides(
     assert found == {key: key.replace("d", "f") for key in expected}
 
 
+def test_fingerprints_read_the_log_twice_whatever_their_number(week: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    for name in ("get_add_actions", "to_pyarrow_dataset"):
+        real = getattr(DeltaTable, name)
+
+        def counted(*given: Any, real: Any = real, name: str = name, **named: Any) -> Any:
+            reads.append(name)
+            return real(*given, **named)
+
+        monkeypatch.setattr(DeltaTable, name, counted)
+    assert len(catalog.fingerprints(week.store, MODEL, "d4", 7)) == 6
+    assert sorted(reads) == ["get_add_actions", "to_pyarrow_dataset"]
+
+
 def test_fingerprints_are_of_one_model_only(week: Shelf) -> None:
     assert catalog.fingerprints(week.store, OTHER_MODEL, "d4", 7) == {"d3": "other"}
 
@@ -137,9 +153,8 @@ def test_a_table_can_be_read_as_it_was(shelf: Shelf) -> None:
     before = shelf.publish("d1", "old", {"u1": "a"})["features"]
     after = shelf.publish("d1", "new", {"u1": "a", "u2": "b"})["features"]
     for version, runs in ((before, ["old"]), (after, ["new", "new"]), (None, ["new", "new"])):
-        delta = catalog.table(shelf.store, "features", version)
-        assert delta is not None
-        assert delta.to_pyarrow_table()["run_id"].to_pylist() == runs
+        rows = catalog.dataset(shelf.store, "features", version=version).to_table()
+        assert rows["run_id"].to_pylist() == runs
     with pytest.raises(Unreachable):
         catalog.table(shelf.store, "features", 99)
 
