@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
+from typing import Any
 
 from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.sdk import BaseHook
 
@@ -31,24 +34,60 @@ def yarn_address(conn_id: str) -> str:
 
 
 def check_exists(conn_id: str) -> None:
-    """Raises BadSetting when the Spark connection is missing, cannot be parsed, or needs a package that is missing.
+    """Raises BadSetting when the Spark connection is missing or cannot be parsed.
 
     SparkSubmitHook would take a missing one for `yarn` and fail much later for another reason.
     """
     try:
-        connection = BaseHook.get_connection(conn_id)
+        BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
         raise BadSetting(
             "no_connection",
             f"The Spark connection {conn_id!r} does not exist, or it cannot be parsed.",
             HOW_TO.format(name=conn_id.upper()),
         ) from None
-    if "k8s" in (connection.host or "") and not _has_kubernetes():
-        raise BadSetting(
-            "no_kubernetes",
-            f"The Spark connection {conn_id!r} leads to Kubernetes, but Airflow's provider for it is not installed.",
-            "Install apache-airflow-providers-cncf-kubernetes beside Airflow.",
-        )
+
+
+class SubmitHook(SparkSubmitHook):
+    """The provider's hook, for which the scheme of the master says where it leads.
+
+    The provider looks for the words `k8s` and `yarn` anywhere in the master, so for it spark://k8s-node:7077 leads to
+    Kubernetes.
+    """
+
+    @classmethod
+    def of(cls, operator: SparkSubmitOperator) -> SubmitHook:
+        """The hook of an operator. Raises BadSetting: it leads to Kubernetes, whose provider is missing."""
+        held = vars(operator)  # by the name of the hook's argument, with or without an underscore
+        names = inspect.signature(SparkSubmitHook).parameters
+        return cls(**{name: held[key] for name in names for key in (name, f"_{name}") if key in held})
+
+    def _resolve_connection(self) -> dict[str, Any]:
+        found: dict[str, Any] = super()._resolve_connection()
+        if found["master"].startswith("k8s://") and not _has_kubernetes():
+            raise BadSetting(
+                "no_kubernetes",
+                f"The Spark connection {self._conn_id!r} leads to Kubernetes, but Airflow's provider for it is not "
+                "installed.",
+                "Install apache-airflow-providers-cncf-kubernetes beside Airflow.",
+            )
+        return found
+
+    @property
+    def _is_kubernetes(self) -> bool:
+        return bool(self._connection["master"].startswith("k8s://"))
+
+    @_is_kubernetes.setter
+    def _is_kubernetes(self, value: bool) -> None:
+        """What the provider makes of it is not kept."""
+
+    @property
+    def _is_yarn(self) -> bool:
+        return bool(self._connection["master"] == "yarn")
+
+    @_is_yarn.setter
+    def _is_yarn(self, value: bool) -> None:
+        """What the provider makes of it is not kept."""
 
 
 def _has_kubernetes() -> bool:

@@ -118,7 +118,7 @@ class StageOperator(SparkSubmitOperator):
         connections.check_exists(self._conn_id)
         self.application_args = contract.to_args(job)
         self._inject_lineage(context)
-        hook = self._hook = self._get_hook()
+        hook = self._hook = connections.SubmitHook.of(self)
         master = connections.check_master(self._conn_id, hook)
         if hook._is_yarn_cluster_mode and not connections.yarn_address(self._conn_id):
             self.log.warning(connections.NO_YARN_ADDRESS, self._conn_id)

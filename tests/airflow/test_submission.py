@@ -279,6 +279,38 @@ def test_kubernetes_without_its_provider_is_a_sentence(monkeypatch: pytest.Monke
         operator("ingest").execute(context())
 
 
+@pytest.mark.parametrize("connection", ["k8s://host:443", {"conn_type": "spark", "host": "k8s://https://host:443"}])
+def test_kubernetes_without_its_provider_is_a_sentence_however_it_is_written(
+    connection: str | dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = connection if isinstance(connection, str) else json.dumps(connection)
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", value)
+    with pytest.raises(AirflowFailException, match="Install apache-airflow-providers-cncf-kubernetes"):
+        operator("ingest").execute(context())
+
+
+@pytest.mark.parametrize("host", ["k8s-node", "yarn-node", "old.k8s.example"])
+@pytest.mark.parametrize("written", ["uri", "fields", "whole"])
+def test_the_scheme_says_what_a_master_is_and_not_its_host(
+    host: str,
+    written: str,
+    spark: FakeSpark,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection = {
+        "uri": f"spark://{host}:7077",
+        "fields": json.dumps({"conn_type": "spark", "host": host, "port": 7077}),
+        "whole": json.dumps({"conn_type": "spark", "host": f"spark://{host}:7077"}),
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", connection[written])
+    spark.succeeds("ingest")
+    operator("ingest", env_vars={"OWN": "1"}).execute(context())
+    arguments, environment = spark.called
+    assert arguments[:2] == ["--master", f"spark://{host}:7077"]
+    assert not [word for word in arguments if "Env.OWN" in word], "settings of Kubernetes or YARN"
+    assert environment["OWN"] == "1"
+
+
 # --- paths ------------------------------------------------------------------------------------------------------------
 
 ODD = ["a b", "caf\u00e9", "a#b", "a?b", "a%2Fb", "100%", "\u65e5\u672c", "it's", 'say "x"', "a&b=c"]
