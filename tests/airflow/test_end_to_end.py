@@ -328,8 +328,5 @@ def _published(airflow: AirflowServer) -> dict[str, catalog.Partition]:
 
 def _rows(airflow: AirflowServer, partition: str, version: int) -> int:
     """Rows of a partition and `MODEL` in one version of the table `features`."""
-    table = catalog.table(airflow.store, "features", version)
-    assert table is not None
-    return table.to_pyarrow_dataset().count_rows(
-        filter=(pc.field("partition") == partition) & (pc.field("model") == MODEL)
-    )
+    rows = catalog.dataset(airflow.store, "features", version=version)
+    return rows.count_rows(filter=(pc.field("partition") == partition) & (pc.field("model") == MODEL))

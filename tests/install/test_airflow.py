@@ -15,7 +15,7 @@ from tests.install.conftest import DAY, PHOTOS
 AIRFLOWS: Mapping[str, str | None] = {"3.3": None, "3.2": "2026-05-01", "3.1": "2026-02-15"}
 """Version → the day whose packages it is installed with; None: the newest."""
 
-COUNT = "from deltalake import DeltaTable as T; print(T('{store}/{table}').to_pyarrow_dataset().count_rows())"
+COUNT = "from spark_apps import catalog; print(catalog.dataset('{store}', '{table}').count_rows())"
 
 
 @pytest.mark.parametrize(

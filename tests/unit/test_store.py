@@ -130,9 +130,8 @@ def test_the_versions_returned_are_those_that_show_the_run(shelf: Shelf) -> None
     for name in ("images", "features"):
         assert second[name] == first[name] + 1
         for version, runs in ((first[name], ["old"]), (second[name], ["new", "new"])):
-            delta = catalog.table(shelf.store, name, version)
-            assert delta is not None
-            assert delta.to_pyarrow_table()["run_id"].to_pylist() == runs
+            rows = catalog.dataset(shelf.store, name, version=version).to_table()
+            assert rows["run_id"].to_pylist() == runs
 
 
 def test_committing_twice_changes_nothing(shelf: Shelf) -> None:
