@@ -178,7 +178,7 @@ def add_action(file: dict[str, Any], keys: dict[str, str], run_id: str, data_cha
 
 def pause(attempt: int) -> None:
     """Waits a moment, at random and longer with each attempt, for others who write to the same table."""
-    time.sleep(random.uniform(0.01, 0.05) * min(2**attempt, 32))
+    time.sleep(random.uniform(0.01, 0.05) * min(2**attempt, 32))  # noqa: S311  not a secret
 
 
 def _contended(table: Table) -> JobError:

@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pytest import MonkeyPatch
 
 from spark_apps import contract, ingest, storage, validate
 from spark_apps.model import weights
@@ -27,7 +26,7 @@ REPO = Path(__file__).resolve().parents[2]
 PAGE = REPO / "docs" / "troubleshooting.md"
 RUN = {"store": "/store", "partition": "d1", "run_id": "r"}
 
-Maker = Callable[[Path, MonkeyPatch], str | None]
+Maker = Callable[[Path, pytest.MonkeyPatch], str | None]
 MAKERS: dict[str, Maker] = {}
 """Message as the page quotes it → what makes the failure: raises it, or returns the text."""
 
@@ -62,7 +61,7 @@ def imported(plugins: Path) -> str:
 
 
 @prints("Image Features needs Airflow 3.1 or newer; this is ….")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import image_features
 
     monkeypatch.setattr(image_features, "version", lambda _: "2.11.2")
@@ -70,30 +69,30 @@ def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
 
 
 @prints("Image Features: the folder spark_apps is missing in …")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> str:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return imported(tmp_path / "plugins")
 
 
 @prints("Image Features: another package named spark_apps (…) hides ours.")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> str:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "plugins" / "spark_apps").mkdir(parents=True)
     return imported(tmp_path / "plugins")
 
 
 @prints("store is empty.")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW__IMAGE_FEATURES__STORE")
     task()
 
 
 @prints("source is empty.")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW__IMAGE_FEATURES__SOURCE")
     task()
 
 
 @prints("No store is configured.")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from image_features.web import stores
 
     monkeypatch.delenv("AIRFLOW__IMAGE_FEATURES__STORE")
@@ -101,19 +100,19 @@ def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
 
 
 @prints("The Spark connection 'spark_default' does not exist, or it cannot be parsed.")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_SPARK_DEFAULT")
     task()
 
 
 @prints("The Spark connection 'spark_default' leads to …, which is not a valid Spark master.")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", '{"conn_type": "spark", "host": "example.org"}')
     task()
 
 
 @prints("Spark needs Java, and there is no java on the PATH.")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("JAVA_HOME", "SPARK_HOME", "SPARK_CONF_DIR", "PYSPARK_PYTHON", "PYSPARK_SUBMIT_ARGS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -121,63 +120,63 @@ def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
 
 
 @prints("spark-submit is not on PATH. Install pyspark beside Airflow.")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))  # spark-submit is looked for beside it, too
     task()
 
 
 @prints("The Python on … has no package ….")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> str:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(failures.unfit_worker("Traceback\nModuleNotFoundError: No module named 'pyarrow'", "10.0.0.7"))
 
 
 @prints("The Python on … is …, that of the driver is …; Spark needs the same.")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> str:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     told = "RuntimeError: Python in worker has different version: 3.12 than that in driver: 3.11, PySpark cannot run"
     return str(failures.unfit_worker(told, "10.0.0.7"))
 
 
 @prints("This run has neither a partition nor a logical date.")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task(partition=None)
 
 
 @prints("Unknown setting …")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task(batchsize=8)
 
 
 @prints("The source … does not exist.")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed(tmp_path / "nowhere")
 
 
 @prints("The source … has no files that match ….")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed(tmp_path)
 
 
 @prints("The source … is not allowed in this Airflow.")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task(source="/elsewhere")
 
 
 @prints("Access to the … is denied: …")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with storage.reaching("store", "/store"):  # who runs the tests may be root, to whom nothing is denied
         raise PermissionError(13, "Permission denied", "/store/features")
 
 
 @prints("The store … cannot be used: …")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     with storage.reaching("store", str(tmp_path / "file")):
         storage.ensure_folder(str(tmp_path / "file" / "runs"))
 
 
 @prints("The weights … cannot be fetched from …")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/resnet50.pth"
     with weights._download("The weights IMAGENET1K_V2 of resnet50", url):
@@ -185,12 +184,12 @@ def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
 
 
 @prints("The weights … do not exist.")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights._stored(str(tmp_path / "weights.pth"))
 
 
 @prints("Check … failed: …")
-def _(tmp_path: Path, monkeypatch: MonkeyPatch) -> str:
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     settings = contract.ValidateSettings(**RUN)  # type: ignore[arg-type]
     day = SimpleNamespace(settings=settings, listed=["a", "b"], quarantined=["a"], quarantine_codes={"corrupt": 1})
     check = quality.RULES["failed_fraction"](day)  # type: ignore[arg-type]
@@ -205,7 +204,7 @@ def test_each_quoted_message_is_made_here() -> None:
 
 
 @pytest.mark.parametrize("message", MAKERS)
-def test_the_code_says_it_like_this(message: str, tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def test_the_code_says_it_like_this(message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         said = MAKERS[message](tmp_path, monkeypatch)
     except Exception as error:

@@ -100,7 +100,7 @@ def test_a_writer_that_fails_at_its_end_does_not_keep_the_others_files(
 
     monkeypatch.setattr(staging.StagedWriter, "_finish_file", full)
     photo = Photo("id", b"x", ["file:///a.jpg"])
-    with pytest.raises(Unreachable, match="No space left"), outbox:
+    with pytest.raises(Unreachable, match="No space left"), outbox:  # noqa: PT012  its exit raises
         outbox._accept(photo, np.ones(4, np.float32), (None, None))
         outbox.add(photo, BadFile("corrupt", "It is damaged."))
     assert not list(Path(shelf.store).rglob("*.parquet"))

@@ -147,7 +147,7 @@ def test_what_the_first_frame_of_a_gif_leaves_free_is_white() -> None:
     assert np.array_equal(shown(bytes(content))[..., 0], wanted)
 
 
-@pytest.mark.parametrize("grey, alpha", [(0, 0), (50, 100), (200, 255)])
+@pytest.mark.parametrize(("grey", "alpha"), [(0, 0), (50, 100), (200, 255)])
 def test_premultiplied_grey(grey: int, alpha: int) -> None:
     pixels = np.full((16, 16, 2), (grey * alpha // 255, alpha), np.uint8)
     target = io.BytesIO()

@@ -51,7 +51,7 @@ def test_what_cannot_be_pickled_is_named_whatever_it_is() -> None:
     with ExitStack() as open_things:
         for name, thing in closures.things(open_things).items():
             fn = holding(thing)
-            with pytest.raises(Exception):  # noqa: B017  pickling raises whatever the object likes
+            with pytest.raises(Exception):  # noqa: B017, PT011  pickling raises whatever the object likes
                 dumps(fn)
             finding = explain_closure(fn)[0]
             assert finding.fatal, name
@@ -90,7 +90,7 @@ def test_clients_of_databases_and_clouds_are_known() -> None:
     client = boto3.client("s3", region_name="eu-central-1", aws_access_key_id="a", aws_secret_access_key="b")
     with engine.connect() as connection:
         for thing in (engine, connection, client):
-            with pytest.raises(Exception):  # noqa: B017
+            with pytest.raises(Exception):  # noqa: B017, PT011
                 dumps(holding(thing))
             finding = explain_closure(holding(thing))[0]
             assert finding.path == "holding.<lambda> → thing"

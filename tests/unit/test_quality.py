@@ -361,5 +361,5 @@ def test_a_staged_file_that_is_damaged_or_gone_is_no_silent_loss(shelf: Shelf) -
     with pytest.raises((OSError, ValueError)):
         quality.measure(shelf.store, [file], DIM)
     path.unlink()
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         quality.measure(shelf.store, [file], DIM)

@@ -71,14 +71,14 @@ def test_a_name_that_ends_in_gz_is_not_unpacked(place: str) -> None:
 
 def test_a_half_written_file_is_an_error(place: str) -> None:
     storage.write_bytes(f"{place}/half.json", b'{"a": ')
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="Expecting value"):
         storage.read_json(f"{place}/half.json")
 
 
 def test_numbers_that_json_does_not_know_are_refused_and_leave_the_old_file(tmp_path: Path) -> None:
     uri = str(tmp_path / "file.json")
     storage.write_json(uri, {"a": 1})
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not JSON compliant"):
         storage.write_json(uri, {"a": float("nan")})
     assert storage.read_json(uri) == {"a": 1}
 
@@ -93,7 +93,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(storage.os, "fsync", full)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="No space left"):
         storage.write_bytes(uri, b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["file.json"]
     assert storage.read_bytes(uri) == b"old"

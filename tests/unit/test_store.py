@@ -78,7 +78,7 @@ def test_no_rows_leave_no_file(shelf: Shelf) -> None:
 
 
 def test_a_failed_attempt_removes_what_it_wrote(shelf: Shelf) -> None:
-    with (
+    with (  # noqa: PT012  the writer is left by the error
         pytest.raises(KeyError),
         staging.StagedWriter(shelf.store, schemas.IMAGES, "data/d1/r/attempt", row_group_bytes=1) as writer,
     ):
