@@ -89,10 +89,10 @@ def job_settings(
     kind = contract.SETTINGS[stage]
     names = {field.name for field in dataclasses.fields(kind)}
     chosen = {name: value for name, value in values.items() if name in names and value is not None}
-    if "source" in names:
-        chosen.setdefault("source", settings.source())
+    if "source" in names and not chosen.get("source"):
+        chosen["source"] = settings.required("source")
     chosen["partition"] = resolve(values.get("partition"), interval_start)
-    return kind(**{**chosen, "store": settings.store(), **dataclasses.asdict(run)})
+    return kind(**{**chosen, "store": settings.required("store"), **dataclasses.asdict(run)})
 
 
 def confined(job: contract.Settings) -> contract.Settings:

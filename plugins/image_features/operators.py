@@ -198,7 +198,7 @@ class MaintainOperator(StageOperator):
         params = {name: context["params"][name] for name in known & set(self.dag.params)}
         run = runs.key(self, context)
         return contract.MaintainSettings(
-            store=settings.store(), run_id=run.run_id, dag_id=run.dag_id, map_index=run.map_index, **params
+            store=settings.required("store"), run_id=run.run_id, dag_id=run.dag_id, map_index=run.map_index, **params
         )
 
 

@@ -30,6 +30,21 @@ def value(name: str) -> Any:
     return option.parse((conf.get(SECTION, option.name, fallback="") or "").strip())
 
 
+def required(name: str) -> Any:
+    """The configured value of an option that tasks cannot do without.
+
+    Raises:
+        BadSetting: it is not configured; the hint says where.
+    """
+    if found := value(name):
+        return found
+    raise contract.BadSetting(
+        f"bad_{name}",
+        f"No {name} is configured.",
+        f"Set [{SECTION}] {name} in airflow.cfg, or {OPTIONS[name].variable}, for each component of Airflow.",
+    )
+
+
 def store() -> str:
     """Folder or URI of the tables; empty when it is not configured."""
     return value("store") or ""

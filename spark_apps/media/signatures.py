@@ -303,7 +303,7 @@ def _of_pillow(head: bytes) -> Kind | None:
 
 
 def _of_puremagic(head: bytes) -> Kind | None:
-    """By its longest signature, when that is no mere container's and tells enough."""
+    """By its longest signature, when that is not only a container's and tells enough."""
     import puremagic  # not above: a worker's environment that was packed before this was needed still decodes
 
     least = TELLING_TEXT if _is_text(head) else TELLING

@@ -260,7 +260,7 @@ def test_the_first_task_refuses_a_wrong_run(conf: dict[str, Any], words: str, sp
 
 def test_a_store_that_is_not_configured_is_refused(spark: FakeSpark, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW__IMAGE_FEATURES__STORE")
-    with pytest.raises(AirflowFailException, match="store is empty"):
+    with pytest.raises(AirflowFailException, match="No store is configured"):
         operator("ingest").execute(context())
     assert not spark.was_called
 

@@ -79,13 +79,7 @@ def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return imported(tmp_path / "plugins")
 
 
-@prints("store is empty.")
-def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AIRFLOW__IMAGE_FEATURES__STORE")
-    task()
-
-
-@prints("source is empty.")
+@prints("No source is configured.")
 def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW__IMAGE_FEATURES__SOURCE")
     task()
@@ -96,7 +90,9 @@ def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from image_features.web import stores
 
     monkeypatch.delenv("AIRFLOW__IMAGE_FEATURES__STORE")
-    stores.location()
+    with pytest.raises(stores.StoreProblem, match="No store is configured"):
+        stores.location()
+    task()
 
 
 @prints("The Spark connection 'spark_default' does not exist, or it cannot be parsed.")
