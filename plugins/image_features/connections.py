@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
-from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
-from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.sdk import BaseHook
 
 from spark_apps.contract import BadSetting
+
+if TYPE_CHECKING:
+    from image_features.spark_hook import StageHook
 
 MASTER = r"local(\[[^\]]+\])?|yarn|(spark|k8s)://.+"
 HOW_TO = (
@@ -22,9 +22,9 @@ HOW_TO = (
 
 
 NO_YARN_ADDRESS = (
-    "The Spark connection %r has no yarn_resourcemanager_webapp_address: when this task is ended, its driver on YARN "
-    "is told so by the command yarn, if that is on PATH, and else runs on. Set it in the connection's extra, for "
-    "example http://resourcemanager:8088."
+    "The Spark connection {conn_id!r} has no yarn_resourcemanager_webapp_address: when this task is ended, its driver "
+    "on YARN is told so by the command yarn, if that is on PATH, and else runs on. Set it in the connection's extra, "
+    "for example http://resourcemanager:8088."
 )
 
 
@@ -48,46 +48,14 @@ def check_exists(conn_id: str) -> None:
         ) from None
 
 
-class SubmitHook(SparkSubmitHook):
-    """The provider's hook, for which the scheme of the master says where it leads.
-
-    The provider looks for the words `k8s` and `yarn` anywhere in the master, so for it spark://k8s-node:7077 leads to
-    Kubernetes.
-    """
-
-    @classmethod
-    def of(cls, operator: SparkSubmitOperator) -> SubmitHook:
-        """The hook of an operator. Raises BadSetting: it leads to Kubernetes, whose provider is missing."""
-        held = vars(operator)  # by the name of the hook's argument, with or without an underscore
-        names = inspect.signature(SparkSubmitHook).parameters
-        return cls(**{name: held[key] for name in names for key in (name, f"_{name}") if key in held})
-
-    def _resolve_connection(self) -> dict[str, Any]:
-        found: dict[str, Any] = super()._resolve_connection()
-        if found["master"].startswith("k8s://") and not _has_kubernetes():
-            raise BadSetting(
-                "no_kubernetes",
-                f"The Spark connection {self._conn_id!r} leads to Kubernetes, but Airflow's provider for it is not "
-                "installed.",
-                "Install apache-airflow-providers-cncf-kubernetes beside Airflow.",
-            )
-        return found
-
-    @property
-    def _is_kubernetes(self) -> bool:
-        return bool(self._connection["master"].startswith("k8s://"))
-
-    @_is_kubernetes.setter
-    def _is_kubernetes(self, value: bool) -> None:
-        """What the provider makes of it is not kept."""
-
-    @property
-    def _is_yarn(self) -> bool:
-        return bool(self._connection["master"] == "yarn")
-
-    @_is_yarn.setter
-    def _is_yarn(self, value: bool) -> None:
-        """What the provider makes of it is not kept."""
+def check_kubernetes(conn_id: str, master: str) -> None:
+    """Raises BadSetting when the connection leads to Kubernetes, and Airflow's provider for that is missing."""
+    if master.startswith("k8s://") and not _has_kubernetes():
+        raise BadSetting(
+            "no_kubernetes",
+            f"The Spark connection {conn_id!r} leads to Kubernetes, but Airflow's provider for it is not installed.",
+            "Install apache-airflow-providers-cncf-kubernetes beside Airflow.",
+        )
 
 
 def _has_kubernetes() -> bool:
@@ -97,24 +65,30 @@ def _has_kubernetes() -> bool:
         return False
 
 
-def check_master(conn_id: str, hook: SparkSubmitHook) -> str:
+def is_local(master: str) -> bool:
+    """Whether driver and tasks are one process on this machine, and no cluster has to be told anything."""
+    return master.startswith("local")
+
+
+def check_master(conn_id: str, hook: StageHook) -> str:
     """The Spark master that the connection leads to.
 
     Raises:
         BadSetting: Spark has no such master, or it has a deploy mode that takes no Python application.
     """
-    master = str(hook._connection["master"])
+    master = hook.master
     if not re.fullmatch(MASTER, master):
         raise BadSetting(
             "bad_connection",
             f"The Spark connection {conn_id!r} leads to {master!r}, which is not a valid Spark master.",
             "Its host must be local[*], spark://host:7077, yarn or k8s://https://host:443.",
         )
-    if master.startswith("spark://") and hook._connection["deploy_mode"] == "cluster":
+    if hook.deploy_mode == "cluster" and (is_local(master) or master.startswith("spark://")):
         # https://spark.apache.org/docs/latest/submitting-applications.html: no cluster mode for Python applications
+        kind = "local" if is_local(master) else "standalone"
         raise BadSetting(
             "bad_connection",
             f"The Spark connection {conn_id!r} asks for deploy mode cluster.",
-            "A standalone Spark runs Python applications in client mode only: set its deploy-mode to client.",
+            f"A {kind} Spark runs Python applications in client mode only: set its deploy-mode to client.",
         )
     return master

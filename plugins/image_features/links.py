@@ -35,12 +35,13 @@ class SparkLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
         """To the job itself where spark-submit has told its id (YARN, Kubernetes), else to the list of jobs."""
+        from image_features import (
+            spark_hook,  # not at the top: the api-server only reads the links that tasks have shown
+        )
+
         server = settings.history_server()
-        hook = getattr(operator, "_hook", None)
-        for name in ("_yarn_application_id", "_kubernetes_application_id"):
-            if server and (application := getattr(hook, name, None)):
-                return f"{server}/history/{quote(application, safe='')}/"
-        return server
+        application = spark_hook.application_id(getattr(operator, "_hook", None))
+        return f"{server}/history/{quote(application, safe='')}/" if server and application else server
 
 
 def show(operator: Any, context: Any) -> None:

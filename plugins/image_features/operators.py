@@ -18,12 +18,14 @@ from image_features import (
     JOBS,
     assets,
     connections,
+    deployments,
     errors,
     form,
     links,
     processes,
     runs,
     settings,
+    spark_hook,
     storage_connection,
     submission,
 )
@@ -31,7 +33,6 @@ from spark_apps import contract
 from spark_apps.contract import JobError
 
 if TYPE_CHECKING:
-    from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
     from airflow.sdk import BaseOperatorLink, Context
 
 
@@ -49,15 +50,17 @@ class StageOperator(SparkSubmitOperator):
     stage: ClassVar[str]
     operator_extra_links: tuple[BaseOperatorLink, ...] = (links.ReportLink(), links.SparkLink())
 
-    def __init__(self, *, conn_id: str | None = None, conf: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        kwargs = {"name": f"image_features.{self.stage}", **submission.check_arguments(type(self).__name__, kwargs)}
-        super().__init__(
-            application=str(JOBS / f"{self.stage}.py"),
-            conn_id=conn_id or settings.conn_id(),
-            conf=conf or {},
-            durable=False,  # the default takes a cleared, once successful task for done and runs nothing
-            **kwargs,
-        )
+    def __init__(
+        self, *, conn_id: str | None = None, conf: dict[str, Any] | None = None, name: str | None = None, **kwargs: Any
+    ) -> None:
+        kept = submission.check_arguments(type(self).__name__, kwargs)
+        kept["application"] = str(JOBS / f"{self.stage}.py")
+        kept["durable"] = False  # the default takes a cleared, once successful task for done and runs nothing
+        conn_id = conn_id or settings.conn_id()
+        super().__init__(conn_id=conn_id, conf=conf or {}, name=name or f"image_features.{self.stage}", **kept)
+        self.conn_id = conn_id
+        self._hook: spark_hook.StageHook | None = None
+        self._deployment: deployments.Deployment | None = None
 
     def pre_execute(self, context: Context) -> None:
         """Show the links while the job runs."""
@@ -96,50 +99,46 @@ class StageOperator(SparkSubmitOperator):
 
     def on_kill(self) -> None:
         """End the whole job: a driver on the cluster, and every process on this machine."""
-        hook = self._hook
-        if hook is None or hook._submit_sp is None:
-            return
-        if not submission.in_cluster(hook):
-            processes.end_tree(hook._submit_sp)
-            hook.on_kill()
-            return
-        # First the driver: the hook tells the cluster only while spark-submit, which it kills itself, is still there.
-        family = processes.family(hook._submit_sp)
-        hook._yarn_track_via_rm_api = bool(connections.yarn_address(self._conn_id))  # its way without the command yarn
-        try:
-            hook.on_kill()  # not the operator's, which for YARN neither ends spark-submit nor does without an address
-        except FileNotFoundError as error:
-            self.log.warning("The driver on the cluster was not told to end: %s is not on PATH.", error.filename)
-        processes.end(family)
+        if self._hook and self._deployment and (submitted := self._hook.process):
+            self._deployment.end(self._hook, submitted)
 
-    def _prepare(self, context: Context, folder: Path) -> tuple[contract.JobSettings, SparkSubmitHook, dict[str, str]]:
+    def _prepare(
+        self, context: Context, folder: Path
+    ) -> tuple[contract.JobSettings, spark_hook.StageHook, dict[str, str]]:
+        """The job, the hook that submits it, and its environment."""
         self.check(context)
         job = self.job_settings(context, self.stage)
-        connections.check_exists(self._conn_id)
+        connections.check_exists(self.conn_id)
         self.application_args = contract.to_args(job)
         self._inject_lineage(context)
-        hook = self._hook = connections.SubmitHook.of(self)
-        master = connections.check_master(self._conn_id, hook)
-        if hook._is_yarn_cluster_mode and not connections.yarn_address(self._conn_id):
-            self.log.warning(connections.NO_YARN_ADDRESS, self._conn_id)
+        deployment = self._deployment = deployments.of(self.conn_id, spark_hook.StageHook.of(self))
+        if warning := deployment.warning():
+            self.log.warning(warning)
         env_vars = self.env_vars or {}
-        submission.complete(hook, master, folder, env_vars)
         # For reading the store here and for the job, whose environment is never shown: arguments and conf are.
         access = storage_connection.variables(settings.storage_conn_id())
         _read_with(access)
         task = f"{job.folder}/{self.task_id}"  # with the store: another Airflow on this machine may have such a run
         if ended := processes.end_leftovers(task):
             self.log.warning("Ended %d processes that an earlier attempt had left running.", ended)
-        return job, hook, submission.environment(master, task, not submission.in_cluster(hook), env_vars, access)
+        # No env_vars: given any, the hook would replace the job's environment by this process's, secrets included.
+        hook = self._hook = spark_hook.StageHook.of(
+            self,
+            conf={**deployment.conf(env_vars), **(self.conf or {})},
+            py_files=_joined(self.py_files, deployment.code(folder)),
+            archives=_joined(spark_hook.argument(self, "archives"), deployment.archives()),
+            env_vars=None,
+        )
+        return job, hook, submission.environment(deployment, task, env_vars, access)
 
     def _inject_lineage(self, context: Context) -> None:
         """What the provider's own `execute` does for OpenLineage."""
-        if self._openlineage_inject_parent_job_info:
+        if spark_hook.argument(self, "openlineage_inject_parent_job_info"):
             self.conf = inject_parent_job_information_into_spark_properties(self.conf, context)
-        if self._openlineage_inject_transport_info:
+        if spark_hook.argument(self, "openlineage_inject_transport_info"):
             self.conf = inject_transport_information_into_spark_properties(self.conf, context)
 
-    def _submit(self, job: contract.JobSettings, hook: SparkSubmitHook, environment: dict[str, str]) -> None:
+    def _submit(self, job: contract.JobSettings, hook: spark_hook.StageHook, environment: dict[str, str]) -> None:
         old_error = _recorded_error(job)
         try:
             hook.submit(self.application, env=environment)
@@ -148,8 +147,8 @@ class StageOperator(SparkSubmitOperator):
         except AirflowException:
             record = _recorded_error(job)
             fresh = None if record == old_error else record
-            exit_code = hook._submit_sp.returncode if hook._submit_sp else 1
-            raise errors.exception(self.stage, exit_code, fresh, hook._submit_log_tail) from None
+            exit_code = hook.process.returncode if hook.process else 1
+            raise errors.exception(self.stage, exit_code, fresh, hook.last_lines) from None
 
 
 class IngestOperator(StageOperator):
@@ -200,6 +199,10 @@ class MaintainOperator(StageOperator):
         return contract.MaintainSettings(
             store=settings.required("store"), run_id=run.run_id, dag_id=run.dag_id, map_index=run.map_index, **params
         )
+
+
+def _joined(given: str | None, ours: list[str]) -> str | None:
+    return ",".join(filter(None, [given, *ours])) or None
 
 
 def _read_with(access: dict[str, str]) -> None:

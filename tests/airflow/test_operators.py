@@ -275,6 +275,7 @@ def test_a_store_that_is_not_configured_is_refused(spark: FakeSpark, monkeypatch
             '{"conn_type": "spark", "host": "spark://m:7077", "extra": {"deploy-mode": "cluster"}}',
             "deploy mode cluster",
         ),
+        ('{"conn_type": "spark", "host": "local[2]", "extra": {"deploy-mode": "cluster"}}', "deploy mode cluster"),
     ],
 )
 @pytest.mark.parametrize("stage", STAGES)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import inspect
 import json
 import subprocess
 import sys
 import threading
 import time
+import tomllib
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,11 +21,13 @@ from airflow.providers.apache.spark.hooks import spark_submit
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.sdk import DAG, Param
-from image_features import assets, connections, form, processes, submission
+from image_features import assets, connections, deployments, form, processes, spark_hook, submission
 from image_features.operators import IngestOperator, MaintainOperator
+from packaging.specifiers import SpecifierSet
 
 from tests.airflow.test_operators import FakeSpark, context, operator, spark  # noqa: F401  # the fixture
 
+REPO = Path(__file__).resolve().parents[2]
 KEPT: dict[str, tuple[Any, Any]] = {
     "conf": ({"spark.a": "b"}, "spark.a=b"),
     "conn_id": ("spark_default", "local[2]"),
@@ -86,6 +91,19 @@ def test_what_is_refused_says_why_where_the_dag_is_parsed(name: str) -> None:
     operator("ingest", **{name: None})
 
 
+@pytest.mark.parametrize("name", submission.REFUSED)
+def test_what_is_refused_is_so_among_the_defaults_of_the_dag(name: str, spark: FakeSpark) -> None:  # noqa: F811
+    with DAG("image_features", params=form.params(), default_args={name: True, "name": "theirs"}, schedule=None):
+        with pytest.raises(ValueError, match=rf"IngestOperator does not take the argument {name}\. "):
+            IngestOperator(task_id="refused")
+        task = IngestOperator(task_id="ingest", **{name: None})
+    spark.succeeds("ingest")
+    task.execute(context())
+    arguments = spark.called[0]
+    assert not {"True", "--class"} & set(arguments), "the default has not got through"
+    assert arguments[arguments.index("--name") + 1] == "theirs"
+
+
 def test_variables_are_added_to_an_environment_that_has_no_secrets(
     spark: FakeSpark,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
@@ -130,6 +148,90 @@ def test_a_param_of_the_wrong_type_is_a_sentence(spark: FakeSpark) -> None:  # n
         task = IngestOperator(task_id="ingest")
     with pytest.raises(AirflowFailException, match="history"):
         task.execute({**context(), "params": {"partition": "d1", "history": "long"}})
+
+
+# --- another version of the provider ----------------------------------------------------------------------------------
+
+
+def load_spark_hook() -> None:
+    """Our module anew, as the next parse of a Dag would; the one that is loaded stays as it is."""
+    spec = importlib.util.spec_from_file_location("spark_hook_again", spark_hook.__file__)
+    assert spec is not None and spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def says_what_is_supported(message: str, name: str) -> bool:
+    return f"spark{spark_hook.SUPPORTED}, and {spark_hook.provider_version}, which" in message and name in message
+
+
+@pytest.mark.parametrize("name", spark_hook.OF_THE_CLASS)
+def test_a_provider_without_one_of_the_methods_is_refused_where_the_dag_is_parsed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_spark_hook()
+    for kind in spark_submit.SparkSubmitHook.__mro__:
+        if name in vars(kind):
+            monkeypatch.delattr(kind, name)
+    with pytest.raises(ImportError) as refused:
+        load_spark_hook()
+    assert says_what_is_supported(str(refused.value), name)
+
+
+@pytest.mark.parametrize("name", spark_hook.ARGUMENTS)
+def test_a_provider_without_one_of_the_arguments_is_refused_where_the_dag_is_parsed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in SparkSubmitOperator.__mro__:
+        if "__init__" not in vars(kind) or kind is object:
+            continue
+        signature = inspect.signature(kind.__init__)
+        others = [one for one in signature.parameters.values() if one.name != name]
+        monkeypatch.setattr(kind.__init__, "__signature__", signature.replace(parameters=others), raising=False)
+    with pytest.raises(ImportError) as refused:
+        load_spark_hook()
+    assert says_what_is_supported(str(refused.value), name)
+
+
+@pytest.mark.parametrize("name", spark_hook.OF_AN_INSTANCE)
+def test_a_provider_without_one_of_the_private_parts_is_a_sentence_and_no_retry(
+    name: str,
+    spark: FakeSpark,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    init = spark_submit.SparkSubmitHook.__init__
+
+    def without(hook: Any, **arguments: Any) -> None:
+        init(hook, **arguments)
+        del vars(hook)[name]
+
+    monkeypatch.setattr(spark_submit.SparkSubmitHook, "__init__", functools.wraps(init)(without))
+    with pytest.raises(AirflowFailException) as refused:
+        operator("ingest").execute(context())
+    assert says_what_is_supported(str(refused.value), name)
+    assert not spark.was_called
+
+
+@pytest.mark.parametrize(
+    "name", sorted({*inspect.signature(spark_submit.SparkSubmitHook).parameters} - {"application_args"})
+)
+def test_an_argument_that_the_provider_keeps_elsewhere_is_never_lost_in_silence(
+    name: str,
+    spark: FakeSpark,  # noqa: F811
+) -> None:
+    task = operator("ingest")
+    for kept in (name, f"_{name}"):
+        vars(task).pop(kept, None)
+    with pytest.raises((AirflowFailException, AttributeError)) as refused:
+        task.execute(context())
+    assert name in str(refused.value)
+    assert not spark.was_called
+
+
+def test_the_provider_s_versions_are_those_of_the_package() -> None:
+    extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (asked,) = [one for one in extras["airflow"] if one.startswith("apache-airflow-providers-apache-spark")]
+    assert asked.endswith(f"spark{spark_hook.SUPPORTED}")
+    assert SpecifierSet(spark_hook.SUPPORTED).contains(spark_hook.provider_version)
 
 
 # --- the driver on a cluster ------------------------------------------------------------------------------------------
@@ -360,7 +462,7 @@ def test_spark_is_found_from_a_python_whose_path_has_a_blank(tmp_path: Path, mon
     python.symlink_to(sys.executable)
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.delenv("SPARK_HOME", raising=False)
-    environment = submission.environment("local[1]", "task", True, {}, {})
+    environment = submission.environment(deployments.Local("spark_default", "local[1]"), "task", {}, {})
     where = Path(form.__file__).parents[2] / ".venv" / "bin" / "spark-submit"
     found = subprocess.run([where, "--version"], env=environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
