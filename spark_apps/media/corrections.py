@@ -6,7 +6,6 @@ Free of pyspark, Airflow and torch. Healthy files that Pillow shows rightly pass
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
@@ -69,51 +68,6 @@ def _wanted(kind: bytes, named: memoryview, crc: memoryview) -> bool:
     except zlib.error:
         return False
     return unpacker.eof
-
-
-def endings(content: bytes) -> list[bytes]:
-    """A JPEG without its end marker, completed in three ways; empty for other content, or if a whole scan is missing.
-
-    ITU-T T.81, F.2.2.5: a decoder asks for bits as it needs them. So the pictures of all three are equal just when it
-    needed none of what was put at the end.
-    """
-    if not content.startswith(b"\xff\xd8\xff") or not _all_scans(content):
-        return []
-    data = content.rstrip(b"\xff")
-    return [data + fill * 512 + b"\xff\xd9" for fill in (b"\0", b"\x55", b"\xaa")]
-
-
-def _all_scans(content: bytes) -> bool:
-    """Whether each coefficient of each component is in a scan, to its last bit (T.81, B.2.3 and G.1.1.1)."""
-    missing: dict[int, set[int]] = {}
-    for marker, segment in segments(content):
-        if marker in (0xC0, 0xC1, 0xC2) and len(segment) > 6:
-            missing = {number: set(range(64)) for number in segment[6::3]}
-        if marker == 0xDA and len(segment) >= 6:
-            first, last, bits = segment[-3:]
-            if bits & 15 == 0:
-                for number in segment[1 : 1 + 2 * segment[0] : 2]:
-                    missing.get(number, set()).difference_update(range(first, last + 1))
-    return bool(missing) and not any(missing.values())
-
-
-def segments(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Second byte of the marker, and content, of each marker segment of a JPEG; what is between them is left out.
-
-    ITU-T T.81, B.1.1: FF 00 is data, FF 01 and FF D0 to D8 stand alone, and FF may be repeated.
-    """
-    at = 2
-    while 0 <= at < len(content) - 4:
-        if content[at] != 0xFF:
-            at = content.find(b"\xff", at)
-            continue
-        marker = content[at + 1]
-        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:
-            at += 1 if marker == 0xFF else 2
-            continue
-        segment = content[at + 4 : at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")]
-        yield marker, segment
-        at += 4 + len(segment)
 
 
 def raw_photo(image: Image.Image, content: bytes) -> bool:

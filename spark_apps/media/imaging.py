@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from spark_apps.contract import BadFile
-from spark_apps.media import corrections, signatures
+from spark_apps.media import corrections, jpeg, signatures
 from spark_apps.media.signatures import FORMATS
 
 ORIENTATION_TAG = 0x0112
@@ -91,15 +91,22 @@ def upright_rgb(content: bytes, max_pixels: int, least: int = 0) -> Image.Image:
     Raises:
         BadImage: see `contract.QUARANTINE_CODES`.
     """
+    problem = BadImage("truncated", "It has an end marker, but the data before it ends too early.")
     try:
-        return _upright_rgb(content, max_pixels, least)
+        photo = _upright_rgb(content, max_pixels, least)
+        if ImageFile.LOAD_TRUNCATED_IMAGES or not content.startswith(jpeg.START):
+            return photo
+        if not jpeg.may_be_cut(content, photo):
+            return photo
+        del photo
     except BadImage as bad:
         if bad.code != "truncated":
             raise
-        photos = [_upright_rgb(ended, max_pixels, least) for ended in corrections.endings(content)]
-        if not photos or any(photo.tobytes() != photos[0].tobytes() for photo in photos[1:]):
-            raise
-        return photos[0]
+        problem = bad
+    whole = jpeg.whole(content, lambda ended: _upright_rgb(ended, max_pixels, least))
+    if whole is None:
+        raise problem
+    return whole
 
 
 def _upright_rgb(content: bytes, max_pixels: int, least: int) -> Image.Image:

@@ -18,7 +18,7 @@ from typing import Literal
 
 from PIL import Image, TiffImagePlugin
 
-from spark_apps.media import corrections
+from spark_apps.media import jpeg
 
 FORMATS = (
     "AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX",
@@ -193,9 +193,9 @@ def undecoded_jpeg(content: bytes) -> Kind | None:
 
     ITU-T T.81, table B.1: markers SOF3, 5 to 7, 11 and 13 to 15 are lossless or hierarchical; T.87: SOF55 is JPEG-LS.
     """
-    first = islice(corrections.segments(content), MOST_SEGMENTS)
-    frames = (found for found in first if found[0] == 0xF7 or 0xC0 <= found[0] <= 0xCF)
-    marker, segment = next((found for found in frames if found[0] not in (0xC4, 0xC8, 0xCC)), (0, b""))
+    first = islice(jpeg.segments(content), MOST_SEGMENTS)
+    frames = (found for found in first if found[1] == 0xF7 or 0xC0 <= found[1] <= 0xCF)
+    _, marker, segment = next((found for found in frames if found[1] not in (0xC4, 0xC8, 0xCC)), (0, 0, b""))
     if len(segment) < 6:
         return None
     if marker == 0xF7:

@@ -7,10 +7,11 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from spark_apps.media import imaging
 from spark_apps.media.imaging import BadImage
@@ -61,10 +62,11 @@ def packed(values: np.ndarray, bits: int, order: str) -> bytes:
     return int(digits, 2).to_bytes(len(digits) // 8, "big")
 
 
-def jpeg(**options: bool) -> bytes:
+def jpeg(mode: str = "RGB", **options: Any) -> bytes:
     target = io.BytesIO()
-    noise = np.random.default_rng(7).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(target, "JPEG", **options)
+    noise = np.random.default_rng(7).integers(0, 60, (112, 128, 3))
+    slopes = np.add.outer(np.arange(112), np.arange(128))[..., None] * (0.8, 0.5, 0.3)
+    Image.fromarray((noise + slopes).astype(np.uint8)).convert(mode).save(target, "JPEG", **options)
     return target.getvalue()
 
 
@@ -114,18 +116,59 @@ def test_a_transparent_grey_of_16_bits() -> None:
     assert np.array_equal(found[..., 0], np.where(RAMP == 100, 255, RAMP))
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}])
-def test_a_jpeg_without_its_end_marker(options: dict[str, bool]) -> None:
-    whole = jpeg(**options)
+KINDS_OF_JPEG: list[dict[str, Any]] = [
+    {},
+    {"optimize": True},
+    {"progressive": True},
+    {"restart_marker_rows": 1},
+    {"restart_marker_blocks": 3, "optimize": True},
+]
+END = b"\xff\xd9"
+
+
+@pytest.mark.parametrize("options", KINDS_OF_JPEG)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_without_its_end_marker(options: dict[str, Any], mode: str) -> None:
+    whole = jpeg(mode, **options)
     for cut in (2, 1):
         assert np.array_equal(shown(whole[:-cut]), shown(whole))
+    assert np.array_equal(shown(whole[:-2] + bytes(500)), shown(whole))
     for cut in (10, len(whole) // 3):
         assert code(whole[:-cut]) == "truncated"
 
 
+@pytest.mark.parametrize("options", KINDS_OF_JPEG)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.85])
+def test_a_jpeg_that_was_cut_and_then_closed_or_filled_up(options: dict[str, Any], mode: str, share: float) -> None:
+    whole = jpeg(mode, **options)
+    # behind the last start of a scan a progressive JPEG lacks no pixel, but the last bit of some coefficients
+    begin = whole[: int(share * (whole.rindex(b"\xff\xda") if options.get("progressive") else len(whole)))]
+    rest = len(whole) - len(begin)
+    for filled in (END, bytes(rest), bytes(rest - 2) + END, bytes(20) + END, bytes(5 * rest), b"\xff" * rest + END):
+        assert code(begin + filled) in ("truncated", "corrupt"), filled[:30]  # zeros may fill a table up
+
+
+@pytest.mark.parametrize("options", KINDS_OF_JPEG)
+@pytest.mark.parametrize("grey", [0, 64, 127, 128, 255])
+def test_a_jpeg_of_one_colour_is_whole_though_its_data_may_be_zeros(options: dict[str, Any], grey: int) -> None:
+    for mode in ("L", "RGB"):
+        target = io.BytesIO()
+        Image.new(mode, (400, 300), grey if mode == "L" else (grey,) * 3).save(target, "JPEG", **options)
+        assert abs(shown(target.getvalue()) - grey).max() <= 1
+
+
+def test_a_jpeg_cut_short_is_still_drawn_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    whole = jpeg()
+    assert shown(whole[: len(whole) // 2] + END).shape == shown(whole).shape
+
+
 def test_a_progressive_jpeg_that_lacks_a_whole_scan() -> None:
     whole = jpeg(progressive=True)
-    assert code(whole[: whole.rindex(b"\xff\xda")]) == "truncated"
+    lacking = whole[: whole.rindex(b"\xff\xc4")]
+    assert code(lacking) == "truncated"
+    assert shown(lacking + END).shape == shown(whole).shape, "fewer scans may be meant, when the last one is complete"
 
 
 @pytest.mark.parametrize("bits", [0, 8])

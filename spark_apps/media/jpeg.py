@@ -1,0 +1,116 @@
+"""The segments of a JPEG, and whether its data is there to the end. Free of pyspark, Airflow and torch.
+
+libjpeg shows a JPEG that was cut short and given an end marker, or filled up with zeros, without an error that Pillow
+would pass on; and Pillow refuses one that lacks nothing but its end marker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from hashlib import blake2b, shake_256
+
+from PIL import Image
+
+START = b"\xff\xd8\xff"
+_END = b"\xff\xd9"
+_SCAN = 0xDA
+_MISSING = (63, 64, 65, 127, 128, 129)
+"""Level 128 in each channel as RGB; in CMYK it becomes 64."""
+_PADDING = 64
+"""So many zeros at the end of the data are a reason to look closer."""
+
+
+def may_be_cut(content: bytes, photo: Image.Image) -> bool:
+    """Whether there is a sign that a JPEG which was decoded ends too early, with an end marker or zeros put behind it.
+
+    libjpeg shows what is missing as level 128 in each channel, so a corner is of that; or the data ends in zeros, or a
+    scan is missing. A healthy picture may have each of these: `whole` tells.
+    """
+    right, below = photo.width - 1, photo.height - 1
+    corners = (photo.getpixel(corner) for corner in ((0, 0), (right, 0), (0, below), (right, below)))
+    if any(max(corner) - min(corner) <= 1 and corner[0] in _MISSING for corner in corners):  # type: ignore[index, arg-type]
+        return True
+    if content.endswith(bytes(_PADDING)) or content.endswith(bytes(_PADDING) + _END):
+        return True
+    frame = next((marker for _, marker, _ in segments(content) if marker in (0xC0, 0xC1, 0xC2)), 0)
+    return frame == 0xC2 and not _all_scans(content)
+
+
+def whole(content: bytes, show: Callable[[bytes], Image.Image]) -> Image.Image | None:
+    """The picture of a JPEG which may be cut short; None: it is, or it is no JPEG. `show` decodes one with its end.
+
+    ITU-T T.81, F.2.2.5: a decoder asks for bits as it needs them. So the pictures with different bits put at the end of
+    the data are equal just when it needed none of them. Zeros at the end that no picture needs, while it does need some
+    of them, were put there in place of the data.
+    """
+    if not content.startswith(START):
+        return None
+    end, markers = None, []
+    for at, marker, _ in segments(content):
+        markers.append(marker)
+        end = at if marker == _END[1] else None
+    if not _all_scans(content) and markers[-2:] != [_SCAN, _END[1]]:
+        return None  # fewer scans may be meant, but then the end marker follows the last one
+    data = content[:end]
+    zeros = len(data) - len(data.rstrip(b"\0"))
+    if zeros >= _PADDING:
+        bare = data[:-zeros]
+        photo = _same_with_any_end(bare + b"\0" if bare.endswith(b"\xff") else bare, show)
+        if photo or _same_with_any_end(data[: -_PADDING // 2], show):
+            return photo
+    return _same_with_any_end(data, show)
+
+
+def _same_with_any_end(data: bytes, show: Callable[[bytes], Image.Image]) -> Image.Image | None:
+    photo, first = None, None
+    for fill in (bytes(512), *map(_any_bits, range(3))):
+        photo = show(data.rstrip(b"\xff") + fill + _END)
+        look = blake2b()
+        for top in range(0, photo.height, 256):  # in strips: a second copy of 200 megapixels would not fit
+            look.update(photo.crop((0, top, photo.width, min(top + 256, photo.height))).tobytes())
+        if first not in (None, look.digest()):
+            return None
+        first = look.digest()
+    return photo
+
+
+def _any_bits(seed: int) -> bytes:
+    """Data to put behind a decoder's own, with each restart marker for the intervals that may be missing."""
+    bits = shake_256(bytes([seed])).digest(512).replace(b"\xff", b"\x7f")
+    return bits + b"".join(bytes((0xFF, marker)) + bits[:64] for marker in range(0xD0, 0xD8))
+
+
+def _all_scans(content: bytes) -> bool:
+    """Whether each coefficient of each component is in a scan, to its last bit (T.81, B.2.3 and G.1.1.1)."""
+    missing: dict[int, set[int]] = {}
+    for _, marker, segment in segments(content):
+        if marker in (0xC0, 0xC1, 0xC2) and len(segment) > 6:
+            missing = {number: set(range(64)) for number in segment[6::3]}
+        if marker == _SCAN and len(segment) >= 6:
+            first, last, bits = segment[-3:]
+            if bits & 15 == 0:
+                for number in segment[1 : 1 + 2 * segment[0] : 2]:
+                    missing.get(number, set()).difference_update(range(first, last + 1))
+    return bool(missing) and not any(missing.values())
+
+
+def segments(content: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Place and second byte of the marker, and content, of each marker segment of a JPEG up to its end marker.
+
+    ITU-T T.81, B.1.1: FF 00 is data, FF 01 and FF D0 to D8 stand alone, and FF may be repeated.
+    """
+    at = 2
+    while 0 <= at < len(content) - 1:
+        if content[at] != 0xFF:
+            at = content.find(b"\xff", at)
+            continue
+        marker = content[at + 1]
+        if marker == _END[1]:
+            yield at, marker, b""
+            return
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:
+            at += 1 if marker == 0xFF else 2
+            continue
+        segment = content[at + 4 : at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")]
+        yield at, marker, segment
+        at += 4 + len(segment)
