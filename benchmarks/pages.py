@@ -109,7 +109,7 @@ def publish(location: str, day: str, model: str, count: int, dimension: int) -> 
     """A published day of made-up vectors, with the documents that its run would have left."""
     random = np.random.default_rng(zlib.crc32(day.encode()))
     settings = contract.ValidateSettings(store=location, partition=day, run_id=run_id(day))
-    staged: dict[str, list[dict[str, Any]]] = {}
+    staged: contract.Staged = {}
     for table in schemas.TABLES.values():
         with staging.StagedWriter(location, table, staging.folder(settings)) as writer:
             for first in range(0, 0 if table is schemas.QUARANTINE else count, 2000):

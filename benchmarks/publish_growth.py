@@ -104,7 +104,7 @@ class Growth:
 
     def _stage(self, partition: str) -> commits.Replacement:
         settings = contract.ValidateSettings(store=self._store, partition=partition, run_id=f"run-{time.time_ns()}")
-        staged: dict[str, list[dict[str, Any]]] = {}
+        staged: contract.Staged = {}
         for table in schemas.TABLES.values():
             folder, staged[table.name] = staging.folder(settings), []
             run_id = pa.array([settings.run_id] * len(self._day[table.name]), pa.string())

@@ -4,7 +4,7 @@
 
 | part | what is measured | sizes |
 |---|---|---|
-| listing | `landing.list_files` over real, empty files and `ingest.write_listing` | up to 1,000,000 files |
+| listing | `landing.list_files` over real, empty files and `intake.write_listing` | up to 1,000,000 files |
 | plan | `plan.plan` over staged images (content of one byte, row groups of 160 rows) | up to 1,000,000 photos |
 | checks | `quality.measure` over staged vectors of 2,048 numbers | up to 100,000 vectors |
 | units | `contexts.spread` of work units that do nothing, a task each, on two cores | up to 10,000 units |
@@ -30,8 +30,10 @@ import psutil
 import pyarrow as pa
 
 from benchmarks.places import ROOT
-from spark_apps import contract, ingest
-from spark_apps.pipeline import landing, plan, quality
+from spark_apps import contract
+from spark_apps.contract import StagedFile
+from spark_apps.pipeline import intake, landing, plan, quality
+from spark_apps.pipeline.records import TaskRecord
 from spark_apps.spark import contexts
 from spark_apps.tables import schemas, staging
 
@@ -108,7 +110,7 @@ def listing(size: int, folder: Path) -> dict[str, float]:
     before, begin_s = _forget_peak(), time.perf_counter()
     found = landing.list_files(settings.source, settings.pattern)
     listed_s = time.perf_counter()
-    units, _ = ingest.write_listing(settings, found, workers=32)
+    units, _ = intake.write_listing(settings, found, workers=32)
     written_s = time.perf_counter()
     assert found.num_rows == size
     kept = sum(path.stat().st_size for path in Path(settings.folder).rglob("*.parquet"))
@@ -179,10 +181,9 @@ PROBES: dict[str, Callable[[int, Path], dict[str, float]]] = {
 }
 
 
-def _nothing(units: Iterator[tuple[str, int]]) -> Iterator[dict[str, Any]]:
+def _nothing(units: Iterator[tuple[str, int]]) -> Iterator[TaskRecord]:
     for uri, group in units:
-        file = {"path": f"{uri}-{group}", "size_bytes": 128 * 2**20, "rows": 1280, "row_groups": [160] * 8}
-        yield {"images": [file], "quarantine": [], "codes": {}}
+        yield TaskRecord({"images": [StagedFile(f"{uri}-{group}", 128 * 2**20, 1280, (160,) * 8)]})
 
 
 def _images(begin: int, count: int) -> pa.Table:

@@ -363,20 +363,34 @@ def manifest(store: str, partition: str, run: str | contract.RunKey, stage: str)
     return None if record is None else contract.Manifest.from_record(record)
 
 
-def stage_of(job: contract.Settings, stage: str) -> contract.Manifest | None:
-    """The manifest of an earlier stage of the run of `job`; None when that has not finished.
+def stage_of(job: contract.Settings, stage: str, attempt: str = "") -> contract.Manifest | None:
+    """The manifest of an earlier stage of the run of `job`, of one attempt or the last; None without one.
 
     It lies with the job, or where its branch or mapping began. A run of a Dag that was begun before Dags were told
     apart lies under its run id alone; what a command line has left there is not of the Dag.
     """
+    name = f"{stage}_{attempt}" if attempt else stage
     for run in job.run.sources(stage):
-        if found := manifest(job.store, job.partition, run, stage):
+        if found := manifest(job.store, job.partition, run, name):
             return found
     if not job.dag_id or job.branch:
         return None
-    record = document_in(job.store, job.partition, contract.path_safe(job.run_id), f"{stage}.json")
+    record = document_in(job.store, job.partition, contract.path_safe(job.run_id), f"{name}.json")
     found = None if record is None else contract.Manifest.from_record(record)
     return found if found and found.dag_id is None else None
+
+
+def ingest_of(job: contract.Settings, extracted: contract.Manifest) -> contract.Manifest | None:
+    """The manifest of ingest that an extract went by: the last attempt at ingest may have been another.
+
+    Raises ValueError or TypeError when what extract says of it is damaged.
+    """
+    if "ingested" in extracted.outcome:  # version 0.1 kept the whole of it
+        return contract.Manifest.from_record(extracted.outcome["ingested"])
+    attempt = extracted.outcome.get("ingest_attempt", "")
+    if not re.fullmatch(r"[0-9a-f]*", attempt):
+        raise ValueError(f"{attempt!r} is not an attempt at ingest")
+    return stage_of(job, "ingest", attempt)
 
 
 def error(store: str, partition: str, run: str | contract.RunKey) -> dict[str, Any] | None:

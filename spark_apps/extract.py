@@ -13,14 +13,14 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from collections import Counter
 from functools import partial
 
 from spark_apps import extractors
 from spark_apps.contract import BadSetting, ExtractSettings, Manifest
 from spark_apps.host import cores
 from spark_apps.pipeline import plan
-from spark_apps.pipeline.compute import Place, TaskPlan, compute_units, copy_units
+from spark_apps.pipeline.compute import TaskPlan, TaskSlot, compute_units, copy_units
+from spark_apps.pipeline.records import total
 from spark_apps.spark import contexts, jobs, progress, resources
 from spark_apps.tables import staging
 
@@ -54,8 +54,8 @@ def extract(settings: ExtractSettings, timings: jobs.Timings) -> Manifest:
             with timings.phase("copy"):
                 records = list(copy(iter(todo.copy)))
             with timings.phase("compute"):
-                driver = Place(artifact.folder, cores.available(), careful=True, number=0)
-                records += compute(iter(todo.compute), place=driver) if todo.compute else []
+                driver = TaskSlot(artifact.folder, cores.available(), careful=True, number=0)
+                records += compute(iter(todo.compute), slot=driver) if todo.compute else []
         else:
             with timings.phase("session"):
                 on_gpu = artifact.info["device"] == "cuda"
@@ -70,10 +70,7 @@ def extract(settings: ExtractSettings, timings: jobs.Timings) -> Manifest:
                 records = contexts.spread(spark, todo.compute, compute, UNITS_PER_TASK)
             with timings.phase("copy"):
                 records += contexts.spread(spark, todo.copy, copy, UNITS_PER_TASK)
-    codes: Counter[str] = Counter()
-    for record in records:
-        codes.update(record["codes"])
-    staged = {name: [file for record in records for file in record[name]] for name in ("features", "quarantine")}
+    done = total(records, ("features", "quarantine"))
     return timings.manifest(
         "extract",
         settings,
@@ -81,15 +78,15 @@ def extract(settings: ExtractSettings, timings: jobs.Timings) -> Manifest:
             "listed": ingested.counts["listed"],
             "accepted": ingested.counts["accepted"],
             "duplicates": todo.duplicates,
-            "quarantined": codes.total(),
-            "featured": sum(file["rows"] for file in staged["features"]),
-            "computed": sum(record["computed"] for record in records),
+            "quarantined": sum(done.codes.values()),
+            "featured": sum(file.rows for file in done.staged["features"]),
+            "computed": done.computed,
             "reused": todo.reused,
         },
-        quarantined=dict(codes),
-        staged=staged,
+        quarantined=done.codes,
+        staged=done.staged,
         model=artifact.info,
-        outcome={"model_loads": sum(record["loads"] for record in records), "ingested": vars(ingested)},
+        outcome={"model_loads": done.loads, "ingest_attempt": ingested.attempt},
     )
 
 

@@ -12,8 +12,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from typing import Any
-
 from deltalake.exceptions import DeltaError
 
 from spark_apps import catalog, contract, storage
@@ -128,7 +126,7 @@ def _publication(
     settings: UndoSettings, ends: dict[str, dict[int, int]], item: catalog.Publication, current: catalog.Publication
 ) -> commits.Replacement:
     """The publication that shows `item` again: the files of all tables in the last version that showed it."""
-    staged: dict[str, list[dict[str, Any]]] = {}
+    staged: contract.Staged = {}
     everything = {"partition": settings.partition, "model": settings.model}
     for table in schemas.TABLES.values():
         if item.ticket not in ends[table.name]:
@@ -141,7 +139,7 @@ def _publication(
             raise
         if delta is None:
             raise _forgotten(item)
-        staged[table.name] = data_files.file_records(delta, {key: everything[key] for key in table.keys})
+        staged[table.name] = [*data_files.published(delta, {key: everything[key] for key in table.keys})]
     facts = {**item.facts, "restored": str(item.origin), "replaced_run_id": current.run_id}
     return commits.Replacement(settings.store, settings.partition, settings.model, item.run_id, staged, facts)
 
@@ -150,7 +148,7 @@ def _gone(publication: commits.Replacement) -> dict[str, list[str]]:
     """The files of a publication that are no longer there, by table."""
     with storage.reaching("store", publication.store):
         found = {
-            name: data_files.missing(publication.store, schemas.TABLES[name], [file["path"] for file in files])
+            name: data_files.missing(publication.store, schemas.TABLES[name], [file.path for file in files])
             for name, files in publication.staged.items()
         }
     return {name: paths for name, paths in found.items() if paths}

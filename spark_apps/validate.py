@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spark_apps import catalog, contract, extractors, storage
-from spark_apps.contract import Manifest, QualityFailed, ValidateSettings
+from spark_apps.contract import Manifest, QualityFailed, Staged, StagedFile, ValidateSettings
 from spark_apps.pipeline import drift, quality, twins
 from spark_apps.spark import jobs
-from spark_apps.tables import commits, schemas
+from spark_apps.tables import commits, data_files, schemas
 
 HISTOGRAM_BINS = 32
 
@@ -39,8 +39,8 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
     """
     jobs.read_manifest(settings, "ingest")  # only refused here, so that the first missing stage is named
     extracted = jobs.read_manifest(settings, "extract")
-    # Not the one beside it: an attempt at ingest that was given up for dead may have replaced that in the meantime.
-    ingested = Manifest.from_record(extracted.outcome["ingested"])
+    ingested = catalog.ingest_of(settings, extracted)
+    assert ingested is not None, "its attempt is named by what came after it"
     assert extracted.model is not None
     with storage.reaching("store", settings.store):
         with timings.phase("read"):
@@ -162,7 +162,7 @@ def _shown(settings: ValidateSettings, model: str) -> str:
 
 
 def recompute(
-    settings: ValidateSettings, info: dict[str, Any], staged: dict[str, list[dict[str, Any]]], max_pixels: int
+    settings: ValidateSettings, info: dict[str, Any], staged: Staged, max_pixels: int
 ) -> list[tuple[str, float]]:
     """(uri, cosine) of a random sample of files, computed again by the extractor's slow and independent way.
 
@@ -192,7 +192,7 @@ def recompute(
 def _twins(
     settings: ValidateSettings,
     info: dict[str, Any],
-    staged: dict[str, list[dict[str, Any]]],
+    staged: Staged,
     measured: quality.Measured,
     max_pixels: int,
 ) -> twins.Twins | None:
@@ -213,17 +213,15 @@ def _cosine(one: Any, other: Any) -> float:
 def _read(
     store_uri: str,
     table: schemas.Table,
-    files: list[dict[str, Any]],
+    files: list[StagedFile],
     columns: list[str],
     uris: dict[str, str] | None = None,
 ) -> pa.Table:
     """Columns of staged files; with `uris` only those rows, and only the row groups that hold one are read in full."""
-    filesystem, root = storage.filesystem(table.uri(store_uri))
     schema = pa.schema([table.columns.field(name) for name in columns])
     wanted = pa.array(list(uris or ()), pa.string())
     parts = []
-    for file in files:
-        parquet = pq.ParquetFile(f"{root}/{file['path']}", filesystem=filesystem)
+    for _, parquet in data_files.opened(store_uri, table, files):
         for group in range(parquet.num_row_groups):
             if uris is None:
                 parts.append(parquet.read_row_group(group, columns=columns))

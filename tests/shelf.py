@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spark_apps import contract
-from spark_apps.contract import BadFile
+from spark_apps.contract import BadFile, StagedFile
 from spark_apps.tables import commits, schemas, staging
 
 Run = str | contract.RunKey
@@ -28,7 +28,7 @@ class Shelf:
 
     store: str
 
-    def images(self, partition: str, run: Run, files: Mapping[str, str], **writer: Any) -> list[dict[str, Any]]:
+    def images(self, partition: str, run: Run, files: Mapping[str, str], **writer: Any) -> list[StagedFile]:
         """Stages `files`, uri → image."""
         return self._stage(
             schemas.IMAGES,
@@ -46,7 +46,7 @@ class Shelf:
         vectors: Mapping[str, Sequence[float]] | None = None,
         fingerprint: str = FINGERPRINT,
         **writer: Any,
-    ) -> list[dict[str, Any]]:
+    ) -> list[StagedFile]:
         """Stages a vector for each of `files`, uri → image; `vectors` by uri, made up where there is none."""
         return self._stage(
             schemas.FEATURES,
@@ -64,7 +64,7 @@ class Shelf:
             **writer,
         )
 
-    def quarantine(self, partition: str, run: Run, uris: Iterable[str]) -> list[dict[str, Any]]:
+    def quarantine(self, partition: str, run: Run, uris: Iterable[str]) -> list[StagedFile]:
         """Stages a row for each of `uris`."""
         bad = BadFile("empty", "The file has no bytes.")
         rows = [staging.quarantine_row({"uri": uri, "image_id": None}, "ingest", bad, 0) for uri in uris]
@@ -96,7 +96,7 @@ class Shelf:
 
     def _stage(
         self, table: schemas.Table, partition: str, run: Run, rows: list[dict[str, Any]], **writer: Any
-    ) -> list[dict[str, Any]]:
+    ) -> list[StagedFile]:
         key = contract.run_key(run)
         settings = contract.ValidateSettings(store=self.store, partition=partition, **dataclasses.asdict(key))
         with staging.StagedWriter(self.store, table, staging.folder(settings), **writer) as target:

@@ -56,7 +56,7 @@ def ours(job: Job) -> Iterator[OnePass]:
         except BadSetting as refused:
             raise NotPossible(str(refused)) from None
         root = Path(schemas.FEATURES.uri(job.store))
-        files = [str(root / file["path"]) for file in manifest.staged["features"]]
+        files = [str(root / file.path) for file in manifest.staged["features"]]
         detail = {"phases": manifest.seconds, "loads": manifest.outcome.get("model_loads")}
         return Pass(manifest.seconds["compute"], manifest.counts["featured"], files, detail)
 

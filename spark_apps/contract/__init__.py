@@ -4,7 +4,15 @@ from spark_apps.contract import access as access
 from spark_apps.contract.backbones import BACKBONES
 from spark_apps.contract.checks import CHECKS, FIXED, LEVELS
 from spark_apps.contract.command_line import AnySettings, parse, to_args
-from spark_apps.contract.documents import REPORT_VERSION, Manifest, error_from_record, error_record, now
+from spark_apps.contract.documents import (
+    REPORT_VERSION,
+    Manifest,
+    Staged,
+    StagedFile,
+    error_from_record,
+    error_record,
+    now,
+)
 from spark_apps.contract.errors import (
     QUARANTINE_CODES,
     BadFile,

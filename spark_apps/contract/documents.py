@@ -15,6 +15,20 @@ REPORT_VERSION = 1
 """`report_version` of `report.json`: raised when a field changes its meaning or goes, not when one is added."""
 
 
+@dataclass(frozen=True)
+class StagedFile:
+    """A data file of a table. `path`: relative to the table; `row_groups`: rows of each, where the writer says so."""
+
+    path: str
+    size_bytes: int = 0
+    rows: int = 0
+    row_groups: tuple[int, ...] = ()
+
+
+Staged = dict[str, list[StagedFile]]
+"""Data files by the name of their table."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What a finished stage leaves beside the data, as `<stage>.json` in the run's folder. Maintenance is a stage of no
@@ -23,7 +37,8 @@ class Manifest:
     `counts` (files or images): listed, accepted, duplicates, quarantined, featured, computed, reused, as far as the
     stage knows them. `seconds`: by phase. `staged`: the files the stage wrote and did not publish. `outcome`: what
     else the stage wants to say (validate: verdict, published table versions). `dag_id` is empty for a run from the
-    command line, and None in a manifest that was written before runs were told apart by it.
+    command line, and None in a manifest that was written before runs were told apart by it. `attempt` tells attempts at
+    a stage apart that others refer to; empty where nobody does.
     """
 
     stage: str
@@ -39,8 +54,9 @@ class Manifest:
     dag_id: str | None = None
     map_index: int = -1
     branch: str = ""
+    attempt: str = ""
     model: dict[str, Any] | None = None
-    staged: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    staged: Staged = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
     outcome: dict[str, Any] = field(default_factory=dict)
 
@@ -54,11 +70,24 @@ class Manifest:
         Raises:
             ValueError: it is not a manifest, or lacks fields.
         """
-        names = {known.name for known in dataclasses.fields(cls)}
         try:
-            return cls(**{name: value for name, value in record.items() if name in names})
+            staged = {
+                name: [StagedFile(**_known(StagedFile, file)) for file in files]
+                for name, files in dict(record.get("staged") or {}).items()
+            }
+            return cls(**{**_known(cls, record), "staged": staged})
         except (AttributeError, TypeError) as error:
             raise ValueError(f"not a manifest: {error}") from error
+
+
+def _known(kind: type, record: Any) -> dict[str, Any]:
+    """What a record says of the fields of a dataclass, lists as tuples where the fields are."""
+    fields = {item.name: item for item in dataclasses.fields(kind)}
+    return {
+        name: tuple(value) if isinstance(value, list) and str(fields[name].type).startswith("tuple") else value
+        for name, value in record.items()
+        if name in fields
+    }
 
 
 def error_record(stage: str, error: JobError, run: RunKey | None = None) -> dict[str, Any]:

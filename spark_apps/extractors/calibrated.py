@@ -20,7 +20,7 @@ from spark_apps.contract import PRECISIONS, BadFile, ExtractSettings, Manifest, 
 from spark_apps.media import guard, imaging
 from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import quantize
-from spark_apps.tables import schemas
+from spark_apps.tables import data_files, schemas
 
 SAMPLE = quantize.MAX_PHOTOS + quantize.HELD_OUT
 
@@ -76,14 +76,12 @@ def keep(store_uri: str, artifact: model.ModelArtifact) -> None:
 
 def _calibration(settings: ExtractSettings, ingested: Manifest) -> model.Calibration:
     """Photos of the run's partition, those with the smallest sha256: a fair sample, and the same in every retry."""
-    filesystem, root = storage.filesystem(schemas.IMAGES.uri(settings.store))
     places: dict[str, tuple[str, int, int]] = {}
     with storage.reaching("store", settings.store):
-        for file in ingested.staged["images"]:
-            parquet = pq.ParquetFile(f"{root}/{file['path']}", filesystem=filesystem)
+        for file, parquet in data_files.opened(settings.store, schemas.IMAGES, ingested.staged["images"]):
             for group in range(parquet.num_row_groups):
                 ids = parquet.read_row_group(group, columns=["image_id"])["image_id"].to_pylist()
-                places.update((image_id, (file["path"], group, row)) for row, image_id in enumerate(ids))
+                places.update((image_id, (file.path, group, row)) for row, image_id in enumerate(ids))
             # Only the smallest are kept while reading, so memory does not grow with the day.
             places = {image_id: places[image_id] for image_id in heapq.nsmallest(SAMPLE, places)}
     return model.Calibration(

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
@@ -24,6 +24,7 @@ from spark_apps.extractors import Extractor, Label
 from spark_apps.media import guard
 from spark_apps.model import worker
 from spark_apps.pipeline import plan
+from spark_apps.pipeline.records import TaskRecord
 from spark_apps.spark import progress
 from spark_apps.tables import schemas, staging
 
@@ -49,8 +50,8 @@ class TaskPlan:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a share of the work runs.
+class TaskSlot:
+    """What a share of the work runs with.
 
     `folder`: of the model's files. `cores`: to run the model and to decode on. `careful`: decode in a guarded child
     process. `device`: the GPU that Spark gave the task, where the model is for one.
@@ -63,8 +64,8 @@ class Place:
     device: str | None = None
 
 
-def place_of_task() -> Place:
-    """The place of the Spark task that calls."""
+def slot_of_task() -> TaskSlot:
+    """That of the Spark task that calls."""
     from pyspark import SparkFiles, TaskContext
 
     context = TaskContext.get()
@@ -72,29 +73,29 @@ def place_of_task() -> Place:
     again = context.attemptNumber() > 0  # an earlier attempt died, perhaps of one of the photos
     gpu = context.resources().get("gpu")
     device = f"cuda:{gpu.addresses[0]}" if gpu else None
-    return Place(Path(SparkFiles.getRootDirectory()), context.cpus(), again, context.partitionId(), device)
+    return TaskSlot(Path(SparkFiles.getRootDirectory()), context.cpus(), again, context.partitionId(), device)
 
 
 def compute_units(
-    units: Iterator[plan.ComputeUnit], shared: TaskPlan, place: Place | None = None
-) -> Iterator[dict[str, Any]]:
+    units: Iterator[plan.ComputeUnit], shared: TaskPlan, slot: TaskSlot | None = None
+) -> Iterator[TaskRecord]:
     """The work of one task: reads, decodes and infers the photos of its units; yields what it staged."""
-    place = place or place_of_task()
+    slot = slot or slot_of_task()
     loads = worker.loads
-    extractor = extractors.opened(shared.info, shared.max_pixels, place.folder, place.cores, place.device)
-    ticker = progress.Ticker(shared.notes, place.number)
+    extractor = extractors.opened(shared.info, shared.max_pixels, slot.folder, slot.cores, slot.device)
+    ticker = progress.Ticker(shared.notes, slot.number)
     careful = partial(preparation, shared.info, shared.max_pixels)
     with Outbox(shared, extractor) as outbox, guard.Guard(careful) as child:
-        decode = child.decode if place.careful else guard.watched(extractor.prepare)
+        decode = child.decode if slot.careful else guard.watched(extractor.prepare)
         found = photos(units, shared.settings.store)
-        decoded = one_by_one(decode, found) if place.careful or place.cores == 1 else pooled(decode, found, place.cores)
+        decoded = one_by_one(decode, found) if slot.careful or slot.cores == 1 else pooled(decode, found, slot.cores)
         with closing(decoded):
             for photo, item in decoded:
                 outbox.add(photo, item)
                 ticker.note(outbox.computed, outbox.refused)
         outbox.flush()
         ticker.note(outbox.computed, outbox.refused, last=True)
-    yield {**outbox.record(), "loads": worker.loads - loads}
+    yield replace(outbox.record(), loads=worker.loads - loads)
 
 
 def preparation(info: dict[str, Any], max_pixels: int) -> guard.Decode:
@@ -102,7 +103,7 @@ def preparation(info: dict[str, Any], max_pixels: int) -> guard.Decode:
     return extractors.opened(info, max_pixels).prepare
 
 
-def copy_units(units: Iterator[plan.CopyUnit], shared: TaskPlan) -> Iterator[dict[str, Any]]:
+def copy_units(units: Iterator[plan.CopyUnit], shared: TaskPlan) -> Iterator[TaskRecord]:
     """The work of one task: writes known vectors again, as rows of this run; yields what it staged."""
     settings = shared.settings
     with (
@@ -111,7 +112,7 @@ def copy_units(units: Iterator[plan.CopyUnit], shared: TaskPlan) -> Iterator[dic
     ):
         for row in plan.copies(units, settings.store):
             features.add({**row, "run_id": settings.run_id}, 4 * len(row["features"]))
-    yield {"features": features.files, "quarantine": [], "codes": {}, "computed": 0, "loads": 0}
+    yield TaskRecord({"features": features.files})
 
 
 @dataclass(frozen=True)
@@ -261,14 +262,10 @@ class Outbox:
             with storage.reaching("store", self._store):
                 self._quarantine.add(staging.quarantine_row(common, "extract", bad, len(photo.content)), 512)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> TaskRecord:
         """The files this task staged and its counts; complete once the outbox is closed."""
-        return {
-            "features": self._features.files,
-            "quarantine": self._quarantine.files,
-            "codes": dict(self._codes),
-            "computed": self.computed,
-        }
+        staged = {"features": self._features.files, "quarantine": self._quarantine.files}
+        return TaskRecord(staged, dict(self._codes), self.computed)
 
     def __enter__(self) -> Outbox:
         return self

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spark_apps import catalog, contract, storage
+from spark_apps.contract import StagedFile
 from spark_apps.tables import data_files, schemas, staging
 
 COPIES = pa.schema([("image_id", pa.string()), ("uri", pa.string())])
@@ -46,7 +47,7 @@ class Plan:
     duplicates: int = 0
 
 
-def plan(settings: contract.ExtractSettings, images: list[dict[str, Any]], model: str, fingerprint: str) -> Plan:
+def plan(settings: contract.ExtractSettings, images: list[StagedFile], model: str, fingerprint: str) -> Plan:
     """Splits the staged images of a run into photos to compute and vectors to copy.
 
     Within the partition each image_id is computed once. Vectors of the same (image_id, fingerprint) that are published
@@ -60,13 +61,11 @@ def plan(settings: contract.ExtractSettings, images: list[dict[str, Any]], model
     uris: dict[str, list[str]] = {}
     places: list[tuple[str, int, list[str], list[str]]] = []
     with storage.reaching("store", settings.store):
-        filesystem, root = storage.filesystem(schemas.IMAGES.uri(settings.store))
-        for file in images:
-            parquet = pq.ParquetFile(f"{root}/{file['path']}", filesystem=filesystem)
+        for file, parquet in data_files.opened(settings.store, schemas.IMAGES, images):
             for group in range(parquet.num_row_groups):
                 rows = parquet.read_row_group(group, columns=["uri", "image_id"])
                 ids, names = rows["image_id"].to_pylist(), rows["uri"].to_pylist()
-                places.append((file["path"], group, ids, names))
+                places.append((file.path, group, ids, names))
                 for image_id, uri in zip(ids, names, strict=True):
                     uris.setdefault(image_id, []).append(uri)
         known = {} if settings.recompute else _known(settings, model, fingerprint, set(uris))
@@ -99,8 +98,8 @@ def _known(settings: contract.ExtractSettings, model: str, fingerprint: str, wan
     if delta is None:
         return {}
     published: dict[str, list[str]] = {}  # by partition; from one reading of the log, which is long in an old store
-    for file in data_files.file_records(delta, {"model": model}):
-        published.setdefault(file["partition"], []).append(file["path"])
+    for file in data_files.published(delta, {"model": model}):
+        published.setdefault(file.keys["partition"], []).append(file.path)
     earlier = sorted((key for key in published if key < settings.partition), reverse=True)[: settings.lookback]
     filesystem, root = storage.filesystem(schemas.FEATURES.uri(settings.store))
     known: dict[str, str] = {}

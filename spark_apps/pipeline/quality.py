@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spark_apps import catalog, contract, storage
+from spark_apps import catalog, contract
+from spark_apps.contract import StagedFile
 from spark_apps.pipeline import drift
 from spark_apps.pipeline.twins import Twins
-from spark_apps.tables import schemas
+from spark_apps.tables import data_files, schemas
 
 ERROR, WARNING, OFF = contract.LEVELS
 OFFENDERS = 10
@@ -79,20 +79,18 @@ class Measured:
         return [self.uris[index] for index in np.flatnonzero(rows)]
 
 
-def measure(store_uri: str, files: Sequence[dict[str, Any]], dim: int) -> Measured:
+def measure(store_uri: str, files: Sequence[StagedFile], dim: int) -> Measured:
     """Reads the staged features back, one row group in memory at a time.
 
     Raises OSError or pyarrow.ArrowException when a file is missing or damaged.
     """
-    filesystem, root = storage.filesystem(schemas.FEATURES.uri(store_uri))
     uris: list[str] = []
     image_ids: list[str] = []
     digests: list[bytes] = []
     fingerprints: Counter[str] = Counter()
     seen: set[str] = set()
     arrays: dict[str, list[NDArray[Any]]] = {"norms": [], "wrong": [], "finite": [], "constant": [], "slices": []}
-    for file in files:
-        parquet = pq.ParquetFile(f"{root}/{file['path']}", filesystem=filesystem)
+    for _, parquet in data_files.opened(store_uri, schemas.FEATURES, files):
         for group in range(parquet.num_row_groups):
             rows = parquet.read_row_group(group, columns=["uri", "image_id", "features", "model_fingerprint"])
             column = rows["features"].combine_chunks()

@@ -14,11 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from spark_apps import extractors, storage
-from spark_apps.contract import BadFile
-from spark_apps.tables import schemas
+from spark_apps import extractors
+from spark_apps.contract import BadFile, StagedFile
+from spark_apps.tables import data_files, schemas
 
 DRAWN = 200
 """Photos judged, drawn by lot from those that share a vector: a share of them is right within 7 points, 19 times in 20
@@ -43,7 +42,7 @@ class Twins:
 
 def look(
     store_uri: str,
-    images: Sequence[dict[str, Any]],
+    images: Sequence[StagedFile],
     sharing: Sequence[Collection[str]],
     info: dict[str, Any],
     max_pixels: int,
@@ -71,11 +70,9 @@ def look(
     return Twins(len(drawn), frozenset(drawn.intersection(*[set().union(*different)])))
 
 
-def _contents(store_uri: str, images: Sequence[dict[str, Any]], wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    filesystem, root = storage.filesystem(schemas.IMAGES.uri(store_uri))
+def _contents(store_uri: str, images: Sequence[StagedFile], wanted: set[str]) -> Iterator[tuple[str, bytes]]:
     left = set(wanted)
-    for file in images:
-        parquet = pq.ParquetFile(f"{root}/{file['path']}", filesystem=filesystem)
+    for _, parquet in data_files.opened(store_uri, schemas.IMAGES, images):
         for group in range(parquet.num_row_groups):
             here = pc.is_in(
                 parquet.read_row_group(group, columns=["image_id"])["image_id"], pa.array(left, pa.string())

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,19 +31,16 @@ if TYPE_CHECKING:
 
 Unit = TypeVar("Unit")
 
-Record = dict[str, Any]
+Record = TypeVar("Record")
 
 BY_HAND = "--conf spark.ui.showConsoleProgress=false --driver-java-options -XX:TieredStopAtLevel=1 pyspark-shell"
-
 """How the JVM is started where spark-submit has not done it. It only hands out references, for which its optimising
 compiler costs more than it brings."""
 
 IDLE_SECONDS = 20
-
 """Spark asks a task to end, and ends its Python worker when it has not after 2 s."""
 
 EXECUTORS_SECONDS, SETTLED_SECONDS = 30, 3
-
 """How long a job waits for its executors, and how long after the last one it stops waiting for more."""
 
 
@@ -158,6 +156,13 @@ def _is_new(target: Any, file: Path) -> bool:
     return new
 
 
+@dataclass(frozen=True)
+class _Refused:
+    """The `error_record` of what a task raised."""
+
+    error: dict[str, Any]
+
+
 def spread(
     spark: SparkContext, units: Sequence[Unit], work: Callable[[Iterator[Unit]], Iterator[Record]], largest: int
 ) -> list[Record]:
@@ -174,14 +179,14 @@ def spread(
         return []
     shares = shared_out(units, parallelism(spark), largest)
 
-    def run_share(shares: Iterable[Sequence[Unit]]) -> Iterator[Record]:
+    def run_share(shares: Iterable[Sequence[Unit]]) -> Iterator[Record | _Refused]:
         for share in shares:
             try:
                 yield from work(iter(share))
             except contract.Unreachable:
                 raise  # Spark tries the task again
             except JobError as error:
-                yield {"job_error": contract.error_record("", error)}
+                yield _Refused(contract.error_record("", error))
 
     try:
         records = spark.parallelize(shares, len(shares)).mapPartitions(run_share).collect()
@@ -190,10 +195,12 @@ def spread(
         if unfit := _unfit_worker(str(error), failed_on(spark)):
             raise unfit from None
         raise
+    done: list[Record] = []
     for record in records:
-        if "job_error" in record:
-            raise contract.error_from_record(record["job_error"])
-    return records
+        if isinstance(record, _Refused):
+            raise contract.error_from_record(record.error)
+        done.append(record)
+    return done
 
 
 def shared_out(units: Sequence[Unit], workers: int, largest: int) -> list[Sequence[Unit]]:

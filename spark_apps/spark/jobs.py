@@ -44,13 +44,19 @@ def run(stage: str, kind: type[AnyJob], job: Callable[[AnyJob, Timings], contrac
 
 
 def write_manifest(settings: contract.JobSettings, manifest: contract.Manifest) -> None:
-    """Puts the stage's manifest into the run's folder. Raises Unreachable."""
+    """Puts the stage's manifest into the run's folder, and under the attempt's own name where others refer to that.
+
+    Raises Unreachable.
+    """
+    names = [*([f"{manifest.stage}_{manifest.attempt}"] if manifest.attempt else []), manifest.stage]
     with storage.reaching("store", settings.store):
-        storage.write_bytes(contract.join(settings.folder, f"{manifest.stage}.json"), manifest.to_json().encode())
+        for name in names:
+            storage.write_bytes(contract.join(settings.folder, f"{name}.json"), manifest.to_json().encode())
 
 
-def read_manifest(settings: contract.Settings, stage: str) -> contract.Manifest:
-    """The manifest of an earlier stage of the same run: of this branch and map index, or from before they began.
+def read_manifest(settings: contract.Settings, stage: str, attempt: str = "") -> contract.Manifest:
+    """The manifest of an earlier stage of the same run: of this branch and map index, or from before they began; of
+    one attempt, or the last.
 
     A run that was begun before Dags were told apart is found under its run id alone.
 
@@ -60,7 +66,7 @@ def read_manifest(settings: contract.Settings, stage: str) -> contract.Manifest:
     """
     from spark_apps import catalog  # not at the top: workers import this module, and need not have what that needs
 
-    found = catalog.stage_of(settings, stage)
+    found = catalog.stage_of(settings, stage, attempt)
     if found is None:
         raise BadSetting(
             "stage_missing",

@@ -8,21 +8,22 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction
 
 from spark_apps import storage
-from spark_apps.contract import BadSetting, JobError
+from spark_apps.contract import BadSetting, JobError, Staged, StagedFile
 from spark_apps.tables.data_files import files, merged_folder, missing
 from spark_apps.tables.schemas import FEATURES, IMAGES, QUARANTINE, TABLES, Table
+
+Result = TypeVar("Result")
 
 COMMIT_TRIES = 50
 
 CHECKPOINT_INTERVAL = "20"
-
 """Commits between two checkpoints of a table's log: opening it reads one checkpoint and at most so many commits."""
 
 
@@ -32,25 +33,65 @@ def open_table(store: str, table: Table) -> DeltaTable:
     Raises:
         BadSetting: a newer version has added columns, which a commit of this one would take away from every reader.
     """
-    try:
-        return _existing(store, table)
-    except TableNotFoundError:
-        uri, options = table.uri(store), storage.delta_options(store)
-        storage.ensure_folder(uri)
-    configuration = {"delta.checkpointInterval": CHECKPOINT_INTERVAL}
-    for attempt in range(COMMIT_TRIES):
+    uri, options = table.uri(store), storage.delta_options(store)
+
+    def attempt() -> DeltaTable:
+        try:
+            return _existing(store, table)
+        except TableNotFoundError:
+            storage.ensure_folder(uri)
         try:
             return DeltaTable.create(
                 uri,
                 table.schema,
                 mode="ignore",
                 partition_by=list(table.keys),
-                configuration=configuration,
+                configuration={"delta.checkpointInterval": CHECKPOINT_INTERVAL},
                 storage_options=options,
             )
-        except CommitFailedError:  # another run created it at the same moment
-            pause(attempt)
-    raise _contended(table)
+        except CommitFailedError as error:  # another run created it at the same moment
+            raise Overtaken from error
+
+    return _retried(table, attempt, COMMIT_TRIES)
+
+
+class Overtaken(Exception):
+    """Somebody else committed to the table first: look at it again, and try again."""
+
+
+def committed(store: str, table: Table, attempt: Callable[[DeltaTable], Result], tries: int = COMMIT_TRIES) -> Result:
+    """What `attempt` gives for the table as it is then; tried again as long as others commit first.
+
+    delta-rs would retry by itself, but it sees no read to conflict with: two replacements of one partition would both
+    be kept. So `attempt` commits without retries, and looks at the table that it is given each time.
+
+    Raises:
+        JobError: so many others write to the table that no commit got through.
+    """
+
+    def once() -> Result:
+        delta = open_table(store, table)
+        try:
+            return attempt(delta)
+        except CommitFailedError as error:
+            if open_table(store, table).version() == delta.version():
+                raise  # nobody was faster: the store itself refused
+            raise Overtaken from error
+
+    return _retried(table, once, tries)
+
+
+def _retried(table: Table, attempt: Callable[[], Result], tries: int) -> Result:
+    for number in range(tries):
+        try:
+            return attempt()
+        except Overtaken:  # wait a moment, at random and longer each time
+            time.sleep(random.uniform(0.01, 0.05) * min(2**number, 32))  # noqa: S311  not a secret
+    raise JobError(
+        "commit_contended",
+        f"The table {table.name} is being written by too many others; {tries} tries to commit failed.",
+        "Run again; nothing was published.",
+    )
 
 
 def _existing(store: str, table: Table) -> DeltaTable:
@@ -75,7 +116,7 @@ class Replacement:
     partition: str
     model: str
     run_id: str
-    staged: dict[str, list[dict[str, Any]]]
+    staged: Staged
     metadata: dict[str, str]
 
     def commit(self) -> dict[str, int]:
@@ -104,7 +145,7 @@ class Replacement:
 
     def _check_files(self, table: Table, keys: dict[str, str]) -> None:
         """A commit that names files which maintenance has removed would leave a table that nobody can read."""
-        staged = {file["path"] for file in self.staged.get(table.name, [])}
+        staged = {file.path for file in self.staged.get(table.name, [])}
         gone = missing(self.store, table, staged)
         if gone and not _shows(open_table(self.store, table), keys, staged):
             raise BadSetting(
@@ -117,45 +158,38 @@ class Replacement:
     def _commit(self, table: Table, keys: dict[str, str], draw: Callable[[int], int | None]) -> tuple[int, int]:
         """Replaces the rows of `keys`; returns the ticket and the version that holds them."""
         staged = self.staged.get(table.name, [])
-        paths = {file["path"] for file in staged}
+        paths = {file.path for file in staged}
         application = "/".join(keys.values())
-        for attempt in range(COMMIT_TRIES):
-            delta = open_table(self.store, table)
+
+        def attempt(delta: DeltaTable) -> tuple[int, int]:
             last = delta.transaction_version(application) or 0
             if staged and _shows(delta, keys, paths):
                 return last, delta.version()
             ticket = draw(last)
             if ticket is None:  # a later run has published this partition in the meantime
                 return last, delta.version()
-            try:
-                # delta-rs would retry by itself, but it sees no read to conflict with: two replacements of one
-                # partition would both be kept. So no retries there, and a fresh look at the table here.
-                delta.create_write_transaction(
-                    [add_action(file, keys, self.run_id) for file in staged],
-                    "overwrite",
-                    table.schema,
-                    list(table.keys),
-                    [(key, "=", value) for key, value in keys.items()],
-                    commit_properties=CommitProperties(
-                        custom_metadata={
-                            **self.metadata,
-                            "run_id": self.run_id,
-                            "partition": self.partition,
-                            "model": self.model,
-                            "rows": str(sum(file["rows"] for file in staged)),
-                            "ticket": str(ticket),
-                        },
-                        max_commit_retries=0,
-                        app_transactions=[Transaction(application, ticket)],
-                    ),
-                )
-            except CommitFailedError:
-                if open_table(self.store, table).version() == delta.version():
-                    raise  # nobody was faster: the store itself refused
-                pause(attempt)
-                continue
+            delta.create_write_transaction(
+                [add_action(file, keys, self.run_id) for file in staged],
+                "overwrite",
+                table.schema,
+                list(table.keys),
+                [(key, "=", value) for key, value in keys.items()],
+                commit_properties=CommitProperties(
+                    custom_metadata={
+                        **self.metadata,
+                        "run_id": self.run_id,
+                        "partition": self.partition,
+                        "model": self.model,
+                        "rows": str(sum(file.rows for file in staged)),
+                        "ticket": str(ticket),
+                    },
+                    max_commit_retries=0,
+                    app_transactions=[Transaction(application, ticket)],
+                ),
+            )
             return ticket, delta.version() + 1  # a commit on top of any other version would have failed
-        raise _contended(table)
+
+        return committed(self.store, table, attempt)
 
 
 def _shows(delta: DeltaTable, keys: dict[str, str], paths: set[str]) -> bool:
@@ -164,26 +198,13 @@ def _shows(delta: DeltaTable, keys: dict[str, str], paths: set[str]) -> bool:
     return current == paths or {path.split("/")[-2] for path in current} == {merged_folder(paths)}
 
 
-def add_action(file: dict[str, Any], keys: dict[str, str], run_id: str, data_change: bool = True) -> AddAction:
+def add_action(file: StagedFile, keys: dict[str, str], run_id: str, data_change: bool = True) -> AddAction:
     """The action that names a staged file; `data_change`: whether it brings rows that were not there."""
     statistics = {
-        "numRecords": file["rows"],
+        "numRecords": file.rows,
         "minValues": {"run_id": run_id},
         "maxValues": {"run_id": run_id},
         "nullCount": {"run_id": 0},
     }
     moment = int(time.time() * 1000)
-    return AddAction(file["path"], file["size_bytes"], keys, moment, data_change, json.dumps(statistics))
-
-
-def pause(attempt: int) -> None:
-    """Waits a moment, at random and longer with each attempt, for others who write to the same table."""
-    time.sleep(random.uniform(0.01, 0.05) * min(2**attempt, 32))  # noqa: S311  not a secret
-
-
-def _contended(table: Table) -> JobError:
-    return JobError(
-        "commit_contended",
-        f"The table {table.name} is being written by too many others; {COMMIT_TRIES} tries to commit failed.",
-        "Run again; nothing was published.",
-    )
+    return AddAction(file.path, file.size_bytes, keys, moment, data_change, json.dumps(statistics))

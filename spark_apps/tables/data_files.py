@@ -3,36 +3,59 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from pyarrow import fs
 
 from spark_apps import storage
+from spark_apps.contract import StagedFile
 from spark_apps.tables.schemas import Table
 
 MERGED = "merged-"
-
 """How the name of a folder with merged files begins; an attempt's begins with a hexadecimal digit."""
+
+
+@dataclass(frozen=True)
+class PublishedFile(StagedFile):
+    """A file that a table shows. `run_id`: of the run that staged its rows; `keys`: its partition columns."""
+
+    run_id: str = ""
+    keys: dict[str, str] = field(default_factory=dict)
 
 
 def files(delta: DeltaTable, keys: dict[str, str] | None = None) -> set[str]:
     """Paths, relative to the table, of the files that hold the rows of `keys`, or all rows."""
-    return {file["path"] for file in file_records(delta, keys or {})}
+    return {file.path for file in published(delta, keys or {})}
 
 
-def file_records(delta: DeltaTable, keys: dict[str, str]) -> list[dict[str, Any]]:
-    """The files that hold the rows of `keys`, as `StagedWriter.files` has them, with `run_id` and all keys."""
+def published(delta: DeltaTable, keys: dict[str, str]) -> list[PublishedFile]:
+    """The files that hold the rows of `keys`, or all files."""
     actions = pa.table(delta.get_add_actions(flatten=True))
     for key, value in keys.items():
         actions = actions.filter(pc.equal(actions[f"partition.{key}"], value))
-    names = {"path": "path", "size_bytes": "size_bytes", "rows": "num_records", "run_id": "min.run_id"}
-    names |= {key: f"partition.{key}" for key in delta.metadata().partition_columns}
-    columns = {name: column for name, column in names.items() if column in actions.column_names}
-    return actions.select(list(columns.values())).rename_columns(list(columns)).to_pylist()  # type: ignore[no-any-return]
+    columns = delta.metadata().partition_columns
+    return [
+        PublishedFile(
+            path=file["path"],
+            size_bytes=file["size_bytes"],
+            rows=file["num_records"],
+            run_id=file.get("min.run_id") or "",
+            keys={key: file[f"partition.{key}"] for key in columns},
+        )
+        for file in actions.to_pylist()
+    ]
+
+
+def opened(store: str, table: Table, files: Sequence[StagedFile]) -> Iterator[tuple[StagedFile, pq.ParquetFile]]:
+    """Each of the files with a reader of it. Raises OSError or pyarrow.ArrowException for a missing or damaged one."""
+    filesystem, root = storage.filesystem(table.uri(store))
+    for file in files:
+        yield file, pq.ParquetFile(f"{root}/{file.path}", filesystem=filesystem)
 
 
 def missing(store: str, table: Table, paths: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spark_apps import contract, storage
-from spark_apps.contract import BadFile
+from spark_apps.contract import BadFile, StagedFile
 from spark_apps.tables.schemas import TABLES, Table
 
 ROW_GROUP_BYTES = 16 * 2**20
@@ -50,18 +50,19 @@ def attempt(settings: contract.Settings) -> Iterator[str]:
 class StagedWriter:
     """Writes rows of one table to Parquet files nobody sees yet. Row groups are about `ROW_GROUP_BYTES` large.
 
-    Use as a context manager: `files` is complete at its end; an exception removes what was written. Each entry is
-    {"path": relative to the table, "size_bytes", "rows", "row_groups": rows of each}.
+    Use as a context manager: `files` is complete at its end; an exception removes what was written.
     """
 
     def __init__(self, store: str, table: Table, folder: str, row_group_bytes: int = ROW_GROUP_BYTES) -> None:
-        self.files: list[dict[str, Any]] = []
+        self.files: list[StagedFile] = []
         self._table, self._store, self._folder = table, store, folder
         self._row_group_bytes = row_group_bytes
         self._rows: list[dict[str, Any]] = []
         self._packed: list[pa.RecordBatch] = []
         self._row_bytes = self._pending_bytes = 0
         self._writer: pq.ParquetWriter | None = None
+        self._path = ""
+        self._row_groups: list[int] = []
 
     def add(self, row: dict[str, Any], size_bytes: int) -> None:
         """Takes one row; `size_bytes` is roughly what it occupies."""
@@ -110,14 +111,13 @@ class StagedWriter:
             self._begin_file()
         assert self._writer is not None
         self._writer.write_table(batch, row_group_size=batch.num_rows)
-        self.files[-1]["rows"] += batch.num_rows
-        self.files[-1]["row_groups"].append(batch.num_rows)
+        self._row_groups.append(batch.num_rows)
         if self._stream.tell() >= FILE_BYTES:
             self._finish_file()
 
     def _begin_file(self) -> None:
-        path = f"{self._folder}/{uuid.uuid4().hex[:16]}.parquet"
-        uri = contract.join(self._table.uri(self._store), path)
+        self._path, self._row_groups = f"{self._folder}/{uuid.uuid4().hex[:16]}.parquet", []
+        uri = contract.join(self._table.uri(self._store), self._path)
         storage.ensure_folder(uri.rsplit("/", 1)[0])
         filesystem, location = storage.filesystem(uri)
         self._stream = filesystem.open_output_stream(location, compression=None)
@@ -129,14 +129,14 @@ class StagedWriter:
             use_dictionary=[name for name in names if name not in ("content", "features", "uri", "image_id")],
             write_statistics=[name for name in names if name not in ("content", "features")],
         )
-        self.files.append({"path": path, "size_bytes": 0, "rows": 0, "row_groups": []})
 
     def _finish_file(self) -> None:
         assert self._writer is not None
         self._writer.close()
-        self.files[-1]["size_bytes"] = self._stream.tell()
+        size = self._stream.tell()
         self._stream.close()
         self._writer = None
+        self.files.append(StagedFile(self._path, size, sum(self._row_groups), tuple(self._row_groups)))
 
     def discard(self) -> None:
         """Removes what was written. Errors are dropped here: the one that ended the attempt matters."""
@@ -145,9 +145,9 @@ class StagedWriter:
                 self._writer.close()
             with suppress(OSError, pa.ArrowException):
                 self._stream.close()
-        for file in self.files:
+        for path in [*(file.path for file in self.files), *([self._path] if self._path else [])]:
             with suppress(OSError):
-                storage.delete(contract.join(self._table.uri(self._store), file["path"]))
+                storage.delete(contract.join(self._table.uri(self._store), path))
 
 
 def quarantine_row(common: dict[str, Any], stage: str, bad: BadFile, size_bytes: int) -> dict[str, Any]:

@@ -10,16 +10,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable
-from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import RemoveAction
 
 from spark_apps import storage
-from spark_apps.contract import JobError
+from spark_apps.contract import JobError, StagedFile
 from spark_apps.tables import commits, data_files, schemas, staging
 
 FEWEST_FILES = 4
@@ -37,16 +34,16 @@ class Group:
 
     keys: dict[str, str]
     run_id: str
-    files: list[dict[str, Any]]
-    merged: list[dict[str, Any]] = field(default_factory=list)
+    files: list[data_files.PublishedFile]
+    merged: list[StagedFile] = field(default_factory=list)
 
     @property
     def paths(self) -> set[str]:
-        return {file["path"] for file in self.files}
+        return {file.path for file in self.files}
 
     @property
     def size_bytes(self) -> int:
-        return sum(file["size_bytes"] for file in self.files)
+        return sum(file.size_bytes for file in self.files)
 
 
 @dataclass
@@ -96,15 +93,15 @@ def forecast(delta: DeltaTable, table: schemas.Table) -> Outcome:
 
 def worthwhile(delta: DeltaTable, table: schemas.Table) -> list[Group]:
     """The partitions with so many small files that merging pays."""
-    by_keys: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    for file in data_files.file_records(delta, {}):
-        by_keys[tuple(file[key] for key in table.keys)].append(file)
+    by_keys: dict[tuple[str, ...], list[data_files.PublishedFile]] = defaultdict(list)
+    for file in data_files.published(delta, {}):
+        by_keys[tuple(file.keys[key] for key in table.keys)].append(file)
     groups = []
     for values, files in sorted(by_keys.items()):
-        files.sort(key=lambda file: str(file["path"]))
-        group = Group(dict(zip(table.keys, values, strict=True)), files[0].get("run_id") or "", files)
+        files.sort(key=lambda file: file.path)
+        group = Group(dict(zip(table.keys, values, strict=True)), files[0].run_id, files)
         remaining = -(-group.size_bytes // staging.FILE_BYTES)
-        of_one_run = group.run_id and {file["run_id"] for file in files} == {group.run_id}
+        of_one_run = group.run_id and {file.run_id for file in files} == {group.run_id}
         if len(files) >= FEWEST_FILES and remaining <= SHRINKS_TO * len(files) and of_one_run:
             groups.append(group)
     return groups
@@ -124,13 +121,11 @@ def _portions(groups: list[Group]) -> Iterator[list[Group]]:
 
 def _merge(store_uri: str, table: schemas.Table, group: Group) -> None:
     """Writes the rows of the group again, one row group of the usual size in memory at a time."""
-    run = staging.run_of(group.files[0]["path"])
-    filesystem, root = storage.filesystem(table.uri(store_uri))
+    run = staging.run_of(group.files[0].path)
     with staging.StagedWriter(store_uri, table, f"{run}/{data_files.merged_folder(group.paths)}") as writer:
         pending: list[pa.Table] = []
         size = 0
-        for file in group.files:
-            parquet = pq.ParquetFile(f"{root}/{file['path']}", filesystem=filesystem)
+        for _, parquet in data_files.opened(store_uri, table, group.files):
             for index in range(parquet.num_row_groups):
                 rows = parquet.read_row_group(index)
                 if pending and size + rows.nbytes > staging.ROW_GROUP_BYTES:
@@ -141,7 +136,7 @@ def _merge(store_uri: str, table: schemas.Table, group: Group) -> None:
         if pending:
             writer.add_table(pa.concat_tables(pending))
     group.merged = writer.files
-    rows = [sum(file["rows"] for file in files) for files in (group.files, group.merged)]
+    rows = [sum(file.rows for file in files) for files in (group.files, group.merged)]
     if rows[0] != rows[1]:
         _discard(store_uri, table, group)
         raise JobError(
@@ -153,40 +148,39 @@ def _merge(store_uri: str, table: schemas.Table, group: Group) -> None:
 
 def _commit(store_uri: str, table: schemas.Table, groups: list[Group]) -> list[Group]:
     """Puts the merged files in the place of the small ones; returns the groups for which that was still right."""
-    for attempt in range(COMMIT_TRIES):
-        delta = commits.open_table(store_uri, table)
+    left = list(groups)
+
+    def attempt(delta: DeltaTable) -> list[Group]:
         current = data_files.files(delta)
-        for group in [group for group in groups if not group.paths <= current]:
-            groups = [other for other in groups if other is not group]
+        for group in [group for group in left if not group.paths <= current]:
+            left.remove(group)
             _discard(store_uri, table, group)
-        if not groups:
+        if not left:
             return []
         moment = int(time.time() * 1000)
-        adds = [commits.add_action(file, group.keys, group.run_id, False) for group in groups for file in group.merged]
+        adds = [commits.add_action(file, group.keys, group.run_id, False) for group in left for file in group.merged]
         removes = [
-            RemoveAction(file["path"], False, moment, file["size_bytes"], dict(group.keys))
-            for group in groups
+            RemoveAction(file.path, False, moment, file.size_bytes, dict(group.keys))
+            for group in left
             for file in group.files
         ]
-        try:
-            delta.create_write_transaction(
-                [*adds, *removes],
-                "append",
-                table.schema,
-                list(table.keys),
-                commit_properties=CommitProperties(custom_metadata={"maintenance": "compaction"}, max_commit_retries=0),
-            )
-        except CommitFailedError:
-            if commits.open_table(store_uri, table).version() == delta.version():
-                raise  # nobody was faster: the store itself refused
-            commits.pause(attempt)
-            continue
-        return groups
-    for group in groups:
-        _discard(store_uri, table, group)
-    return []
+        delta.create_write_transaction(
+            [*adds, *removes],
+            "append",
+            table.schema,
+            list(table.keys),
+            commit_properties=CommitProperties(custom_metadata={"maintenance": "compaction"}, max_commit_retries=0),
+        )
+        return left
+
+    try:
+        return commits.committed(store_uri, table, attempt, COMMIT_TRIES)
+    except JobError:  # so many write that no commit got through
+        for group in left:
+            _discard(store_uri, table, group)
+        return []
 
 
 def _discard(store_uri: str, table: schemas.Table, group: Group) -> None:
     for file in group.merged:
-        storage.delete(f"{table.uri(store_uri)}/{file['path']}")
+        storage.delete(f"{table.uri(store_uri)}/{file.path}")

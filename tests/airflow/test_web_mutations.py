@@ -94,12 +94,14 @@ def whole(shelf: Shelf) -> Run:
     run = published(shelf)
     (staged,) = shelf.quarantine(DAY, run.key, ["file:///photos/day/empty.jpg"])
     outside = Path(shelf.store).parent / "secret.parquet"
-    rows = pq.read_table(Path(shelf.store, "quarantine", staged["path"]), partitioning=None)
+    rows = pq.read_table(Path(shelf.store, "quarantine", staged.path), partitioning=None)
     uris = pa.array([SECRET] * len(rows), rows.schema.field("uri").type)
     pq.write_table(rows.set_column(rows.schema.get_field_index("uri"), "uri", uris), outside)
     run.finishes("ingest", staged={"quarantine": [staged]}, outcome={"bytes": 3})
     ingested = json.loads((run.folder / "ingest.json").read_text())
-    return run.finishes("extract", staged={"quarantine": [staged]}, outcome={"ingested": ingested})
+    return run.finishes(
+        "extract", staged={"quarantine": [staged]}, outcome={"ingested": ingested, "ingest_attempt": "0123456789ab"}
+    )
 
 
 @pytest.fixture
@@ -153,6 +155,7 @@ FORGED = [
     ("extract", ("staged", "quarantine", 0, "path")),
     ("ingest", ("settings", "source")),
     ("extract", ("outcome", "ingested", "staged")),
+    ("extract", ("outcome", "ingest_attempt")),
     ("report", ("drift", "value")),
     ("report", ("norms", "quantiles", "0.5")),
 ]

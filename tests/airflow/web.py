@@ -69,7 +69,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         if isinstance(content, dict) and content and not self.old:
             content = {"dag_id": self.dag_id, **content}
-        (self.folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+        (self.folder / name).write_text(content if isinstance(content, str) else json.dumps(content, default=vars))
         return self
 
     def finishes(self, *stages: str, **facts: Any) -> Run:

@@ -73,7 +73,7 @@ def test_partitions_of_several_files_are_added_up(shelf: Shelf, monkeypatch: pyt
     publication.commit()
     (found,) = catalog.partitions(shelf.store)
     assert found.rows == 3
-    assert found.size_bytes == sum(file["size_bytes"] for file in publication.staged["features"])
+    assert found.size_bytes == sum(file.size_bytes for file in publication.staged["features"])
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from spark_apps.contract import (
     NothingToDo,
     QualityFailed,
     Settings,
+    StagedFile,
     Unreachable,
     ValidateSettings,
 )
@@ -372,7 +373,7 @@ def test_a_manifest_survives_its_file() -> None:
         settings={"store": "/ä"},
         versions={"python": "3.11"},
         code_hash="abc",
-        staged={"images": [{"path": "a", "rows": 1, "row_groups": [1]}]},
+        staged={"images": [StagedFile("a", rows=1, row_groups=(1,))]},
         quarantined={"empty": 1},
         outcome={"bytes": 5},
     )

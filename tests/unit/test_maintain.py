@@ -317,7 +317,7 @@ def test_a_publication_that_was_merged_is_still_known_as_published(shelf: Shelf)
 def test_staged_files_that_are_gone_are_refused_before_anything_is_published(shelf: Shelf) -> None:
     shelf.publish("d1", "good", {"u1": "a"})
     late = shelf.publication("d1", "late", {"u1": "a", "u2": "b"})
-    Path(shelf.store, "features", late.staged["features"][0]["path"]).unlink()
+    Path(shelf.store, "features", late.staged["features"][0].path).unlink()
     before = rows(shelf)
     with pytest.raises(BadSetting) as caught:
         late.commit()

@@ -9,7 +9,7 @@ import pytest
 from deltalake import DeltaTable
 
 from spark_apps import storage
-from spark_apps.contract import ExtractSettings, Unreachable
+from spark_apps.contract import ExtractSettings, StagedFile, Unreachable
 from spark_apps.pipeline import plan
 from spark_apps.pipeline.plan import Plan
 from tests.shelf import FINGERPRINT, MODEL, Shelf, image_id, vector
@@ -169,4 +169,4 @@ def test_two_attempts_do_not_share_a_copy_list(shelf: Shelf) -> None:
 def test_a_store_whose_staged_images_are_gone_cannot_be_reached(shelf: Shelf) -> None:
     settings = ExtractSettings(store=shelf.store, partition="d9", run_id="now")
     with pytest.raises(Unreachable):
-        plan.plan(settings, [{"path": "data/gone.parquet"}], MODEL, FINGERPRINT)
+        plan.plan(settings, [StagedFile("data/gone.parquet")], MODEL, FINGERPRINT)

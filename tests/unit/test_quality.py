@@ -356,7 +356,7 @@ def test_nothing_staged_measures_nothing(shelf: Shelf) -> None:
 
 def test_a_staged_file_that_is_damaged_or_gone_is_no_silent_loss(shelf: Shelf) -> None:
     (file,) = shelf.features("d1", "r", {"u1": "a"})
-    path = Path(shelf.store, "features", file["path"])
+    path = Path(shelf.store, "features", file.path)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises((OSError, ValueError)):
         quality.measure(shelf.store, [file], DIM)

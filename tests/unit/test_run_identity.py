@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spark_apps import catalog, contract, storage
-from spark_apps.contract import BadSetting, ExtractSettings, RunKey, ValidateSettings
+from spark_apps.contract import BadSetting, ExtractSettings, Manifest, RunKey, ValidateSettings
 from spark_apps.spark import jobs
 from spark_apps.tables import staging
 from tests.shelf import MODEL, Shelf
@@ -110,6 +110,22 @@ def test_one_ingest_serves_every_branch_and_index_but_an_extract_its_own(shelf: 
         jobs.read_manifest(branch, "extract")
     leave(shelf, RunKey(RUN_ID, "d", 2), "ingest", counts={"listed": 7})
     assert jobs.read_manifest(settings(shelf, RunKey(RUN_ID, "d", 2)), "ingest").counts == {"listed": 7}
+
+
+def test_validate_goes_by_the_ingest_that_its_extract_has_read(shelf: Shelf) -> None:
+    """An attempt at ingest that was given up for dead may end after the next one, and after extract."""
+    job, facts = settings(shelf, RunKey(RUN_ID, "d")), {"stage": "ingest", "run_id": RUN_ID, "partition": "d1"}
+    common = {"started_at": "", "finished_at": "", "seconds": {}, "settings": {}, "versions": {}, "code_hash": ""}
+    for attempt, listed in (("aaaaaaaaaaaa", 3), ("bbbbbbbbbbbb", 5)):
+        jobs.write_manifest(job, Manifest(**facts, **common, attempt=attempt, counts={"listed": listed}))
+    assert jobs.read_manifest(job, "ingest").counts == {"listed": 5}
+    extracted = Manifest(**facts, **common, counts={}, outcome={"ingest_attempt": "aaaaaaaaaaaa"})
+    found = catalog.ingest_of(job, extracted)
+    assert found is not None and (found.attempt, found.counts) == ("aaaaaaaaaaaa", {"listed": 3})
+    assert catalog.ingest_of(job, Manifest(**facts, **common, counts={}, outcome={"ingested": vars(found)})) == found
+    for damaged in ("../../x", 7, None):
+        with pytest.raises((ValueError, TypeError)):
+            catalog.ingest_of(job, Manifest(**facts, **common, counts={}, outcome={"ingest_attempt": damaged}))
 
 
 def test_a_run_begun_before_dags_were_told_apart_can_be_finished(shelf: Shelf) -> None:

@@ -71,7 +71,7 @@ def test_success_leaves_a_manifest_and_exits_with_0(
     assert manifest["settings"] == vars(settings)
     assert manifest["seconds"].keys() == {"startup", "work", "total"}
     assert manifest["versions"]["python"] == platform.python_version()
-    assert jobs.read_manifest(settings, "validate") == Manifest(**manifest)
+    assert jobs.read_manifest(settings, "validate") == Manifest.from_record(manifest)
     assert "validate d1: 1,234 listed in " in capsys.readouterr().err
 
 

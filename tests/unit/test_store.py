@@ -48,7 +48,7 @@ def test_staged_files_hold_the_rows_and_are_unseen_until_their_commit(shelf: She
     assert [item.partition for item in catalog.partitions(shelf.store)] == ["d0"]
     assert catalog.images(shelf.store, "d1").num_rows == 0
     (file,) = publication.staged["features"]
-    staged = pq.read_table(f"{shelf.store}/features/{file['path']}").to_pylist()
+    staged = pq.read_table(f"{shelf.store}/features/{file.path}").to_pylist()
     assert [(row["uri"], row["image_id"], row["features"], row["run_id"]) for row in staged] == [
         ("u1", image_id("a"), vector("a"), "second"),
         ("u2", image_id("b"), vector("b"), "second"),
@@ -59,18 +59,18 @@ def test_staged_files_hold_the_rows_and_are_unseen_until_their_commit(shelf: She
 
 def test_a_file_record_tells_its_size_rows_and_row_groups(shelf: Shelf) -> None:
     (file,) = shelf.images("d1", "r", {f"u{index}": str(index) for index in range(7)}, row_group_bytes=300)
-    path = Path(shelf.store, "images", file["path"])
+    path = Path(shelf.store, "images", file.path)
     parquet = pq.ParquetFile(path)
     groups = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
-    assert file["row_groups"] == groups == [3, 3, 1]
-    assert (file["rows"], file["size_bytes"]) == (7, path.stat().st_size)
+    assert list(file.row_groups) == groups == [3, 3, 1]
+    assert (file.rows, file.size_bytes) == (7, path.stat().st_size)
 
 
 def test_large_days_are_split_into_files(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staging, "FILE_BYTES", 1)
     staged = shelf.images("d1", "r", {f"u{index}": str(index) for index in range(5)}, row_group_bytes=200)
-    assert [file["rows"] for file in staged] == [2, 2, 1]
-    assert len({file["path"] for file in staged}) == 3
+    assert [file.rows for file in staged] == [2, 2, 1]
+    assert len({file.path for file in staged}) == 3
 
 
 def test_no_rows_leave_no_file(shelf: Shelf) -> None:
@@ -210,7 +210,7 @@ def test_runs_that_publish_different_partitions_at_once_are_all_there(shelf: She
         for name, version in versions.items():
             table = catalog.table(shelf.store, name, version)
             assert table is not None
-            shown = {file["run_id"] for file in data_files.file_records(table, {"partition": key})}
+            shown = {file.run_id for file in data_files.published(table, {"partition": key})}
             assert shown == {f"run-{key}"}, "the version returned shows the run's rows"
 
 

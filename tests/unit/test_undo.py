@@ -179,7 +179,7 @@ def test_files_that_vanish_while_they_are_put_back_bring_the_present_back(
     def raced(self: commits.Replacement) -> dict[str, int]:
         versions = commit(self)
         if self.run_id == "manual:2":
-            Path(shelf.store, "features", self.staged["features"][0]["path"]).unlink()
+            Path(shelf.store, "features", self.staged["features"][0].path).unlink()
         return versions
 
     monkeypatch.setattr(commits.Replacement, "commit", raced)

@@ -57,7 +57,7 @@ def test_there_is_no_place_in_an_empty_store(shelf: Shelf) -> None:
 
 
 def test_staged_rows_are_there_before_they_are_published_and_none_once_they_are_gone(shelf: Shelf) -> None:
-    paths = [file["path"] for file in shelf.quarantine("d1", "r", ["a", "b"])]
+    paths = [file.path for file in shelf.quarantine("d1", "r", ["a", "b"])]
     rows = catalog.staged_rows(shelf.store, "quarantine", paths)
     assert rows is not None and rows["uri"].to_pylist() == ["a", "b"]
     Path(shelf.store, "quarantine", paths[0]).unlink()

@@ -27,10 +27,7 @@ def page(dag_id: str, dag_run_id: str, number: int) -> QuarantinePage:
     run = located(dag_id, dag_run_id)
     with stores.reading():
         staged = [
-            file["path"]
-            for manifest in _quarantining(run)
-            if manifest
-            for file in manifest.staged.get("quarantine", [])
+            file.path for manifest in _quarantining(run) if manifest for file in manifest.staged.get("quarantine", [])
         ]
         key = run.store, run.partition, hashlib.sha256("\n".join(sorted(staged)).encode()).hexdigest()
         rows = _quarantines.get(key, lambda: _set_aside(run, staged))
@@ -46,10 +43,27 @@ def page(dag_id: str, dag_run_id: str, number: int) -> QuarantinePage:
 
 
 def _quarantining(run: Run) -> list[contract.Manifest | None]:
-    """The manifests that name the files with this run's quarantine. Extract keeps the one of ingest that it read."""
-    extract = run.manifests["extract"]
-    kept = reports.manifest_of(extract.outcome.get("ingested")) if extract else None
-    return [kept or run.manifests["ingest"], extract]
+    """The manifests that name the files with this run's quarantine: that of extract, and of the ingest it went by."""
+    ingest, extract = run.manifests["ingest"], run.manifests["extract"]
+    if extract and not (ingest and ingest.attempt == extract.outcome.get("ingest_attempt")):
+        ingest = _ingest_of(run, extract) or ingest
+    return [ingest, extract]
+
+
+def _ingest_of(run: Run, extract: contract.Manifest) -> contract.Manifest | None:
+    """None as well where the documents are damaged."""
+    try:
+        job = contract.Settings(
+            store=run.store,
+            partition=run.partition,
+            run_id=extract.run_id,
+            dag_id=extract.dag_id or "",
+            map_index=extract.map_index,
+            branch=extract.branch,
+        )
+        return reports.checked(catalog.ingest_of(job, extract))
+    except (TypeError, ValueError, contract.BadSetting):
+        return None
 
 
 def _set_aside(run: Run, staged: list[str]) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -268,9 +269,14 @@ def stages(found: Folder) -> dict[str, contract.Manifest | None]:
 def manifest_of(record: Any) -> contract.Manifest | None:
     """The manifest in a document; None when it is missing, half-written or of another version."""
     try:
-        return _MANIFEST.validate_python(vars(contract.Manifest.from_record(record))) if record else None
+        return checked(contract.Manifest.from_record(record)) if record else None
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def checked(manifest: contract.Manifest | None) -> contract.Manifest | None:
+    """The manifest with each value of its declared type. Raises ValueError where one is not."""
+    return _MANIFEST.validate_python(dataclasses.asdict(manifest)) if manifest else None
 
 
 _MANIFEST = TypeAdapter(contract.Manifest)

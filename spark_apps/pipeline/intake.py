@@ -1,0 +1,90 @@
+"""What an ingest task does: reads the files of its units, hashes and checks each one, and stages their bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spark_apps import contract, storage
+from spark_apps.contract import BadFile, IngestSettings
+from spark_apps.media import imaging
+from spark_apps.pipeline import landing
+from spark_apps.pipeline.records import TaskRecord
+from spark_apps.tables import schemas, staging
+
+LISTING_FILE_UNITS = 64
+"""Work units in one file of the listing, so that the footer a task reads stays small."""
+UNIT_FILES = 10_000
+"""Files in one work unit at most."""
+
+ROW_GROUPS = 4
+"""Row groups that the images of one work unit fill on a small day: what extract can share out."""
+
+ListingUnit = tuple[str, int]
+"""One work unit: a file of the listing and its row group."""
+
+
+def write_listing(settings: IngestSettings, listing: pa.Table, workers: int) -> tuple[list[ListingUnit], int]:
+    """Keeps the listing in the run's folder, a row group for each work unit, and returns the units.
+
+    Also returns the size in bytes of a row group of images. Both are sized so that a small day still occupies every
+    worker, to the end of extract, and a large one writes files and row groups of the store's usual size.
+    """
+    sizes = [max(size, 0) for size in listing["size_bytes"].to_pylist()]
+    total = sum(sizes)
+    unit_bytes = min(staging.FILE_BYTES, max(total // (4 * workers), 1))
+    bounds, used, count = [0], 0, 0
+    for index, size in enumerate(sizes):
+        if count and (used + size > unit_bytes or count >= UNIT_FILES):
+            bounds.append(index)
+            used = count = 0
+        used, count = used + size, count + 1
+    bounds.append(len(sizes))
+    units: list[ListingUnit] = []
+    folder = contract.join(settings.folder, "listing", staging.folder(settings).rsplit("/", 1)[-1])
+    storage.ensure_folder(folder)
+    spans = list(pairwise(bounds))
+    for start in range(0, len(spans), LISTING_FILE_UNITS):
+        uri = contract.join(folder, f"{start:08d}.parquet")
+        filesystem, path = storage.filesystem(uri)
+        with pq.ParquetWriter(path, landing.LISTING, filesystem=filesystem, compression="zstd") as writer:
+            for group, (begin, end) in enumerate(spans[start : start + LISTING_FILE_UNITS]):
+                writer.write_table(listing.slice(begin, end - begin), row_group_size=end - begin)
+                units.append((uri, group))
+    return units, min(staging.ROW_GROUP_BYTES, max(unit_bytes // ROW_GROUPS, 1))
+
+
+def ingest_units(
+    units: Iterator[ListingUnit], settings: IngestSettings, folder: str, row_group_bytes: int
+) -> Iterator[TaskRecord]:
+    """The work of one task: reads, hashes, checks and packs the files of its units; yields what it staged."""
+    codes: Counter[str] = Counter()
+    photos_only = settings.extractor == "image"
+    with (
+        storage.reaching("store", settings.store),
+        staging.StagedWriter(settings.store, schemas.IMAGES, folder, row_group_bytes) as images,
+        staging.StagedWriter(settings.store, schemas.QUARANTINE, folder) as quarantine,
+    ):
+        for uri, group in units:
+            filesystem, path = storage.filesystem(uri)
+            rows = pq.ParquetFile(path, filesystem=filesystem).read_row_group(group).to_pylist()
+            files = ((row["uri"], row["size_bytes"]) for row in rows)
+            for row, content in zip(rows, landing.read_files(files, settings.max_bytes), strict=True):
+                image_id = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else None
+                common = {"uri": row["uri"], "image_id": image_id, "run_id": settings.run_id}
+                try:
+                    if isinstance(content, BadFile):
+                        raise content
+                    header = vars(imaging.inspect(content, settings.max_pixels)) if photos_only else {}
+                except BadFile as bad:
+                    codes[bad.code] += 1
+                    quarantine.add(staging.quarantine_row(common, "ingest", bad, max(row["size_bytes"], 0)), 512)
+                    continue
+                facts = {"content": content, "size_bytes": len(content), "modified_at": row["modified_at"]}
+                images.add({**common, **facts, **header}, len(content))
+    yield TaskRecord({"images": images.files, "quarantine": quarantine.files}, dict(codes))
