@@ -62,7 +62,7 @@ def test_staged_rows_are_there_before_they_are_published_and_none_once_they_are_
     assert rows is not None and rows["uri"].to_pylist() == ["a", "b"]
     Path(shelf.store, "quarantine", paths[0]).unlink()
     assert catalog.staged_rows(shelf.store, "quarantine", paths) is None
-    with pytest.raises(ValueError, match="no staged file of the table"):
+    with pytest.raises(ValueError, match="not a staged file of the table"):
         catalog.staged_rows(shelf.store, "quarantine", ["../images/x.parquet"])
 
 
@@ -103,6 +103,6 @@ def test_a_model_s_document_leads_to_files_of_its_own_folder_alone(
     (folder.parent / "secret").write_text("another's")
     (folder / "model.json").write_text(json.dumps({"files": [name]}))
     monkeypatch.setattr(catalog.storage, "is_local", lambda uri: False)  # as a store on another machine is copied
-    with pytest.raises(ValueError, match="no file of the model"):
+    with pytest.raises(ValueError, match="not a file of the model"):
         catalog.model_folder(shelf.store, "0" * 16, keep)
     assert list(keep.iterdir()) == []
