@@ -2,7 +2,7 @@
 
 from spark_apps.contract import access as access
 from spark_apps.contract.backbones import BACKBONES
-from spark_apps.contract.checks import CHECKS, FIXED, LEVELS
+from spark_apps.contract.checks import CHECKS, FIXED, LEVELS, RELATIONS
 from spark_apps.contract.command_line import AnySettings, parse, to_args
 from spark_apps.contract.documents import (
     REPORT_VERSION,

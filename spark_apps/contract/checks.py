@@ -1,4 +1,5 @@
-"""The checks that stand between a run and its publication: their names, levels, and which of them can be lowered."""
+"""The checks that stand between a run and its publication: their names, levels, which of them can be lowered, and how a
+value relates to its limit."""
 
 from __future__ import annotations
 
@@ -20,6 +21,8 @@ CHECKS = {
     "row_count": "warning",
 }
 """Every check, in the order a reader wants them, and its level where `--check-levels` does not name it."""
+RELATIONS = ("at_most", "at_least", "equals", "within")
+"""How the value of a check that passes relates to its limit; within: it lies between the limit and its inverse."""
 FIXED = ("reconciliation", "dimension", "finite", "fingerprint")
 """Always errors: without them what is published would not be a complete set of comparable vectors."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from spark_apps.pipeline.twins import Twins
 from spark_apps.tables import data_files, schemas
 
 ERROR, WARNING, OFF = contract.LEVELS
+AT_MOST, AT_LEAST, EQUALS, WITHIN = contract.RELATIONS
 OFFENDERS = 10
 """Offending uris that a check names."""
 MIN_COSINE_SCALED = 0.99
@@ -38,13 +39,15 @@ LOSSY_SAMPLE = 8
 class Check:
     """One declared rule and its outcome. `value` and `limit` are numbers, or None where there is nothing to compare.
 
-    `passed`: None where the check is off. `offenders`: the first uris that break the rule. `severity`: its level,
-    error, warning or off; the rules leave it to `checks`.
+    `passed`: None where the check is off. `relation`: how the value of one that passes relates to the limit, one of
+    `contract.RELATIONS`, or None where the check is off. `offenders`: the first uris that break the rule. `severity`:
+    its level, error, warning or off; the rules leave it to `checks`.
     """
 
     name: str
     passed: bool | None
     value: float | None
+    relation: str | None
     limit: float | None
     message: str
     offenders: tuple[str, ...] = ()
@@ -157,7 +160,7 @@ def checks(evidence: Evidence) -> list[Check]:
     """Every declared check, in the order a reader wants them, at its level; what is off is not run."""
     levels = evidence.settings.levels
     return [
-        Check(name, None, None, None, "Turned off by check-levels: not run.", severity=OFF)
+        Check(name, None, None, None, None, "Turned off by check-levels: not run.", severity=OFF)
         if levels[name] == OFF
         else replace(RULES[name](evidence), severity=levels[name])
         for name in contract.CHECKS
@@ -196,19 +199,19 @@ def reconciliation(evidence: Evidence) -> Check:
     bad = lost + doubled + strangers
     if bad:
         message = f"{len(lost):,} files lost, {len(doubled):,} counted twice, {len(strangers):,} never listed."
-    return _check("reconciliation", len(bad), 0, message, bad)
+    return _check("reconciliation", len(bad), EQUALS, 0, message, bad)
 
 
 def dimension(evidence: Evidence) -> Check:
     """Every vector has the model's length."""
     bad = evidence.measured.where(evidence.measured.wrong_length)
-    return _check("dimension", len(bad), 0, f"Vectors that are not {evidence.model['dim']} long.", bad)
+    return _check("dimension", len(bad), EQUALS, 0, f"Vectors that are not {evidence.model['dim']} long.", bad)
 
 
 def finite(evidence: Evidence) -> Check:
     """No vector holds NaN or infinity."""
     bad = evidence.measured.where(evidence.measured.not_finite)
-    return _check("finite", len(bad), 0, "Vectors with NaN or infinite values.", bad)
+    return _check("finite", len(bad), EQUALS, 0, "Vectors with NaN or infinite values.", bad)
 
 
 def constant(evidence: Evidence) -> Check:
@@ -216,7 +219,7 @@ def constant(evidence: Evidence) -> Check:
     measured = evidence.measured
     bad = measured.where(measured.constant & ~measured.not_finite & ~measured.wrong_length)
     limit = evidence.settings.max_constant
-    return _check("constant", len(bad), limit, "Vectors that are zero or the same value throughout.", bad)
+    return _check("constant", len(bad), AT_MOST, limit, "Vectors that are zero or the same value throughout.", bad)
 
 
 def identical(evidence: Evidence) -> Check:
@@ -233,7 +236,8 @@ def identical(evidence: Evidence) -> Check:
         )
     pairs = zip(evidence.measured.uris, evidence.measured.image_ids, strict=True)
     bad = [uri for uri, image_id in pairs if image_id in suspects]
-    return _check("identical_vectors", fraction, evidence.settings.max_identical_fraction, message, bad)
+    limit = evidence.settings.max_identical_fraction
+    return _check("identical_vectors", fraction, AT_MOST, limit, message, bad)
 
 
 def fingerprint(evidence: Evidence) -> Check:
@@ -244,7 +248,7 @@ def fingerprint(evidence: Evidence) -> Check:
     message = f"Vectors and neighbouring partitions of {evidence.model['key']} with another fingerprint than {own}."
     if others:
         message += f" Different: {', '.join(others[:OFFENDERS])}. Use other weights names, or publish those days again."
-    return _check("fingerprint", inside + len(others), 0, message, [])
+    return _check("fingerprint", inside + len(others), EQUALS, 0, message, [])
 
 
 def failed_fraction(evidence: Evidence) -> Check:
@@ -253,7 +257,7 @@ def failed_fraction(evidence: Evidence) -> Check:
     codes = ", ".join(f"{count} {code}" for code, count in sorted(evidence.quarantine_codes.items()))
     message = f"Share of listed files in quarantine{': ' + codes if codes else ''}."
     limit = evidence.settings.max_failed_fraction
-    return _check("failed_fraction", value, limit, message, evidence.quarantined)
+    return _check("failed_fraction", value, AT_MOST, limit, message, evidence.quarantined)
 
 
 def some_features(evidence: Evidence) -> Check:
@@ -261,27 +265,27 @@ def some_features(evidence: Evidence) -> Check:
     count = len(evidence.measured.uris)
     limit = evidence.settings.min_features
     bad = [] if count >= limit else evidence.quarantined
-    return Check("some_features", count >= limit, count, limit, "Vectors in this partition.", tuple(bad[:OFFENDERS]))
+    return _check("some_features", count, AT_LEAST, limit, "Vectors in this partition.", bad)
 
 
 def row_count(evidence: Evidence) -> Check:
     """The number of vectors is of the size of recent days."""
     if not evidence.history:
-        return Check("row_count", True, None, None, "No earlier partition to compare with.")
+        return Check("row_count", True, None, WITHIN, None, "No earlier partition to compare with.")
     usual = float(np.median([partition.rows for partition in evidence.history]))
     ratio = len(evidence.measured.uris) / max(1.0, usual)
     limit = evidence.settings.min_row_ratio
-    passed = limit <= ratio and ratio * limit <= 1
     message = f"Vectors relative to the median of {len(evidence.history)} recent partitions ({usual:,.0f})."
-    return Check("row_count", passed, ratio, limit, message)
+    return _check("row_count", ratio, WITHIN, limit, message, [])
 
 
 def drifted(evidence: Evidence) -> Check:
     """The distribution of the features is that of recent partitions."""
     limit = evidence.settings.max_drift
     if evidence.drift is None:
-        return Check("drift", True, None, limit, "No earlier partition of this model to compare with.")
-    return _check("drift", evidence.drift, limit, "Drift of the features against recent partitions (0 to 1).", [])
+        return Check("drift", True, None, AT_MOST, limit, "No earlier partition of this model to compare with.")
+    message = "Drift of the features against recent partitions (0 to 1)."
+    return _check("drift", evidence.drift, AT_MOST, limit, message, [])
 
 
 def recomputed(evidence: Evidence) -> Check:
@@ -297,13 +301,13 @@ def recomputed(evidence: Evidence) -> Check:
         limit = min(limit, MIN_COSINE_SCALED)
     limit = evidence.settings.min_cosine or limit
     if not evidence.cosines:
-        return Check("recomputation", True, None, limit, "No photo was computed again.")
+        return Check("recomputation", True, None, AT_LEAST, limit, "No photo was computed again.")
     ordered = sorted((cosine if cosine == cosine else -1.0 for _, cosine in evidence.cosines))
     below = sum(cosine < limit for cosine in ordered)
     bad = [uri for uri, cosine in evidence.cosines if not cosine >= limit]
     if not lossy(evidence.model):
         message = f"Smallest cosine between {len(ordered)} stored vectors and their independent recomputation."
-        return Check("recomputation", not bad, ordered[0], limit, message, tuple(bad[:OFFENDERS]))
+        return Check("recomputation", not bad, ordered[0], AT_LEAST, limit, message, tuple(bad[:OFFENDERS]))
     allowed = most_below(len(ordered))
     wrong = ordered[0] < min(MIN_COSINE_EVER, limit)
     value = ordered[0] if wrong else ordered[min(allowed, len(ordered) - 1)]
@@ -311,7 +315,9 @@ def recomputed(evidence: Evidence) -> Check:
         f"Cosine between {len(ordered)} stored vectors and their independent recomputation, but for the {allowed} "
         f"smallest: {below} are below, the smallest is {ordered[0]:.4g}."
     )
-    return Check("recomputation", below <= allowed and not wrong, value, limit, message, tuple(bad[:OFFENDERS]))
+    return Check(
+        "recomputation", below <= allowed and not wrong, value, AT_LEAST, limit, message, tuple(bad[:OFFENDERS])
+    )
 
 
 def lossy(model: dict[str, Any]) -> bool:
@@ -350,6 +356,15 @@ RULES: dict[str, Callable[[Evidence], Check]] = {
 }
 
 
-def _check(name: str, value: float, limit: float, message: str, offenders: Sequence[str]) -> Check:
-    """A check that passes up to its limit."""
-    return Check(name, bool(value <= limit), float(value), limit, message, tuple(offenders[:OFFENDERS]))
+HOLDS: Mapping[str, Callable[[float, float], bool]] = {
+    AT_MOST: lambda value, limit: value <= limit,
+    AT_LEAST: lambda value, limit: value >= limit,
+    EQUALS: lambda value, limit: value == limit,
+    WITHIN: lambda value, limit: limit <= value and value * limit <= 1,
+}
+
+
+def _check(name: str, value: float, relation: str, limit: float, message: str, offenders: Sequence[str]) -> Check:
+    """A check that passes while its value is in this relation to its limit."""
+    passed = bool(HOLDS[relation](value, limit))
+    return Check(name, passed, float(value), relation, limit, message, tuple(offenders[:OFFENDERS]))

@@ -306,6 +306,17 @@ def test_a_check_that_was_turned_off_is_told_and_not_counted_as_passed(get: Any,
     assert told["verdict"]["message"].endswith("every check that was run has passed. Turned off: drift.")
 
 
+def test_a_check_s_limit_is_shown_as_the_report_says_it(get: Any, shelf: Shelf) -> None:
+    run = published(shelf)
+    report = json.loads((run.folder / "report.json").read_text())
+    check, told = report["checks"][0], [*contract.RELATIONS, None, "of a newer version", ["?"]]
+    report["checks"] = [{**check, "name": "row_count", "relation": relation} for relation in told]
+    report["checks"].append({**check, "name": "row_count"})
+    run.leaves("report.json", report)
+    shown = [check["relation"] for check in get(run_path(run))["checks"]]
+    assert shown == [*contract.RELATIONS, None, None, None, "at_least"], "the last as by a report that does not say it"
+
+
 def test_a_run_that_has_just_ended_is_judged_by_what_is_published_now(
     clients: Callable[[str], TestClient], get: Any, shelf: Shelf
 ) -> None:

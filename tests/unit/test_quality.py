@@ -178,6 +178,38 @@ def test_a_fault_has_the_level_that_was_chosen_for_its_check(evidence: Evidences
         assert (check.value, check.limit, "not run" in check.message) == (None, None, True)
 
 
+def keeps(relation: str | None, value: float, limit: float) -> bool:
+    """What a reader of a report takes from the relation that a check tells."""
+    return {
+        "at_most": value <= limit,
+        "at_least": value >= limit,
+        "equals": value == limit,
+        "within": limit <= value and value * limit <= 1,
+    }[str(relation)]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {},
+        *FAULTS.values(),
+        {"history": [Partition("d8", MODEL, 3, "r", 1)]},
+        {"listed": [*FILES, *QUARANTINED, "lost"]},
+        {"vectors": {"u05": [float("nan"), 1, 2, 3], "u06": [1.0, 2, 3]}},
+        {"neighbour_fingerprints": {"d8": "another"}},
+        {"model": {**INFO, "precision": "int8"}, "cosines": [(f"u{at:02}", 0.9) for at in range(8)]},
+    ],
+)
+def test_a_check_says_how_its_value_relates_to_its_limit(evidence: Evidences, fault: dict[str, Any]) -> None:
+    settings = replace(SETTINGS, **fault.get("settings", {}))
+    checks = quality.checks(evidence(**{**fault, "settings": settings}))
+    assert [check.name for check in checks if not check.passed] or not fault
+    for check in checks:
+        assert check.value is not None and check.limit is not None
+        assert keeps(check.relation, check.value, check.limit) == check.passed, check
+        assert check.to_json()["relation"] in contract.RELATIONS
+
+
 @pytest.mark.parametrize(
     ("name", "limit"),
     [

@@ -158,10 +158,17 @@ def _check(check: Mapping[str, Any], source: str | None) -> CheckRow:
         passed=check["passed"],
         value=check["value"],
         limit=check["limit"],
-        relation="at_least" if check["name"] in reports.AT_LEAST else "at_most",
+        relation=_relation(check),
         message=reports.redacted(check["message"]),
         offenders=[name_of(uri, source) for uri in check["offenders"]],
     )
+
+
+def _relation(check: Mapping[str, Any]) -> Any:
+    """What the report says, None for a relation of a newer version; reports of 0.1 do not say it."""
+    if "relation" not in check:
+        return "at_least" if check["name"] in reports.AT_LEAST else "at_most"
+    return check["relation"] if check["relation"] in contract.RELATIONS else None
 
 
 def _counts(run: Run, found: Mapping[str, Any]) -> Counts:

@@ -28,7 +28,7 @@ REQUESTS = 16
 KEPT = 20_000
 
 AT_LEAST = {"some_features", "recomputation", "row_count"}
-"""Checks whose value must not fall below their limit; that of the others must not rise above it."""
+"""Checks whose value must not fall below their limit, in a report that does not say so itself; else not rise above."""
 
 
 class Unreadable(Exception):

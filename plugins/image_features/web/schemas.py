@@ -181,8 +181,9 @@ class Stage(BaseModel):
 
 class CheckRow(BaseModel):
     """One check. `severity`: its level; one that is off was not run, and `passed` is null then. `value` and `limit` are
-    null where there was nothing to compare. `relation` says how they compare when
-    the check passes: `at_most` or `at_least`. `offenders`: names of the first files that break the rule, at most 10.
+    null where there was nothing to compare. `relation`: how they compare when the check passes, `within` being between
+    the limit and its inverse; null where the check is off, or by a rule of a newer version. `offenders`: names of the
+    first files that break the rule, at most 10.
     """
 
     name: str
@@ -190,7 +191,7 @@ class CheckRow(BaseModel):
     passed: bool | None
     value: float | None
     limit: float | None
-    relation: Literal["at_most", "at_least"]
+    relation: Literal["at_most", "at_least", "equals", "within"] | None
     message: str
     offenders: list[str]
 

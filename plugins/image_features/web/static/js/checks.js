@@ -19,6 +19,8 @@ const TITLES = {
   row_count: "Vectors against recent days",
 };
 
+const SIGNS = { at_most: ["≤", "at most"], at_least: ["≥", "at least"], equals: ["=", "exactly"] };
+
 const isOff = ({ severity }) => severity === "off";
 
 /** The table of checks; null while there are none. */
@@ -76,8 +78,6 @@ function checkRow(check) {
   const tone = isOff(check) ? "neutral" : passed ? "good" : severity === "error" ? "bad" : "warning";
   const cell = (label, kind, ...content) =>
     element("td", { role: "cell", "data-label": label, class: kind }, ...content);
-  const sign = relation === "at_least" ? "≥" : "≤";
-  const spokenSign = relation === "at_least" ? "at least" : "at most";
   return element(
     "tr",
     { role: "row", class: passed || isOff(check) ? null : `flagged ${tone}` },
@@ -102,17 +102,22 @@ function checkRow(check) {
     cell(
       "Limit",
       "number",
-      limit === null
-        ? UNKNOWN
-        : element(
-            "span",
-            {},
-            element("span", { "aria-hidden": "true" }, `${sign} `),
-            element("span", { class: "hidden-visually" }, `${spokenSign} `),
-            written(name, limit, true),
-          ),
+      limit === null ? UNKNOWN : limitOf(name, relation, limit),
     ),
     element("td", { role: "cell", class: "wide says" }, message, offenders.length > 0 && offendersList(offenders)),
+  );
+}
+
+/** A limit with the relation that the check says a value must have to it. */
+function limitOf(name, relation, limit) {
+  if (relation === "within") return `${written(name, limit, true)} to ${written(name, 1 / limit, true)}`;
+  const [sign, spoken] = SIGNS[relation] ?? ["", ""];
+  return element(
+    "span",
+    {},
+    element("span", { "aria-hidden": "true" }, `${sign} `),
+    element("span", { class: "hidden-visually" }, `${spoken} `),
+    written(name, limit, true),
   );
 }
 
