@@ -82,6 +82,7 @@ def test_airflow_takes_the_document_of_the_provider() -> None:
     for option in described["config"][SECTION]["options"].values():
         assert set(option) <= set(schema["definitions"]["option"]["properties"])
         assert isinstance(option["default"], str | None)  # Airflow's own ConfigParser takes nothing else
+        assert not set("{}%") & set(option["default"] or "")  # Airflow 3.1 takes them for its own variables
 
 
 @pytest.mark.parametrize("name", UNSET)
