@@ -181,7 +181,7 @@ def recompute(
     vectors = _read(settings.store, schemas.FEATURES, staged["features"], ["uri", "features"], chosen)
     if not chosen:
         return []
-    extractor = extractors.opened(info, max_pixels)
+    extractor = extractors.opened({**info, "weights_within": settings.weights_within}, max_pixels)
     by_uri = dict(zip(vectors["uri"].to_pylist(), vectors["features"].to_pylist(), strict=True))
     return [
         (uri, _cosine(extractor.reference(content), np.array(by_uri[uri], np.float64)))

@@ -111,6 +111,8 @@ def confined(job: contract.Settings) -> contract.Settings:
         )
     if isinstance(job, contract.ExtractSettings) and not places.is_named(job.weights):
         places.check("weights", job.weights, settings.weights_locations())
+    if isinstance(job, contract.ExtractSettings | contract.ValidateSettings):
+        return dataclasses.replace(job, weights_within="\n".join(settings.weights_locations()))
     if isinstance(job, contract.IngestSettings):
         allowed = [places.above_partition(place, job.partition) for place in settings.sources()]
         places.check("source", job.source, allowed)

@@ -16,6 +16,10 @@ WEIGHTS_HELP = (
     "IMAGENET1K_V1, IMAGENET1K_V2 or DEFAULT (torchvision's hub); keras-v1 (a pretrained ResNet-50 from the npm "
     "registry, for places without the hub); a path or URI of a state dict; random:SEED for tests."
 )
+WEIGHTS_WITHIN_HELP = (
+    "Folders and URIs, one a line, that no link and no redirect of the weights' location may lead out of; empty: they "
+    "are followed anywhere."
+)
 _DEVICES = {"cpu": "a CPU", "cuda": "a GPU"}
 
 
@@ -54,6 +58,7 @@ class ModelSettings(Checked):
         "the input of the classifier. An unknown name is refused with the list of those that the model has.",
         "",
     )
+    weights_within: str = setting(WEIGHTS_WITHIN_HELP, "")
 
     @classmethod
     def of(cls, settings: ModelSettings) -> ModelSettings:

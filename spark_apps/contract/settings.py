@@ -14,7 +14,7 @@ from spark_apps.contract import checks
 from spark_apps.contract.errors import BadSetting
 from spark_apps.contract.extractors import EXTRACTOR_HELP, check_extractor
 from spark_apps.contract.fields import Checked, setting
-from spark_apps.contract.model_settings import ModelSettings
+from spark_apps.contract.model_settings import WEIGHTS_WITHIN_HELP, ModelSettings
 from spark_apps.contract.names import RunKey, check_location, check_partition, check_store, join, run_folder
 
 MAX_RETENTION_HOURS = 28 * 24
@@ -193,6 +193,7 @@ class ValidateSettings(Settings):
         minimum=0,
         maximum=1000,
     )
+    weights_within: str = setting(WEIGHTS_WITHIN_HELP, "")
     no_publish: bool = setting("Check and report, but leave the published data as it is.", False)
 
     def __post_init__(self) -> None:

@@ -30,7 +30,13 @@ def reference(model: ModelSettings | dict[str, Any]) -> Callable[[Image.Image], 
     import torch
 
     if isinstance(model, dict):
-        model = ModelSettings(model["backbone"], model["weights"], model["weights_sha256"], layer=model["layer"])
+        model = ModelSettings(
+            model["backbone"],
+            model["weights"],
+            model["weights_sha256"],
+            layer=model["layer"],
+            weights_within=model.get("weights_within", ""),
+        )
     weights = resolve(model)
     network, preset = weights.model(), weights.preset
     taken: list[NDArray[np.float32]] = []

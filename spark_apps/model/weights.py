@@ -12,8 +12,9 @@ import shutil
 import socket
 import sys
 import urllib.error
+import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from spark_apps.contract import WEIGHTS_HELP, BadSetting, ModelSettings, Unreachable
+from spark_apps.contract.locations import is_below, is_open_below, local_path
 from spark_apps.model import backbones, cache, keras_v1, state_dicts
 from spark_apps.model.backbones import Backbone
 from spark_apps.model.spec import Preset
@@ -79,7 +81,7 @@ def resolve(spec: ModelSettings) -> ResolvedWeights:
     elif re.fullmatch(r"\w+", name):
         found = _hub(backbone, name)
     else:
-        found = _file(backbone, name, spec.weights_sha256.lower())
+        found = _file(backbone, name, spec.weights_sha256.lower(), spec.weights_within.splitlines())
     _expect(found.name, found.sha256, spec.weights_sha256)
     return found
 
@@ -170,14 +172,17 @@ def _ask_hub(backbone: Backbone, name: str) -> dict[str, Any]:
     return {"name": entry.name, "path": str(path), "preset": preset.to_json(), "variant": variant}
 
 
-def _file(backbone: Backbone, uri: str, expected: str) -> ResolvedWeights:
-    """A state dict at a path or URI. What is not on this machine is copied into the cache, named by its sha256."""
+def _file(backbone: Backbone, uri: str, expected: str, within: Sequence[str]) -> ResolvedWeights:
+    """A state dict at a path or URI. What is not on this machine is copied into the cache, named by its sha256.
+
+    Neither a redirect nor a link leads out of the places `within`, if there are any.
+    """
     name = Path(urlsplit(uri).path if "://" in uri else uri).name
     kept = cache.folder("weights") / f"{expected}.pth"
     if expected and kept.exists() and cache.sha256(kept) == expected:
         path, sha256 = kept, expected
     else:
-        path, sha256 = _http(uri) if uri.startswith(("http://", "https://")) else _stored(uri)
+        path, sha256 = (_http if uri.startswith(("http://", "https://")) else _stored)(uri, within)
     label = f"{Path(name).stem[:40]}_{sha256[:8]}"
 
     def read() -> dict[str, Tensor]:
@@ -191,18 +196,35 @@ def _file(backbone: Backbone, uri: str, expected: str) -> ResolvedWeights:
     return ResolvedWeights(backbone, uri, label, sha256, preset, variant, True, read)
 
 
-def _http(url: str) -> tuple[Path, str]:
-    from torch.hub import download_url_to_file
+def _http(url: str, within: Sequence[str]) -> tuple[Path, str]:
+    class Redirects(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *given: Any) -> urllib.request.Request | None:
+            asked = super().redirect_request(*given)
+            if asked is not None and within and not is_below(asked.full_url.partition("?")[0], within):
+                raise _leads_out(url, f"redirects to {asked.full_url.partition('?')[0]}")
+            return asked
 
     def write(path: Path) -> None:
-        with _download("The weights", url):
-            download_url_to_file(url, str(path), progress=sys.stderr.isatty())
+        with (
+            _download("The weights", url),
+            urllib.request.build_opener(Redirects).open(url, timeout=TIMEOUT_S) as source,
+            path.open("wb") as file,
+        ):
+            shutil.copyfileobj(source, file, 1 << 20)
 
     return _keep(write)
 
 
-def _stored(uri: str) -> tuple[Path, str]:
-    """Through Arrow; a file of this machine is used where it lies."""
+def _leads_out(uri: str, how: str) -> BadSetting:
+    return BadSetting(
+        "weights_not_allowed",
+        f"The weights {uri} are not allowed in this Airflow: it {how}.",
+        "Let an administrator of Airflow add that place to [image_features] weights_locations.",
+    )
+
+
+def _stored(uri: str, within: Sequence[str]) -> tuple[Path, str]:
+    """Through Arrow; a file of this machine is used where it lies, or as a copy of the file that was looked at."""
     import pyarrow as pa
     from pyarrow import fs
 
@@ -215,6 +237,8 @@ def _stored(uri: str) -> tuple[Path, str]:
             what = "do not exist" if info.type == fs.FileType.NotFound else "are not a file"
             raise BadSetting("weights_missing", f"The weights {uri} {what}.", "Check the spelling.")
         if isinstance(filesystem, fs.LocalFileSystem):
+            if within:
+                return _keep(lambda target: _copy_from_below(path, target, within))
             return Path(path), cache.sha256(Path(path))
 
         def write(target: Path) -> None:
@@ -232,6 +256,14 @@ def _stored(uri: str) -> tuple[Path, str]:
             f"The weights {uri} cannot be read: {error}.",
             "Check the location, the permissions and the storage's credentials.",
         ) from error
+
+
+def _copy_from_below(path: str, target: Path, within: Sequence[str]) -> None:
+    folders = [folder for folder in map(local_path, within) if folder is not None]
+    with open(path, "rb") as source, target.open("wb") as file:
+        if not is_open_below(source.fileno(), folders):
+            raise _leads_out(path, "is a link that leads elsewhere")
+        shutil.copyfileobj(source, file, 1 << 20)
 
 
 def _keep(write: Callable[[Path], None]) -> tuple[Path, str]:

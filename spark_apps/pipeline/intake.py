@@ -74,7 +74,7 @@ def ingest_units(
             filesystem, path = storage.filesystem(uri)
             rows = pq.ParquetFile(path, filesystem=filesystem).read_row_group(group).to_pylist()
             files = ((row["uri"], row["size_bytes"]) for row in rows)
-            for row, content in zip(rows, landing.read_files(files, settings.max_bytes), strict=True):
+            for row, content in zip(rows, landing.read_files(files, settings.max_bytes, settings.within), strict=True):
                 image_id = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else None
                 common = {"uri": row["uri"], "image_id": image_id, "run_id": settings.run_id}
                 try:

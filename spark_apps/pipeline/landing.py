@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -16,6 +16,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from spark_apps.contract import BadFile, Unreachable
+from spark_apps.contract.locations import is_open_below
 from spark_apps.pipeline.ignored import Ignored
 from spark_apps.storage import filesystem, is_local, reaching
 from spark_apps.storage.filesystems import locate
@@ -64,10 +65,12 @@ def list_files(source: str, pattern: str, exclude: str = "", store: str = "", wi
     return pa.table(columns, schema=LISTING) if rows else LISTING.empty_table()
 
 
-def read_files(files: Iterable[tuple[str, int]], max_bytes: int) -> Iterator[bytes | BadFile]:
+def read_files(files: Iterable[tuple[str, int]], max_bytes: int, within: str = "") -> Iterator[bytes | BadFile]:
     """The content of each (uri, listed size in bytes), in order; a `BadFile` for a file that cannot be taken.
 
     Object stores are read ahead, by `READ_AHEAD` files and `READ_AHEAD_BYTES` bytes at most, or by one file.
+    A file of a disk is read only where it lies in one of the folders `within` (one a line, if any) as it is opened,
+    whatever a link led to when it was listed.
 
     Raises:
         Unreachable: the source itself fails, as a disk or a network does.
@@ -75,9 +78,9 @@ def read_files(files: Iterable[tuple[str, int]], max_bytes: int) -> Iterator[byt
     with ThreadPoolExecutor(READ_AHEAD) as pool:
         for window in _windows(files, max_bytes):
             if is_local(window[0][0]):
-                yield from (_read(uri, size, max_bytes) for uri, size in window)
+                yield from (_read(uri, size, max_bytes, within) for uri, size in window)
             else:
-                yield from pool.map(lambda file: _read(file[0], file[1], max_bytes), window)
+                yield from pool.map(lambda file: _read(file[0], file[1], max_bytes, within), window)
 
 
 def _windows(files: Iterable[tuple[str, int]], max_bytes: int) -> Iterator[list[tuple[str, int]]]:
@@ -94,11 +97,12 @@ def _windows(files: Iterable[tuple[str, int]], max_bytes: int) -> Iterator[list[
         yield window
 
 
-def _read(uri: str, size: int, max_bytes: int) -> bytes | BadFile:
+def _read(uri: str, size: int, max_bytes: int, within: str) -> bytes | BadFile:
     if size == NOT_A_FILE:
         return BadFile(
             "unreadable",
-            "It is not a regular file (a broken or forbidden link, a pipe, a device), or a folder without permission.",
+            "It is not a regular file (a broken or forbidden link, a pipe, a device), or a folder without permission "
+            "or without a name.",
         )
     if size == 0:
         return BadFile("empty", "The file has no bytes.")
@@ -107,10 +111,10 @@ def _read(uri: str, size: int, max_bytes: int) -> bytes | BadFile:
     if not is_local(uri) and not {".", ".."}.isdisjoint(uri.split("/")):
         return BadFile("unreadable", "Clients resolve the . or .. in its key, and would read another object.")
     try:
-        content = _content(uri, size)
+        content = _content(uri, size, within)
     except (OSError, pa.ArrowException) as error:
         try:
-            content = _content_at_second_try(uri, size, error)
+            content = _content_at_second_try(uri, size, within, error)
         except (OSError, pa.ArrowException) as again:
             return BadFile("unreadable", f"{type(again).__name__}: {again}"[:300])
     if len(content) != size:
@@ -118,20 +122,30 @@ def _read(uri: str, size: int, max_bytes: int) -> bytes | BadFile:
     return content
 
 
-def _content(uri: str, size: int) -> bytes:
+def _content(uri: str, size: int, within: str) -> bytes:
     """At most one byte more than `size`. Raises OSError or ArrowException."""
     filesystem_, path = filesystem(uri)
-    name: str | bytes = path
     if is_local(uri):
-        name = os.fsencode(path)  # a name on a disk need not be UTF-8
-        if not stat.S_ISREG(os.stat(name).st_mode):  # opening a pipe would wait for its other end
-            raise IsADirectoryError(errno.EISDIR, "It is not a regular file any more", path)
-    with filesystem_.open_input_stream(name, compression=None, buffer_size=0) as stream:
+        return _content_of_a_disk(path, size, within.splitlines())
+    with filesystem_.open_input_stream(path, compression=None, buffer_size=0) as stream:
         content: bytes = stream.read(size + 1)
     return content
 
 
-def _content_at_second_try(uri: str, size: int, error: Exception) -> bytes:
+def _content_of_a_disk(path: str, size: int, folders: Sequence[str]) -> bytes:
+    # What is looked at is the file that is open, and no longer a name, behind which another may be put at any time.
+    file = os.open(
+        os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+    )  # a pipe does not wait for its other end
+    with os.fdopen(file, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise IsADirectoryError(errno.EISDIR, "It is no regular file any more", path)
+        if folders and not is_open_below(file, folders):
+            raise PermissionError(errno.EACCES, "A link leads out of the folders that may be read", path)
+        return stream.read(size + 1)
+
+
+def _content_at_second_try(uri: str, size: int, within: str, error: Exception) -> bytes:
     """What a store reports of an object tells little of whose the fault is: Arrow says `INTERNAL_FAILURE` of a small
     one that is archived. So the bucket, or the file's folder, is asked for. When it answers and the file still cannot
     be read, for none of the reasons in `THE_STORES`, the fault is the file's.
@@ -151,7 +165,7 @@ def _content_at_second_try(uri: str, size: int, error: Exception) -> bytes:
         elif filesystem_.get_file_info(path.split("/")[0] or "/").type == fs.FileType.NotFound:
             raise error
     try:
-        return _content(uri, size)
+        return _content(uri, size, within)
     except OSError as again:
         if not is_local(uri) and THE_STORES.search(f"{error} {again}"):  # either may lack its reason
             with reaching("source", uri):
@@ -244,8 +258,10 @@ def _walk_store(source: str, pattern: str, ignored: Ignored, store: str) -> Iter
     place = locate(source)
     filesystem_, root = place.filesystem, place.path
     ours = filesystem(store)[1].rstrip("/") + "/" if store and not is_local(store) else None
-    found = filesystem_.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
-    if not found:
+    found, nameless = _everything(filesystem_, root)
+    for path in nameless:
+        yield place.uri(path), NOT_A_FILE, None
+    if not found and not nameless:
         bucket = root.split("/")[0] or "/"
         if filesystem_.get_file_info(bucket).type == fs.FileType.NotFound:
             raise Unreachable("bucket_missing", f"{source} is in no bucket that is there.", "Check the bucket's name.")
@@ -268,3 +284,23 @@ def _walk_store(source: str, pattern: str, ignored: Ignored, store: str) -> Iter
         names = info.path.removeprefix(root).strip("/").split("/")
         if fnmatchcase(names[-1], pattern) and not ignored.file(names):
             yield place.uri(info.path), info.size, info.mtime
+
+
+def _everything(filesystem_: fs.FileSystem, root: str) -> tuple[list[fs.FileInfo], list[str]]:
+    """What lies below `root`, and the folders without a name, as in `x//photo.jpg`, whose content cannot be listed.
+
+    Of those Azure's listing says that they are the folder around them, and Arrow follows it without an end.
+    """
+    if filesystem_.type_name != "abfs":
+        return filesystem_.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True)), []
+    found, nameless, folders = [], [], [root]
+    while folders:
+        folder = folders.pop()
+        for info in filesystem_.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
+            if info.type == fs.FileType.Directory and info.path.rstrip("/") == folder.rstrip("/"):
+                nameless.append(f"{folder.rstrip('/')}//")
+                continue
+            found.append(info)
+            if info.type == fs.FileType.Directory:
+                folders.append(info.path)
+    return found, nameless

@@ -13,7 +13,7 @@ from spark_apps import contract
 from spark_apps.contract import BadSetting
 
 RUN = contract.RunKey("r", "d")
-NOT_IN_THE_FORM = {"store", "run_id", "dag_id", "map_index", "branch", "no_publish", "within"}
+NOT_IN_THE_FORM = {"store", "run_id", "dag_id", "map_index", "branch", "no_publish", "within", "weights_within"}
 """Configured, given by Airflow, and a switch for the command line."""
 
 SETTINGS = {

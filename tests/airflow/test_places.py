@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from image_features import form, places
 
 from spark_apps import contract
-from spark_apps.pipeline import landing
+from spark_apps.model import weights
+from spark_apps.pipeline import intake, landing
 
 DAY = "2026-11-22"
 
@@ -89,7 +96,7 @@ def test_weights_at_a_place_are_refused_unless_it_is_allowed(weights: str, monke
     with pytest.raises(contract.BadSetting, match="weights_locations"):
         form.confined(job)
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__WEIGHTS_LOCATIONS", f"/models, {weights}")
-    assert form.confined(job) == job
+    assert form.confined(job) == dataclasses.replace(job, weights_within=f"/models\n{weights}")
 
 
 @pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V2", "keras-v1", "random:0"])
@@ -128,3 +135,127 @@ def test_links_that_lead_out_are_neither_a_source_nor_read(tmp_path: Path, monke
     assert sizes == {"one": 3, "inside": 4, "file": landing.NOT_A_FILE, "folder": landing.NOT_A_FILE}
     free = landing.list_files(job.source, job.pattern).to_pylist()
     assert {Path(row["uri"]).name for row in free} == {"one", "inside", "file", "password"}
+
+
+def test_a_link_that_is_put_in_the_place_of_a_listed_file_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between listing and reading, each in turn: the file, the folder around it, and the link to it."""
+    allowed, secret = tmp_path / "photos", tmp_path / "secret"
+    (allowed / "day" / "sub").mkdir(parents=True)
+    (secret / "sub").mkdir(parents=True)
+    for name in ("one", "sub/two", "kept", "three"):
+        (allowed / "day" / name).write_text("photo!!")
+        (secret / name).write_text("hunter2")
+    (allowed / "day" / "three").unlink()
+    (allowed / "day" / "three").symlink_to(allowed / "day" / "kept")
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__SOURCE", f"{allowed}/{{partition}}")
+    job = ingest(str(allowed / "day"))
+    files = [
+        (row["uri"], row["size_bytes"])
+        for row in landing.list_files(job.source, job.pattern, within=job.within).to_pylist()
+    ]
+    before = list(landing.read_files(files, 99, job.within))
+    assert before == [b"photo!!"] * 4
+    for name in ("one", "three"):
+        (allowed / "day" / name).unlink()
+        (allowed / "day" / name).symlink_to(secret / name)
+    (allowed / "day" / "sub").rename(allowed / "moved")
+    (allowed / "day" / "sub").symlink_to(secret / "sub")
+    read = landing.read_files(files, 99, job.within)
+    contents = {Path(uri).name: content for (uri, _), content in zip(files, read, strict=True)}
+    assert contents.pop("kept") == b"photo!!"
+    assert contents.keys() == {"one", "two", "three"}
+    for refused in contents.values():
+        assert isinstance(refused, contract.BadFile)
+        assert refused.code == "unreadable" and "leads out of the folders" in refused.message
+    assert b"hunter2" in list(landing.read_files(files, 99)), "without folders, links are followed"
+
+
+def test_a_task_of_ingest_reads_within_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one").write_text("photo!!")
+    (tmp_path / "password").write_text("hunter2")
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__SOURCE", str(tmp_path / "photos"))
+    job = dataclasses.replace(ingest(str(tmp_path / "photos")), store=str(tmp_path / "store"), extractor="text")
+    listing = landing.list_files(job.source, job.pattern, within=job.within)
+    units, row_group_bytes = intake.write_listing(job, listing, 1)
+    (tmp_path / "photos" / "one").unlink()
+    (tmp_path / "photos" / "one").symlink_to(tmp_path / "password")
+    for folder, settings, codes in (("a", job, {"unreadable": 1}), ("b", dataclasses.replace(job, within=""), {})):
+        (record,) = intake.ingest_units(iter(units), settings, folder, row_group_bytes)
+        assert record.codes == codes
+
+
+@contextmanager
+def redirecting(target: str) -> Iterator[tuple[str, list[str]]]:
+    """The address of a server that leads everywhere else to `target`, and the paths it was asked for."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if target:
+                self.send_response(302)
+                self.send_header("Location", target)
+            else:
+                self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"" if target else b"no weights")
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Says nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE_FEATURES_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_weights_do_not_follow_a_redirect_to_another_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    with redirecting("") as (inward, asked), redirecting(f"{inward}/latest/meta-data?x=1") as (allowed, _):
+        monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__WEIGHTS_LOCATIONS", f"{allowed}/models")
+        given = contract.ExtractSettings(
+            store="/store", partition=DAY, run_id="r", model="resnet18", weights=f"{allowed}/models/w.pth"
+        )
+        job = form.confined(given)
+        assert isinstance(job, contract.ExtractSettings)
+        with pytest.raises(contract.BadSetting, match=f"redirects to {inward}/latest") as refused:
+            weights.resolve(contract.ModelSettings.of(job))
+        assert (refused.value.code, asked) == ("weights_not_allowed", [])
+        weights.resolve(contract.ModelSettings.of(given))
+        assert asked == ["/latest/meta-data?x=1"], "from the command line, redirects are followed"
+        monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__WEIGHTS_LOCATIONS", f"{allowed}/models, {inward}/latest")
+        allowed_too = form.confined(given)
+        assert isinstance(allowed_too, contract.ExtractSettings)
+        weights.resolve(contract.ModelSettings.of(allowed_too))
+        assert len(asked) == 2
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_weights_behind_a_link_that_was_put_there_later_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "w.pth").write_bytes(b"weights")
+    (tmp_path / "password").write_bytes(b"hunter2")
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__WEIGHTS_LOCATIONS", str(tmp_path / "models"))
+    given = contract.ExtractSettings(
+        store="/store", partition=DAY, run_id="r", model="resnet18", weights=str(tmp_path / "models" / "w.pth")
+    )
+    job = form.confined(given)
+    assert isinstance(job, contract.ExtractSettings)
+    assert weights.resolve(contract.ModelSettings.of(job)).sha256 == hashlib.sha256(b"weights").hexdigest()
+    (tmp_path / "models" / "w.pth").unlink()
+    (tmp_path / "models" / "w.pth").symlink_to(tmp_path / "password")
+    with pytest.raises(contract.BadSetting, match="a link that leads elsewhere"):
+        weights.resolve(contract.ModelSettings.of(job))

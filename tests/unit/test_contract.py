@@ -52,6 +52,7 @@ EVERYTHING: dict[type[Settings], dict[str, Any]] = {
         "layer": "layer3",
         "weights": "s3://bucket/my weights.pth",
         "weights_sha256": "0f" * 32,
+        "weights_within": "/models\nhttps://models.example/ours",
         "engine": "torch",
         "precision": "bf16",
         "device": "cuda",
@@ -64,6 +65,7 @@ EVERYTHING: dict[type[Settings], dict[str, Any]] = {
     ValidateSettings: {
         **OF_A_DAG,
         "max_failed_fraction": 0.0,
+        "weights_within": "/models",
         "max_drift": 1 / 3,
         "max_identical_fraction": 0.75,
         "max_constant": 3,

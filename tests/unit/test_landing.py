@@ -313,7 +313,7 @@ def test_an_error_is_told_of_the_file_or_of_the_disk(
 ) -> None:
     put(source, "a.jpg")
 
-    def failing(uri: str, size: int) -> bytes:
+    def failing(uri: str, size: int, within: str) -> bytes:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(landing, "_content", failing)
