@@ -91,12 +91,14 @@ def fingerprint(
     precision: str,
     engine: str,
     calibration: str = "",
+    recipe: int = 0,
     layer: str = LAYER,
 ) -> str:
     """16 hex digits that differ whenever the vectors of one photo may differ.
 
     Below fp32 engines round differently, so the engine counts; at fp32 they agree to 1e-4 and it does not. At int8 the
-    photos count that the model was calibrated on.
+    photos count that the model was calibrated on, and the version of the recipe. `recipe` 0: models of before there was
+    a version, and `engines.uncalibrated`, which stores know the kin of a model by whatever its recipe.
     """
     identity = {
         "weights_sha256": weights_sha256.lower(),
@@ -107,5 +109,6 @@ def fingerprint(
         "precision": precision,
         "engine": "any" if PRECISIONS[precision].engines_agree else engine,
         **({"calibration": calibration} if PRECISIONS[precision].calibrated else {}),
+        **({"recipe": recipe} if PRECISIONS[precision].calibrated and recipe else {}),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -291,7 +291,21 @@ def test_a_published_run_s_report(get: Any, shelf: Shelf) -> None:
     assert report["drift"]["days"][0]["norm_median"] == 2.0
     assert report["quarantine"][0]["code"] == "empty" and "Send it again" in report["quarantine"][0]["hint"]
     assert report["model"]["key"] == MODEL and report["model"]["has_labels"] is True
+    assert report["model"]["calibration"] is None
     assert before.run_id
+
+
+@pytest.mark.parametrize("noted", [("cosine_min", "cosine_median"), ("cosine_min", "cosine_q05", "below")])
+def test_the_page_of_an_int8_run_shows_how_close_its_model_is(get: Any, shelf: Shelf, noted: tuple[str, ...]) -> None:
+    run = published(shelf)
+    manifest = json.loads((run.folder / "extract.json").read_text())
+    said = {"partition": "d1", "photos": 150, "held_out": 32, "uncalibrated": "ab", **dict.fromkeys(noted, 0.5)}
+    manifest["model"] |= {"precision": "int8", "calibration": said}
+    (run.folder / "extract.json").write_text(json.dumps(manifest))
+    shown = get(run_path(run))["model"]["calibration"]
+    assert {name: value for name, value in shown.items() if value is not None} == {
+        name: value for name, value in said.items() if name != "uncalibrated"
+    }
 
 
 def test_a_check_that_was_turned_off_is_told_and_not_counted_as_passed(get: Any, shelf: Shelf) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from PIL import Image
 
 from spark_apps.contract import BACKBONES, BadSetting, ModelSettings
 from spark_apps.media.imaging import Preprocessing
-from spark_apps.model import Calibration, adopt, backbones, labels, load, prepare, uncalibrated, worker
+from spark_apps.model import Calibration, adopt, backbones, engines, labels, load, prepare, uncalibrated, worker
 from spark_apps.model.network import Network
 from spark_apps.model.random_weights import random_state_dict
 from spark_apps.model.reference import reference
@@ -189,7 +190,9 @@ def test_int8_is_calibrated_once_and_stays_close_to_fp32(crops: np.ndarray, pixe
     cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     assert 0.99 <= cosine.min() < 1
     assert small.info["calibration"]["photos"] + small.info["calibration"]["held_out"] == len(crops)
-    assert 0.99 <= small.info["calibration"]["cosine_min"] <= small.info["calibration"]["cosine_median"] < 1
+    noted = small.info["calibration"]
+    assert 0.99 <= noted["cosine_min"] <= noted["cosine_q01"] <= noted["cosine_q05"] <= noted["cosine_median"] < 1
+    assert noted["below"] == 0
     assert sum(path.stat().st_size for path in small.files) < 0.3 * sum(path.stat().st_size for path in full.files)
     assert small.key == "resnet18-random_0-int8"
     assert small.fingerprint not in (full.fingerprint, uncalibrated(spec))
@@ -199,6 +202,20 @@ def test_int8_is_calibrated_once_and_stays_close_to_fp32(crops: np.ndarray, pixe
     assert (adopted.info, adopted.fingerprint) == (small.info, small.fingerprint)
     again = load(adopted.info, adopted.files[0].parent, threads=1).run(pixels).features
     np.testing.assert_allclose(again, b, atol=1e-5)
+
+
+def test_int8_is_judged_by_its_tail_on_photos_it_has_not_seen(crops: np.ndarray) -> None:
+    """One in five of those held out is black and white noise, unlike all it is calibrated on. No median shows it."""
+    some_noise = crops.copy()
+    hard = some_noise[: len(crops) // 3 : 5]
+    hard[:] = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), hard.shape)
+    spec = ModelSettings("resnet18", "random:0", precision="int8")
+    with pytest.raises(BadSetting) as caught:
+        prepare(spec, calibration=Calibration("some noise", lambda preprocessing: some_noise))
+    assert caught.value.code == "int8_too_coarse"
+    assert "5 % quantile" in caught.value.message
+    median = re.search(r"median ([\d.]+)", caught.value.message)
+    assert median and float(median[1]) > engines.MIN_INT8_COSINE
 
 
 def test_a_model_that_was_damaged_in_the_store_is_refused() -> None:

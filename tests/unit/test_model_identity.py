@@ -213,6 +213,7 @@ def test_a_scaled_decode_and_a_calibration_are_part_of_the_identity() -> None:
         fingerprint(**{**IDENTITY, "preprocessing": scaled}),
         fingerprint(**{**IDENTITY, "precision": "int8"}),
         fingerprint(**{**IDENTITY, "precision": "int8"}, calibration="some photos"),
+        fingerprint(**{**IDENTITY, "precision": "int8"}, calibration="some photos", recipe=2),
     }
-    assert len(identities) == 4
+    assert len(identities) == 5
     assert fingerprint(**IDENTITY, calibration="some photos") == fingerprint(**IDENTITY)  # fp32 needs none

@@ -256,8 +256,25 @@ class QuarantineCode(BaseModel):
     hint: str
 
 
+class Calibration(BaseModel):
+    """How an int8 model was made, and how the cosines of its features to fp32 lie over photos it has not seen.
+
+    `photos`: calibrated on; `held_out`: compared on. `below`: share with a cosine below 0.99. What is null was not
+    noted when the model was made.
+    """
+
+    partition: str | None = None
+    photos: int | None = None
+    held_out: int | None = None
+    cosine_min: float | None = None
+    cosine_q01: float | None = None
+    cosine_q05: float | None = None
+    cosine_median: float | None = None
+    below: float | None = None
+
+
 class ModelInfo(BaseModel):
-    """The model of the run. `key` is what its features are published under."""
+    """The model of the run. `key` is what its features are published under. `calibration`: of an int8 model."""
 
     key: str
     fingerprint: str
@@ -269,6 +286,7 @@ class ModelInfo(BaseModel):
     device: str | None
     dim: int
     has_labels: bool
+    calibration: Calibration | None
 
 
 class Progress(BaseModel):
