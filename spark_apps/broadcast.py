@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spark_apps.closures.driver_only import is_a
+from spark_apps.closures.findings import check_closure
 from spark_apps.contract import BadSetting, ExtractSettings, IngestSettings
-from spark_apps.doctor import check_closure
 from spark_apps.host import cores
 from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import Preset, worker

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spark_apps.closures.findings import check_closure
 from spark_apps.contract import ExtractSettings, IngestSettings, ModelSettings
-from spark_apps.doctor import check_closure
 from spark_apps.host import cores
 from spark_apps.media import imaging
 from spark_apps.media.imaging import BadImage, Preprocessing

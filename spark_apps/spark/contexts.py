@@ -17,10 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from spark_apps import contract, pack
+from spark_apps import contract
 from spark_apps.contract import JobError, access
 from spark_apps.host import account
-from spark_apps.spark import environment_checks
+from spark_apps.spark import environment_checks, packages
 from spark_apps.spark.failures import failed_on
 from spark_apps.spark.failures import unfit_worker as _unfit_worker
 
@@ -49,7 +49,7 @@ def _code() -> Path:
     """The zip of this package, for as long as this process lives: executors may fetch it at any time."""
     folder = tempfile.mkdtemp(prefix="spark_apps-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return pack.code(Path(folder))
+    return packages.code(Path(folder))
 
 
 def context(name: str, task: Callable[[Callable[[str], str | None]], dict[str, str]] | None = None) -> SparkContext:
@@ -132,7 +132,7 @@ def ship(context: SparkContext, file: Path) -> None:
 def ship_code(context: SparkContext) -> None:
     """Makes this package available to the tasks of `context`, unless spark-submit has done it."""
     sent = (context.getConf().get("spark.submit.pyFiles") or "").split(",")
-    if pack.code_name() not in (file.rsplit("/", 1)[-1] for file in sent) and _is_new(context, _code()):
+    if packages.code_name() not in (file.rsplit("/", 1)[-1] for file in sent) and _is_new(context, _code()):
         context.addPyFile(str(_code()))
 
 

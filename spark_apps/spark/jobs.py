@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
-from spark_apps import contract, pack, storage
+from spark_apps import contract, storage
 from spark_apps.contract import BadSetting, ExitCode, JobError
-from spark_apps.spark import environment_checks
+from spark_apps.spark import environment_checks, packages
 from spark_apps.spark.failures import explain
 
 AnyJob = TypeVar("AnyJob", bound=contract.JobSettings)
@@ -131,7 +131,7 @@ class Timings:
             seconds={**self.seconds, "total": round(total, 3)},
             settings={**vars(settings)},
             versions=versions(),
-            code_hash=pack.code_hash(),
+            code_hash=packages.code_hash(),
             **facts,
         )
 

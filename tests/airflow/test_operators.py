@@ -26,8 +26,9 @@ from airflow.sdk.execution_time.context import OutletEventAccessors
 from image_features import form, processes, runs
 from image_features.operators import ExtractOperator, IngestOperator, StageOperator, ValidateOperator
 
-from spark_apps import contract, pack
+from spark_apps import contract
 from spark_apps.contract import ExitCode
+from spark_apps.spark import packages
 
 RUN_ID = "manual__2026-11-22T07:43:15.127359+00:00"
 RUN = contract.RunKey(RUN_ID, "image_features")
@@ -163,7 +164,7 @@ def test_a_cluster_is_sent_this_project_s_code(spark: FakeSpark, monkeypatch: py
     with pytest.raises(AirflowException, match="left no manifest"):
         operator("extract", py_files="/own/module.py").execute(context())
     own, code = spark.called[0][spark.called[0].index("--py-files") + 1].split(",")
-    assert (own, Path(code).name) == ("/own/module.py", pack.code_name())
+    assert (own, Path(code).name) == ("/own/module.py", packages.code_name())
     assert not Path(code).exists(), "the job has ended and needs it no more"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spark_apps import pack
+from spark_apps.spark import packages
 from tests.cluster.standalone import Standalone
 
 
@@ -25,7 +25,7 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def node_python(bare_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with what a worker needs, each file a link: what an unpacked environment looks like."""
     folder = tmp_path_factory.mktemp("node")
-    for name, content in pack.environment_files():
+    for name, content in packages.environment_files():
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, Path):

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from spark_apps import catalog, contract, pack
+from spark_apps import catalog, contract
 from spark_apps.contract import ExitCode
+from spark_apps.spark import packages
 from tests.cluster.standalone import QUICK_JAVA, Standalone
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -74,8 +75,10 @@ def test_nothing_of_ours_is_needed_where_driver_and_workers_run(cluster: Standal
     alone.parent.mkdir(parents=True)
     shutil.copy(REPOSITORY / "spark_apps" / "ingest.py", alone)
     packed = tmp_path / "environment.tar.gz"
-    pack.environment(packed, [package for package in pack.WORKER if package != "openvino"])  # ingest needs no engine
-    options = ("--archives", f"{packed}#{contract.ENVIRONMENT}", "--py-files", str(pack.code(tmp_path)))
+    packages.environment(
+        packed, [package for package in packages.WORKER if package != "openvino"]
+    )  # ingest needs no engine
+    options = ("--archives", f"{packed}#{contract.ENVIRONMENT}", "--py-files", str(packages.code(tmp_path)))
     done = ingest(
         cluster, day, tmp_path / "store", *options, application=alone, PYSPARK_PYTHON=contract.ENVIRONMENT_PYTHON
     )
@@ -83,7 +86,7 @@ def test_nothing_of_ours_is_needed_where_driver_and_workers_run(cluster: Standal
     manifest = catalog.manifest(str(tmp_path / "store"), "d1", RUN, "ingest")
     assert manifest is not None
     assert manifest.counts == {"listed": 3, "accepted": 2, "quarantined": 1}
-    assert manifest.code_hash == pack.code_hash()
+    assert manifest.code_hash == packages.code_hash()
 
 
 LIE = """import collections, sys

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from spark_apps import pack
 from spark_apps.contract import BadSetting
+from spark_apps.spark import packages
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BARE = [sys.executable, "-I"]
@@ -19,7 +19,7 @@ BARE = [sys.executable, "-I"]
 
 
 def test_the_code_is_complete_and_runs_from_the_zip(tmp_path: Path) -> None:
-    archive = pack.code(tmp_path)
+    archive = packages.code(tmp_path)
     names = set(zipfile.ZipFile(archive).namelist())
     assert {"spark_apps/__init__.py", "spark_apps/contract/__init__.py", "spark_apps/model/engines.py"} <= names
     assert all(name.endswith(".py") for name in names)
@@ -28,11 +28,12 @@ def test_the_code_is_complete_and_runs_from_the_zip(tmp_path: Path) -> None:
 
 
 def test_the_same_code_has_the_same_name_and_bytes_wherever_it_lies(tmp_path: Path) -> None:
-    archive = pack.code(tmp_path)
+    archive = packages.code(tmp_path)
     (tmp_path / "again").mkdir()
-    code = f"from pathlib import Path; from spark_apps import pack; print(pack.code(Path({str(tmp_path / 'again')!r})))"
+    pack = f"print(packages.code(Path({str(tmp_path / 'again')!r})))"
+    code = f"from pathlib import Path; from spark_apps.spark import packages; {pack}"
     again = Path(run_from(archive, code, tmp_path))
-    assert again.name == archive.name == pack.code_name()
+    assert again.name == archive.name == packages.code_name()
     assert again.read_bytes() == archive.read_bytes()
 
 
@@ -42,7 +43,7 @@ def run_from(archive: Path, code: str, folder: Path) -> str:
 
 
 def test_an_environment_has_its_packages_and_what_they_require(tmp_path: Path) -> None:
-    pack.environment(tmp_path / "environment.tar.gz", ["jsonschema"])
+    packages.environment(tmp_path / "environment.tar.gz", ["jsonschema"])
     with tarfile.open(tmp_path / "environment.tar.gz") as archive:
         assert {(member.uid, member.gid, member.uname) for member in archive} == {(0, 0, "")}
         archive.extractall(tmp_path / "node", filter="data")
@@ -68,7 +69,7 @@ BARE_ENVIRONMENT = {"PATH": f"{Path(sys.executable).resolve().parent}:/usr/bin:/
 )
 def test_what_cannot_be_packed_is_refused(name: str, packages: list[str], words: str, tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match=words):
-        pack.environment(tmp_path / name, packages)
+        packages.environment(tmp_path / name, packages)
     assert list(tmp_path.iterdir()) == []
 
 

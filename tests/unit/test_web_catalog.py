@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spark_apps import catalog, contract
+from spark_apps import catalog, contract, storage
 from tests.shelf import MODEL, Shelf, image_id
 
 KEYS = {"partition": "d1", "model": MODEL}
@@ -102,7 +102,7 @@ def test_a_model_s_document_leads_to_files_of_its_own_folder_alone(
     keep.mkdir()
     (folder.parent / "secret").write_text("another's")
     (folder / "model.json").write_text(json.dumps({"files": [name]}))
-    monkeypatch.setattr(catalog.storage, "is_local", lambda uri: False)  # as a store on another machine is copied
+    monkeypatch.setattr(storage, "is_local", lambda uri: False)  # as a store on another machine is copied
     with pytest.raises(ValueError, match="not a file of the model"):
         catalog.model_folder(shelf.store, "0" * 16, keep)
     assert list(keep.iterdir()) == []

@@ -1,20 +1,12 @@
-"""Reading the store: partitions, runs, manifests, reports and vectors. Needs pyarrow and deltalake, no pyspark.
-
-Nothing here writes to the store; `model_folder` may copy a model's files to a folder of the caller's. Every function
-raises `contract.Unreachable` when the store cannot be read.
-"""
+"""Reading the tables of a store: what is published, its rows, and what was published before."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
 from operator import and_
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,6 +24,7 @@ _COMMON = (
     *("timestamp", "operation", "operationParameters", "engineInfo", "clientVersion"),
     *("run_id", "partition", "model", "rows", "ticket", "restored"),
 )
+
 """Keys in the metadata of a commit that are not facts of its run."""
 
 
@@ -266,178 +259,6 @@ def stream(
         yield from _dataset(store, name, delta, keys).to_batches(
             columns=columns, filter=_matches(keys), batch_size=rows, batch_readahead=2, fragment_readahead=1
         )
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a photo's bytes are: a row of a row group of a file of the table images."""
-
-    path: str
-    row_group: int
-    row: int
-
-
-def places(store: str, partition: str) -> dict[str, Place]:
-    """image_id → place, for every distinct published photo of the partition. Reads no photo."""
-    delta = table(store, "images")
-    if delta is None:
-        return {}
-    actions = pa.table(delta.get_add_actions(flatten=True))
-    with storage.reaching("store", store):
-        return _places(store, actions.filter(pc.equal(actions["partition.partition"], partition))["path"].to_pylist())
-
-
-def staged_places(store: str, partition: str) -> dict[str, Place]:
-    """The same for all photos of the partition whose bytes are there, those of runs that were not published too."""
-    with storage.reaching("store", store):
-        filesystem, root = storage.filesystem(contract.join(store, "images"))
-        below = f"{root}/data/{contract.check_partition(partition)}"
-        found = filesystem.get_file_info(fs.FileSelector(below, allow_not_found=True, recursive=True))
-        paths = [info.path for info in found if info.path.endswith(".parquet")]
-        return _places(store, [path[path.index(f"data/{partition}/") :] for path in paths])
-
-
-def _places(store: str, paths: list[str]) -> dict[str, Place]:
-    filesystem, root = storage.filesystem(contract.join(store, "images"))
-
-    def read(path: str) -> tuple[list[int], list[str]]:
-        try:
-            parquet = pq.ParquetFile(f"{root}/{path}", filesystem=filesystem, pre_buffer=True)
-            groups = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
-            return groups, parquet.read(columns=["image_id"])["image_id"].to_pylist()
-        except (FileNotFoundError, pa.ArrowInvalid):  # one that is being written, or was removed meanwhile
-            return [], []
-
-    found: dict[str, Place] = {}
-    with ThreadPoolExecutor(delta_log.REQUESTS) as pool:
-        for path, (groups, ids) in zip(paths, pool.map(read, paths), strict=True):
-            rows = ((group, row) for group, count in enumerate(groups) for row in range(count))
-            for image_id, (group, row) in zip(ids, rows, strict=True):
-                found.setdefault(image_id, Place(path, group, row))
-    return found
-
-
-def contents(store: str, place: Place) -> pa.Array:
-    """The bytes of all photos in the row group of `place`; `place.row` is one of them."""
-    with storage.reaching("store", store):
-        filesystem, root = storage.filesystem(contract.join(store, "images"))
-        parquet = pq.ParquetFile(f"{root}/{place.path}", filesystem=filesystem)
-        return parquet.read_row_group(place.row_group, columns=["content"])["content"].combine_chunks()
-
-
-def model_folder(store: str, fingerprint: str, keep: Path) -> Path | None:
-    """A folder of this machine with the kept model and its `model.json`; None when it was not kept.
-
-    `keep`: where its files are copied to when the store is on another machine.
-    """
-    if not re.fullmatch(r"[0-9a-f]{16}", fingerprint):
-        return None
-    uri = contract.join(store, "models", fingerprint)
-    with storage.reaching("store", store):
-        info = storage.read_json(contract.join(uri, "model.json"))
-        if info is None:
-            return None
-        if storage.is_local(uri):
-            return Path(storage.filesystem(uri)[1])
-        for name in [*info["files"], "model.json"]:
-            if (
-                name in ("", ".", "..") or Path(name).name != name
-            ):  # whoever wrote the document may mean another's files
-                raise ValueError(f"{name!r} is not a file of the model {fingerprint}")
-            (keep / name).write_bytes(storage.read_bytes(contract.join(uri, name)))
-    return keep
-
-
-def runs(store: str, partition: str) -> list[str]:
-    """The folder names of the runs of one partition, as `contract.RunKey.folder` has them."""
-    folder = contract.join(store, "runs", contract.check_partition(partition))
-    with storage.reaching("store", store):
-        filesystem, path = storage.filesystem(folder)
-        found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
-
-
-def manifest(store: str, partition: str, run: str | contract.RunKey, stage: str) -> contract.Manifest | None:
-    """What `stage` of a run left behind; None while it has not finished. `run`: as in `document`."""
-    record = document(store, partition, run, f"{stage}.json")
-    return None if record is None else contract.Manifest.from_record(record)
-
-
-def stage_of(job: contract.Settings, stage: str, attempt: str = "") -> contract.Manifest | None:
-    """The manifest of an earlier stage of the run of `job`, of one attempt or the last; None without one.
-
-    It lies with the job, or where its branch or mapping began. A run of a Dag that was begun before Dags were told
-    apart lies under its run id alone; what a command line has left there is not of the Dag.
-    """
-    name = f"{stage}_{attempt}" if attempt else stage
-    for run in job.run.sources(stage):
-        if found := manifest(job.store, job.partition, run, name):
-            return found
-    if not job.dag_id or job.branch:
-        return None
-    record = document_in(job.store, job.partition, contract.path_safe(job.run_id), f"{name}.json")
-    found = None if record is None else contract.Manifest.from_record(record)
-    return found if found and found.dag_id is None else None
-
-
-def ingest_of(job: contract.Settings, extracted: contract.Manifest) -> contract.Manifest | None:
-    """The manifest of ingest that an extract went by: the last attempt at ingest may have been another.
-
-    Raises ValueError or TypeError when what extract says of it is damaged.
-    """
-    if "ingested" in extracted.outcome:  # version 0.1 kept the whole of it
-        return contract.Manifest.from_record(extracted.outcome["ingested"])
-    attempt = extracted.outcome.get("ingest_attempt", "")
-    if not re.fullmatch(r"[0-9a-f]*", attempt):
-        raise ValueError(f"{attempt!r} is not an attempt at ingest")
-    return stage_of(job, "ingest", attempt)
-
-
-def error(store: str, partition: str, run: str | contract.RunKey) -> dict[str, Any] | None:
-    """The `error.json` of a run: stage, code, message, hint, exit_code, at; None when it has not failed."""
-    record: dict[str, Any] | None = document(store, partition, run, "error.json")
-    return record
-
-
-def report(store: str, partition: str, run: str | contract.RunKey) -> dict[str, Any] | None:
-    """The quality report of a run; None while there is none."""
-    record: dict[str, Any] | None = document(store, partition, run, "report.json")
-    return record
-
-
-def document(store: str, partition: str, run: str | contract.RunKey, name: str) -> Any | None:
-    """A JSON file of a run's folder; None when there is none. Raises ValueError when it is half-written.
-
-    `run` is a `contract.RunKey`, or a run id: then the run of that id from the command line, else the one Dag's that
-    has such a run.
-
-    Raises:
-        BadSetting: several Dags have a run of that id.
-    """
-    found = document_in(store, partition, contract.run_key(run).folder, name)
-    if found is not None or not isinstance(run, str):
-        return found
-    end = "." + contract.RunKey(run, "any").folder.split(".")[1]
-    of_dags = [folder for folder in runs(store, partition) if folder.count(".") == 1 and folder.endswith(end)]
-    if len(of_dags) > 1:
-        raise contract.BadSetting(
-            "ambiguous_run",
-            f"{len(of_dags)} Dags have a run {run} for partition {partition}.",
-            "Say which with contract.RunKey(run_id, dag_id).",
-        )
-    return document_in(store, partition, of_dags[0], name) if of_dags else None
-
-
-def document_in(store: str, partition: str, folder: str, name: str) -> Any | None:
-    """The same by the name of the folder, as `runs` and `Partition.folder` have it."""
-    with storage.reaching("store", store):
-        return storage.read_json(contract.join(store, "runs", contract.check_partition(partition), folder, name))
-
-
-def left_by(job: contract.JobSettings, name: str) -> Any | None:
-    """A JSON file that a job left in its folder; None when there is none. Raises ValueError when it is half-written."""
-    with storage.reaching("store", job.store):
-        return storage.read_json(contract.join(job.folder, name))
 
 
 def _rows(store: str, name: str, keys: dict[str, str], columns: list[str] | None) -> pa.Table:
