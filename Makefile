@@ -72,10 +72,11 @@ bench-quick: setup ## The same in some minutes: one round, fewer photos
 	@.venv-bench/bin/python -m benchmarks --quick $(ARGS)
 
 .PHONY: lint
-lint: setup ## Check style, format and types
+lint: setup ## Check style, format, types and which room may import which
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+	PYTHONPATH=plugins:. .venv/bin/lint-imports --no-logo
 
 .PHONY: docs
 docs: setup ## Write docs/settings.md anew, from the code
