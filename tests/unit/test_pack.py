@@ -61,15 +61,15 @@ BARE_ENVIRONMENT = {"PATH": f"{Path(sys.executable).resolve().parent}:/usr/bin:/
 
 
 @pytest.mark.parametrize(
-    ("name", "packages", "words"),
+    ("name", "names", "words"),
     [
         ("environment.tar", ["pytest"], r"is not a \.tar\.gz"),
         ("environment.tar.gz", ["no-such-package"], "is not installed in"),
     ],
 )
-def test_what_cannot_be_packed_is_refused(name: str, packages: list[str], words: str, tmp_path: Path) -> None:
+def test_what_cannot_be_packed_is_refused(name: str, names: list[str], words: str, tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match=words):
-        packages.environment(tmp_path / name, packages)
+        packages.environment(tmp_path / name, names)
     assert list(tmp_path.iterdir()) == []
 
 
