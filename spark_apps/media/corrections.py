@@ -15,7 +15,16 @@ _PNG_KEPT = (b"tRNS", b"eXIf", b"CgBI")
 _EXIF_TEXT = b"Raw profile type exif\0"
 _MOST_TEXT = 2**20
 
-_SUBFILE, _BITS, _PHOTOMETRIC, _MAX_SAMPLE, _SUB_IFDS, _DNG_VERSION = 254, 258, 262, 281, 330, 50706
+_SUBFILE, _BITS, _PHOTOMETRIC, _MAX_SAMPLE, _SUB_IFDS, _SAMPLE_FORMAT, _DNG_VERSION = (
+    254,
+    258,
+    262,
+    281,
+    330,
+    339,
+    50706,
+)
+_SIGNED = 2
 _COLOUR_FILTER_ARRAY = 32803
 
 for _order, _photometric, _bits, _mode, _raw in (
@@ -85,8 +94,41 @@ def raw_photo(image: Image.Image, content: bytes) -> bool:
 
 
 def opaque(image: Image.Image, content: bytes) -> bool:
-    """Whether the fourth channel of a TGA means nothing: its header counts no attribute bits (TGA 2.0, field 5.6)."""
-    return image.format == "TGA" and image.mode in ("RGBA", "LA") and len(content) > 17 and content[17] & 15 == 0
+    """Whether the alpha of a loaded picture means nothing.
+
+    TGA 2.0: the header counts no attribute bits (field 5.6), or the extension area calls them undefined (field 24). In
+    TGA, BMP and the BMPs within an ICO the fourth byte is often not set at all: where it is 0 throughout, browsers take
+    it for no alpha.
+    """
+    if image.format not in ("TGA", "BMP", "DIB", "ICO") or image.mode not in ("RGBA", "LA"):
+        return False
+    if image.format == "TGA" and (content[17] & 15 == 0 or _attributes(content) in (0, 1, 2)):
+        return True
+    return image.getchannel("A").getextrema()[1] == 0 and not (image.format == "ICO" and _PNG in content)
+
+
+def _attributes(content: bytes) -> int | None:
+    """What the extension area of a TGA says of its alpha; None: it has none."""
+    if not content.endswith(b"TRUEVISION-XFILE.\0"):
+        return None
+    area = int.from_bytes(content[-26:-22], "little")
+    return content[area + 494] if 0 < area <= len(content) - 495 else None
+
+
+def set_key(image: Image.Image, content: bytes) -> None:
+    """Makes the transparent colour of a loaded PNG one of the levels that Pillow gives its pixels.
+
+    PNG, 11.3.2.1: tRNS names it by samples of the PNG's own depth. Pillow widens 2 and 4 bits to 8 and cuts 16 bits of
+    RGB to 8, but not the colour: of those 16 bits, all that share the upper 8 are taken for it.
+    """
+    key = image.info.get("transparency")
+    if image.format != "PNG" or not content.startswith(_PNG) or b"IHDR" not in content[:64]:
+        return
+    bits = content[content.index(b"IHDR") + 12]
+    if image.mode == "L" and bits in (2, 4) and isinstance(key, int):
+        image.info["transparency"] = key % (1 << bits) * 255 // ((1 << bits) - 1)
+    if image.mode == "RGB" and bits == 16 and isinstance(key, tuple):
+        image.info["transparency"] = tuple(level >> 8 for level in key)
 
 
 def covered(image: Image.Image) -> tuple[int, int, int, int] | None:
@@ -98,6 +140,43 @@ def covered(image: Image.Image) -> tuple[int, int, int, int] | None:
         return None
     box = image.tile[0][1]  # type: ignore[attr-defined]
     return None if box is None or tuple(box) == (0, 0, *image.size) else box
+
+
+def signed(image: Image.Image) -> bool:
+    """Whether a TIFF has one channel of 8 bits with a sign, which Pillow takes for none (TIFF 6.0, SampleFormat 2)."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode == "L" and _format(image) == _SIGNED
+
+
+def _format(image: TiffImagePlugin.TiffImageFile) -> int:
+    return int(max(image.tag_v2.get(_SAMPLE_FORMAT, (1,))))
+
+
+def grey_deep(image: Image.Image) -> np.ndarray:
+    """Brightness 0 to 255, float [height, width], of a picture with one channel of 32 bits, floats, or a sign.
+
+    By the largest usual value that holds all: 65,535, of floats 1 or 255, of integers with a sign that of their depth
+    (TIFF 6.0, SampleFormat); else from minimum to maximum. WhiteIsZero as in `grey_16`.
+    """
+    values, ceilings, inverted = np.asarray(image), (1, 255) if image.mode == "F" else (65535,), False
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits, kind = image.tag_v2.get(_BITS, (1,))[0], _format(image)
+        inverted = image.tag_v2.get(_PHOTOMETRIC) == 0
+        if kind == _SIGNED and bits in (8, 16):
+            values, ceilings = values.astype(np.uint8).view(np.int8) if bits == 8 else values, ((1 << bits - 1) - 1,)
+        elif image.mode == "I" and bits == 32 and kind != _SIGNED:
+            values = values.view(np.uint32)  # Pillow has no mode for them
+    brightness = _scaled(values.astype(np.float64), ceilings)
+    return 255 - brightness if inverted else brightness
+
+
+def _scaled(values: np.ndarray, ceilings: tuple[int, ...]) -> np.ndarray:
+    """Brightness 0 to 255: by the smallest of the usual `ceilings` that holds all values, else from min to max."""
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    ceiling = next((ceiling for ceiling in ceilings if low >= 0 and high <= ceiling), None)
+    if ceiling is not None:
+        return values * (255 / ceiling)
+    return (values - low) * (255 / ((high - low) or 1))
 
 
 def grey_16(image: Image.Image) -> np.ndarray:

@@ -120,13 +120,14 @@ def _upright_rgb(content: bytes, max_pixels: int, least: int) -> Image.Image:
             image.load()
             if image.width * image.height > max_pixels:  # an icon's inner image may be larger than its header says
                 raise BadImage("too_many_pixels", _too_many(image.width, image.height, max_pixels))
+            corrections.set_key(image, content)
             rgb = image.convert("RGB") if corrections.opaque(image, content) else _to_rgb(image)
             if covered:
                 canvas = Image.new("RGB", rgb.size, "white")
                 canvas.paste(rgb.crop(covered), covered)
                 rgb = canvas
     except Exception as error:
-        undecoded = signatures.undecoded_jpeg(content) if image.format in ("JPEG", "MPO") else None
+        undecoded = signatures.undecoded(content)
         raise BadImage(undecoded.code, undecoded.message) if undecoded else _as_bad_image(error) from error
     orientation = _orientation(image)  # asked after loading: Pillow turns a TIFF by itself and then drops the tag
     if orientation in _TRANSPOSITIONS:
@@ -234,10 +235,8 @@ def _orientation(image: Image.Image) -> int | None:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return _grey(corrections.grey_16(image))
-    if image.mode == "I":
-        return _grey(_scaled(np.asarray(image).astype(np.float64), (65535,)))
-    if image.mode == "F":
-        return _grey(_scaled(np.asarray(image).astype(np.float64), (1, 255)))
+    if image.mode in ("I", "F") or corrections.signed(image):
+        return _grey(corrections.grey_deep(image))
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
@@ -249,16 +248,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _scaled(values: np.ndarray, ceilings: tuple[float, ...]) -> np.ndarray:
-    """Brightness 0 to 255: by the smallest of the usual `ceilings` that holds all values, else from min to max."""
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    ceiling = next((ceiling for ceiling in ceilings if low >= 0 and high <= ceiling), None)
-    if ceiling is not None:
-        return values * (255 / ceiling)
-    return (values - low) * (255 / ((high - low) or 1))
 
 
 def _grey(brightness: np.ndarray) -> Image.Image:

@@ -169,10 +169,10 @@ def variant(content: bytes, name: str) -> Kind | None:
     """
     with suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if name == "JPEG":
-            return undecoded_jpeg(content)
         if name == "PSD":
             return _psd(content)
+        if kind := undecoded(content):
+            return kind
         Image.init()
         try:
             Image.OPEN[name][0](io.BytesIO(content), "")
@@ -188,7 +188,16 @@ def refused(reason: str) -> bool:
     return _UNSUPPORTED.search(reason) is not None
 
 
-def undecoded_jpeg(content: bytes) -> Kind | None:
+def undecoded(content: bytes) -> Kind | None:
+    """That a JPEG or PNG which Pillow opens is of a kind that is not decoded; None: it is not, or is another format."""
+    if content.startswith(jpeg.START):
+        return _jpeg(content)
+    if content.startswith(b"\x89PNG") and content[12:16] == b"CgBI":
+        return _undecoded("a PNG of Apple's own kind (CgBI), as its tools put it into apps")
+    return None
+
+
+def _jpeg(content: bytes) -> Kind | None:
     """That a JPEG's frame is none of those that are decoded: Huffman or arithmetic, 8 bits, 1, 3 or 4 components.
 
     ITU-T T.81, table B.1: markers SOF3, 5 to 7, 11 and 13 to 15 are lossless or hierarchical; T.87: SOF55 is JPEG-LS.

@@ -171,11 +171,105 @@ def test_a_progressive_jpeg_that_lacks_a_whole_scan() -> None:
     assert shown(lacking + END).shape == shown(whole).shape, "fewer scans may be meant, when the last one is complete"
 
 
-@pytest.mark.parametrize("bits", [0, 8])
-def test_the_fourth_channel_of_a_tga_means_what_its_header_says(bits: int) -> None:
+@pytest.mark.parametrize("type", ["<i2", ">i2", "i1", "<i4", "<u4", "<f4"])
+def test_a_tiff_of_numbers_with_a_sign_of_32_bits_or_of_floats(type: str) -> None:
+    kind = np.dtype(type)
+    most = 1 if kind.kind == "f" else np.iinfo(kind).max
+    form = {"u": 1, "i": 2, "f": 3}[kind.kind]
+    order = ">" if type.startswith(">") else "<"
+    values = (RAMP / 255 * most).astype(kind)
+    found = shown(tiff(order, 8 * kind.itemsize, 1, values.tobytes(), (339, form)))
+    assert np.abs(found[..., 0] - RAMP).max() <= 2
+    if kind.kind == "i":  # below 0: from the least to the greatest
+        low = ((RAMP / 255 - 0.5) * most).astype(kind)
+        found = shown(tiff(order, 8 * kind.itemsize, 1, low.tobytes(), (339, form)))
+        assert np.abs(found[..., 0] - RAMP).max() <= 2
+
+
+def test_floats_where_white_is_zero() -> None:
+    found = shown(tiff("<", 32, 0, (RAMP / 255).astype("<f4").tobytes(), (339, 3)))
+    assert np.abs(found[..., 0] - (255 - RAMP)).max() <= 1
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "zstd", "lzma"])
+@pytest.mark.parametrize("type", ["u1", "<u2", "<i4", "<f4"])
+def test_tiffs_are_the_same_under_every_compression(compression: str, type: str) -> None:
+    values = RAMP.astype(type) * (257 if type == "<u2" else 1)
+    plain, packed = io.BytesIO(), io.BytesIO()
+    Image.fromarray(values).save(plain, "TIFF")
+    Image.fromarray(values).save(packed, "TIFF", compression=compression)
+    assert np.array_equal(shown(packed.getvalue()), shown(plain.getvalue()))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_transparent_grey_of_a_png_is_of_its_own_depth(bits: int) -> None:
+    levels = 1 << bits
+    row = np.packbits([int(bit) for level in range(levels) for bit in f"{level:0{bits}b}"])
+    header = struct.pack(">IIBBBBB", levels, 1, bits, 0, 0, 0, 0)
+    for key in range(min(levels, 16)):
+        parts = (chunk(b"IHDR", header), chunk(b"tRNS", struct.pack(">H", key)))
+        data = (chunk(b"IDAT", zlib.compress(b"\0" + row.tobytes())), chunk(b"IEND", b""))
+        found = shown(b"\x89PNG\r\n\x1a\n" + b"".join(parts + data))[0, :, 0]
+        wanted = [255 if level == key else level * 255 // (levels - 1) for level in range(levels)]
+        assert found.tolist() == wanted
+
+
+def test_a_transparent_colour_of_16_bits() -> None:
+    rows = np.zeros((1, 6, 3), ">u2")
+    rows[0, :, 0] = np.arange(6) * 20 * 257
+    header = struct.pack(">IIBBBBB", 6, 1, 16, 2, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"tRNS", struct.pack(">HHH", 40 * 257, 0, 0)))
+    data = (chunk(b"IDAT", zlib.compress(b"\0" + rows.tobytes())), chunk(b"IEND", b""))
+    found = shown(b"\x89PNG\r\n\x1a\n" + b"".join(parts + data))[0]
+    assert found[:, 0].tolist() == [0, 20, 255, 60, 80, 100]
+    assert found[:, 1].tolist() == [0, 0, 255, 0, 0, 0]
+
+
+def test_a_png_of_apple_s_own_kind_is_no_damage() -> None:
+    packer = zlib.compressobj(wbits=-15)
+    data = packer.compress(b"".join(b"\0" + bytes(4 * 16) for _ in range(16))) + packer.flush()
+    header = struct.pack(">IIBBBBB", 16, 16, 8, 6, 0, 0, 0)
+    parts = (chunk(b"CgBI", b"\x50\0\x20\x06"), chunk(b"IHDR", header), chunk(b"IDAT", data), chunk(b"IEND", b""))
+    with pytest.raises(BadImage, match="CgBI") as caught:
+        shown(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    assert caught.value.code == "unsupported_format"
+
+
+def tga(bits: int, alpha: int, attributes: int | None = None) -> bytes:
     header = struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 16, 16, 32, 0x20 | bits)
-    found = shown(header + np.dstack([RAMP] * 3 + [np.zeros_like(RAMP)]).tobytes())
-    assert np.array_equal(found[..., 0], RAMP if bits == 0 else np.full_like(RAMP, 255))
+    content = header + np.dstack([RAMP] * 3 + [np.full_like(RAMP, alpha)]).tobytes()
+    if attributes is None:
+        return content
+    area = struct.pack("<H", 495) + bytes(492) + bytes([attributes])
+    return content + area + struct.pack("<II", len(content), 0) + b"TRUEVISION-XFILE.\0"
+
+
+def bmp(alpha: int) -> bytes:
+    header = struct.pack("<IiiHHIIiiII", 108, 16, -16, 1, 32, 3, 0, 0, 0, 0, 0)
+    header += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000).ljust(108 - 40, b"\0")
+    pixels = np.dstack([RAMP] * 3 + [np.full_like(RAMP, alpha)]).tobytes()
+    return b"BM" + struct.pack("<IHHI", 14 + 108 + len(pixels), 0, 0, 14 + 108) + header + pixels
+
+
+def ico(alpha: int) -> bytes:
+    pixels = np.dstack([RAMP[::-1]] * 3 + [np.full_like(RAMP, alpha)]).tobytes()
+    inner = struct.pack("<IiiHHIIiiII", 40, 16, 32, 1, 32, 0, 0, 0, 0, 0, 0) + pixels + bytes(16 * 4)
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
+
+
+def test_an_alpha_that_means_nothing_hides_nothing() -> None:
+    for content in (tga(0, 0), tga(0, 100), tga(8, 0), tga(8, 100, attributes=2), bmp(0), ico(0)):
+        assert np.array_equal(shown(content)[..., 0], RAMP)
+
+
+def test_an_alpha_that_means_something_is_laid_on_white() -> None:
+    wanted = (RAMP * 100.0 + 255 * 155) / 255
+    for content in (tga(8, 100), tga(8, 100, attributes=3), bmp(100), ico(100)):
+        assert np.abs(shown(content)[..., 0] - wanted).max() <= 1
+    target = io.BytesIO()
+    Image.new("RGBA", (16, 16), (9, 9, 9, 0)).save(target, "ICO", sizes=[(16, 16)])
+    assert b"PNG" in target.getvalue()
+    assert shown(target.getvalue()).min() == 255
 
 
 def test_what_the_first_frame_of_a_gif_leaves_free_is_white() -> None:

@@ -156,6 +156,7 @@ MADE: dict[str, tuple[bytes, str, str]] = {
     "JPEG-LS": (with_frame(0xF7), UNSUPPORTED, "JPEG-LS"),
     "TIFF, RGB of floats": (tiff(3, 32, 3), UNSUPPORTED, "3 samples a pixel, floats of 32 bits"),
     "TIFF, five bands": (tiff(5, 16, 1), UNSUPPORTED, "5 samples a pixel, integers of 16 bits"),
+    "TIFF, RGB of 12 bits": (tiff(3, 12, 1), UNSUPPORTED, "3 samples a pixel, integers of 12 bits"),
     "TIFF, 64 bits": (tiff(1, 64, 3), UNSUPPORTED, "floats of 64 bits"),
     "BigTIFF, RGB of floats": (tiff(3, 32, 3, big=True), UNSUPPORTED, "BigTIFF|floats of 32 bits"),
     "BigTIFF, its head alone": (b"MM\0+\0\x08\0\0" + struct.pack(">Q", 16) + bytes(99), UNSUPPORTED, "BigTIFF"),
@@ -215,10 +216,10 @@ MADE: dict[str, tuple[bytes, str, str]] = {
     "source in C": (b"#define DEBUG 1\n", NO_IMAGE, "text"),
     "text in UTF-16": ("Grüße".encode("utf-16"), NO_IMAGE, "text"),
     "text, P5": (b"P5 is a road.", NO_IMAGE, "text"),
-    "numbers": (struct.pack("<40I", *[1] * 40), NO_IMAGE, "no image"),
-    "zeros": (bytes(5000), NO_IMAGE, "no image"),
-    "RIFF of an unknown kind": (b"RIFF\x24\0\0\0XXXX" + bytes(99), NO_IMAGE, "no image"),
-    "FORM of an unknown kind": (b"FORM\0\0\0\x24XXXX" + bytes(99), NO_IMAGE, "no image"),
+    "numbers": (struct.pack("<40I", *[1] * 40), NO_IMAGE, "not an image"),
+    "zeros": (bytes(5000), NO_IMAGE, "not an image"),
+    "RIFF of an unknown kind": (b"RIFF\x24\0\0\0XXXX" + bytes(99), NO_IMAGE, "not an image"),
+    "FORM of an unknown kind": (b"FORM\0\0\0\x24XXXX" + bytes(99), NO_IMAGE, "not an image"),
 }
 
 
