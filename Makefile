@@ -36,6 +36,11 @@ else # apart: what Spark, its signal handlers and its threads leave in a process
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --ignore tests/unit
 endif
 
+.PHONY: coverage
+coverage: setup ## Run the unit tests and say which lines they do not reach, those of processes they start too (var/coverage)
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered \
+		--cov-report=html:var/coverage $(or $(ARGS),tests/unit)
+
 .PHONY: test-faults
 test-faults: setup ## Kill, starve and cut off the jobs at random moments, and check that no reader and no row is harmed
 	$(PYTHON) -m pytest tests/faults -m "slow_faults or not slow_faults" $(ARGS)
