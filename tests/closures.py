@@ -390,11 +390,11 @@ def innocents() -> dict[str, Any]:
         await asyncio.sleep(0)
 
     def late() -> Any:
-        return never_set  # noqa: F821
+        return never_set  # type: ignore[name-defined]  # noqa: F821
 
     def empty_cell() -> Any:
         def inner() -> Any:
-            return not_yet
+            return not_yet  # type: ignore[has-type]
 
         if False:
             not_yet = 1

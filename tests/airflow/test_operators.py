@@ -55,7 +55,7 @@ class FakeSpark:
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
 
     def succeeds(self, stage: str, **facts: Any) -> None:
-        manifest = {field.name: {} for field in dataclasses.fields(contract.Manifest)}
+        manifest: dict[str, Any] = {field.name: {} for field in dataclasses.fields(contract.Manifest)}
         manifest |= {"stage": stage, "run_id": RUN_ID, "partition": DAY, "counts": {"listed": 4}, **facts}
         self._leaves(f"{stage}.json", manifest)
 

@@ -184,9 +184,10 @@ def test_a_provider_without_one_of_the_arguments_is_refused_where_the_dag_is_par
     for kind in SparkSubmitOperator.__mro__:
         if "__init__" not in vars(kind) or kind is object:
             continue
-        signature = inspect.signature(kind.__init__)
+        initial = kind.__init__  # type: ignore[misc]
+        signature = inspect.signature(initial)
         others = [one for one in signature.parameters.values() if one.name != name]
-        monkeypatch.setattr(kind.__init__, "__signature__", signature.replace(parameters=others), raising=False)
+        monkeypatch.setattr(initial, "__signature__", signature.replace(parameters=others), raising=False)
     with pytest.raises(ImportError) as refused:
         load_spark_hook()
     assert says_what_is_supported(str(refused.value), name)
@@ -247,7 +248,8 @@ class ResourceManager:
     """YARN's, as far as it takes the request to end an application."""
 
     def __init__(self) -> None:
-        asked = self.asked = []
+        asked: list[str] = []
+        self.asked = asked
 
         class Handler(BaseHTTPRequestHandler):
             def do_PUT(self) -> None:

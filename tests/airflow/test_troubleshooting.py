@@ -181,7 +181,7 @@ def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @prints("The weights … do not exist.")
 def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights._stored(str(tmp_path / "weights.pth"))
+    weights._stored(str(tmp_path / "weights.pth"), ())
 
 
 @prints("Check … failed: …")

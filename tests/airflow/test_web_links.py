@@ -53,7 +53,7 @@ def test_spark_s_history_server_shows_the_job_where_its_id_is_known(
     hook: dict[str, str], link: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = operator()
-    task._hook = SimpleNamespace(**hook)
+    task._hook = SimpleNamespace(**hook)  # type: ignore[assignment]
     assert links.SparkLink().get_link(task, ti_key=INSTANCE) == ""
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__HISTORY_SERVER", "http://history:18080/")
     assert links.SparkLink().get_link(task, ti_key=INSTANCE) == link

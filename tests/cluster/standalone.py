@@ -171,7 +171,7 @@ class Standalone:
 
     def pages(self) -> dict[str, str]:
         """The web pages of the master and of the workers, and what they say as JSON."""
-        found = {}
+        found: dict[str, str] = {}
         for daemon in self.daemons:
             if daemon.process.poll() is None:
                 address = daemon.said(r"(http://127\.0\.0\.1:\d+)")

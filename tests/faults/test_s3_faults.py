@@ -67,7 +67,7 @@ def upload(day: Day, proxy: FaultyProxy) -> Truth:
 
 def attempts(stage: str, run_id: str, logs: Path, healed: Callable[[], None] = lambda: None) -> list[int]:
     """Exit codes of the attempts at a stage, up to the one that succeeded; `healed` is called after a failure."""
-    codes = []
+    codes: list[int] = []
     while len(codes) < TRIES:
         job = Job(stage, run_id, STORE, logs=logs, source=f"s3://{BUCKET}/landing/{{partition}}")
         codes.append(job.wait())

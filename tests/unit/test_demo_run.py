@@ -28,7 +28,8 @@ class FakeServer(AirflowClient):
     def __init__(self, *states: str, leftovers: bool = False) -> None:
         super().__init__("http://127.0.0.1:1", "admin", "secret")
         self.states = dict(zip(RUN_IDS.values(), states, strict=False))
-        self.leftovers, self.asked, self.stopped = leftovers, [], False
+        self.leftovers, self.stopped = leftovers, False
+        self.asked: list[Any] = []
 
     def __enter__(self) -> FakeServer:
         return self
@@ -65,7 +66,7 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """Everything but the code under test, in the test's own folder; `server` may be replaced."""
     for name in ("LANDING", "STORE", "SUMMARY", "CONTACT_SHEET", "AIRFLOW_HOME"):
         monkeypatch.setattr(places, name, tmp_path / getattr(places, name).relative_to(places.ROOT))

@@ -51,7 +51,7 @@ def made_up_weights() -> keras_v1.Arrays:
     """Random values of the right names and shapes, with statistics for which forgetting any of them shows."""
     generator, arrays = np.random.default_rng(0), {}
     for name, shape in keras_shapes().items():
-        values = generator.standard_normal(shape, np.float32)
+        values: np.ndarray = generator.standard_normal(shape, np.float32)
         if name.endswith("kernel"):
             values /= np.float32(np.sqrt(np.prod(shape[:-1])))
         elif name.endswith(("gamma", "variance")):
