@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from image_features import places, settings
+from image_features import allowed_places, settings
 from image_features.options import FIELDS
 from image_features.partition import resolve
 from spark_apps import contract
@@ -109,12 +109,12 @@ def confined(job: contract.Settings) -> contract.Settings:
             f"Use {', '.join(settings.extractors())}, or let an administrator of Airflow add it to [image_features] "
             "extractors.",
         )
-    if isinstance(job, contract.ExtractSettings) and not places.is_named(job.weights):
-        places.check("weights", job.weights, settings.weights_locations())
+    if isinstance(job, contract.ExtractSettings) and not allowed_places.is_named(job.weights):
+        allowed_places.check("weights", job.weights, settings.weights_locations())
     if isinstance(job, contract.ExtractSettings | contract.ValidateSettings):
         return dataclasses.replace(job, weights_within="\n".join(settings.weights_locations()))
     if isinstance(job, contract.IngestSettings):
-        allowed = [places.above_partition(place, job.partition) for place in settings.sources()]
-        places.check("source", job.source, allowed)
-        return dataclasses.replace(job, within=places.folders(allowed))
+        allowed = [allowed_places.above_partition(place, job.partition) for place in settings.sources()]
+        allowed_places.check("source", job.source, allowed)
+        return dataclasses.replace(job, within=allowed_places.folders(allowed))
     return job

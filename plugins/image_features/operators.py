@@ -19,11 +19,11 @@ from image_features import (
     assets,
     connections,
     deployments,
-    errors,
     form,
+    job_failures,
     links,
     processes,
-    runs,
+    run_key,
     settings,
     spark_hook,
     storage_connection,
@@ -94,7 +94,7 @@ class StageOperator(SparkSubmitOperator):
     def job_settings(self, context: Context, stage: str) -> contract.JobSettings:
         """The settings of a stage's job in this run. Raises BadSetting."""
         interval_start = context.get("data_interval_start")
-        job = form.job_settings(stage, context["params"], run=runs.key(self, context), interval_start=interval_start)
+        job = form.job_settings(stage, context["params"], run=run_key.key(self, context), interval_start=interval_start)
         return form.confined(job)
 
     def on_kill(self) -> None:
@@ -148,7 +148,7 @@ class StageOperator(SparkSubmitOperator):
             record = _recorded_error(job)
             fresh = None if record == old_error else record
             exit_code = hook.process.returncode if hook.process else 1
-            raise errors.exception(self.stage, exit_code, fresh, hook.last_lines) from None
+            raise job_failures.exception(self.stage, exit_code, fresh, hook.last_lines) from None
 
 
 class IngestOperator(StageOperator):
@@ -195,7 +195,7 @@ class MaintainOperator(StageOperator):
         given = {"store", "run_id", "dag_id", "map_index"}
         known = {field.name for field in dataclasses.fields(contract.MaintainSettings)} - given
         params = {name: context["params"][name] for name in known & set(self.dag.params)}
-        run = runs.key(self, context)
+        run = run_key.key(self, context)
         return contract.MaintainSettings(
             store=settings.required("store"), run_id=run.run_id, dag_id=run.dag_id, map_index=run.map_index, **params
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import conf
 
-from image_features import places
+from image_features import allowed_places
 from image_features.options import OPTIONS, SECTION
 from spark_apps import contract
 
@@ -105,7 +105,7 @@ def sources() -> list[str]:
 def weights_locations() -> list[str]:
     """Files, folders or URIs that the weights of a run may be read from, beside those known by name."""
     weights = str(value("weights"))
-    return [*_list("weights_locations"), *([] if places.is_named(weights) else [weights])]
+    return [*_list("weights_locations"), *([] if allowed_places.is_named(weights) else [weights])]
 
 
 def dag_ids() -> list[str]:

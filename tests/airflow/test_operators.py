@@ -23,7 +23,7 @@ import pytest
 from airflow.sdk import DAG, Asset, TaskGroup, chain
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.context import OutletEventAccessors
-from image_features import form, processes, runs
+from image_features import form, processes, run_key
 from image_features.operators import ExtractOperator, IngestOperator, StageOperator, ValidateOperator
 
 from spark_apps import contract
@@ -371,7 +371,7 @@ def test_a_task_of_a_dag_with_one_of_each_stage_needs_no_branch() -> None:
     with DAG("one", params=form.params(), schedule=None):
         tasks = [kind(task_id=f"any_{stage}") for stage, kind in STAGES.items()]
         chain(*tasks)
-    assert [runs.key(task, context()) for task in tasks] == [contract.RunKey(RUN_ID, "one")] * 3
+    assert [run_key.key(task, context()) for task in tasks] == [contract.RunKey(RUN_ID, "one")] * 3
 
 
 def test_two_models_of_one_ingest_have_folders_of_their_own_and_find_what_they_read() -> None:
@@ -379,7 +379,7 @@ def test_two_models_of_one_ingest_have_folders_of_their_own_and_find_what_they_r
         first = IngestOperator(task_id="ingest")
         for model in "ab":
             chain(first, ExtractOperator(task_id=f"extract_{model}"), ValidateOperator(task_id=f"validate_{model}"))
-    keys = {task.task_id: runs.key(task, context()) for task in first.dag.tasks}
+    keys = {task.task_id: run_key.key(task, context()) for task in first.dag.tasks}
     assert keys["ingest"].branch == ""
     for model in "ab":
         assert keys[f"extract_{model}"] == keys[f"validate_{model}"]
@@ -392,7 +392,7 @@ def test_two_chains_of_one_dag_are_two_branches() -> None:
         for camera in ("front", "back"):
             with TaskGroup(camera):
                 chain(*(kind(task_id=stage) for stage, kind in STAGES.items()))
-    keys = {task.task_id: runs.key(task, context()) for task in dag.tasks}
+    keys = {task.task_id: run_key.key(task, context()) for task in dag.tasks}
     assert len({key.folder for key in keys.values()}) == 4
     for camera in ("front", "back"):
         assert keys[f"{camera}.extract"] == keys[f"{camera}.validate"]

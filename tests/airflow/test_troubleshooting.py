@@ -87,11 +87,11 @@ def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @prints("No store is configured.")
 def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from image_features.web import stores
+    from image_features.web import store_state
 
     monkeypatch.delenv("AIRFLOW__IMAGE_FEATURES__STORE")
-    with pytest.raises(stores.StoreProblem, match="No store is configured"):
-        stores.location()
+    with pytest.raises(store_state.StoreProblem, match="No store is configured"):
+        store_state.location()
     task()
 
 

@@ -110,11 +110,11 @@ def ask(clients: Callable[[str], TestClient]) -> Callable[[str], Any]:
     viewer = clients("viewer")
 
     def ask(path: str) -> Any:
-        from image_features.web import overview, photos, quarantine, reports, stores
+        from image_features.web import overview, photos, quarantine, run_documents, store_state
 
-        stores._published.forget()
+        store_state._published.forget()
         for kept in (
-            *(reports._summaries, overview._outcomes, overview._standing_rows),
+            *(run_documents._summaries, overview._outcomes, overview._standing_rows),
             *(photos._indexes, quarantine._quarantines),
         ):
             kept._values.clear()  # type: ignore[attr-defined]

@@ -43,9 +43,9 @@ def get(clients: Callable[[str], TestClient]) -> Callable[[str], Any]:
     viewer = clients("viewer")
 
     def ask(path: str) -> Any:
-        from image_features.web import stores
+        from image_features.web import store_state
 
-        stores._published.forget()
+        store_state._published.forget()
         answer = viewer.get(f"{API}/{path}")
         assert answer.status_code == 200, answer.text
         return answer.json()
@@ -426,7 +426,7 @@ def test_a_run_without_a_partition_says_so(get: Any, shelf: Shelf) -> None:
 
 
 def test_the_days_of_a_backfill_each_have_their_own_run(get: Any, shelf: Shelf) -> None:
-    from image_features.web.dagruns import partition_of
+    from image_features.web.airflow_runs import partition_of
 
     assert partition_of({}, datetime(2026, 11, 19, tzinfo=UTC)) == "2026-11-19"
     assert partition_of({"partition": "batch-7"}, datetime(2026, 11, 19, tzinfo=UTC)) == "batch-7"

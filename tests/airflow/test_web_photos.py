@@ -180,7 +180,7 @@ def test_a_store_on_s3_is_read_with_the_connection_of_the_tasks(
     artifact: ModelArtifact,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from image_features.web import stores
+    from image_features.web import store_state
 
     location, credentials = "s3://photos/store", {"AWS_ACCESS_KEY_ID": "key-id", "AWS_SECRET_ACCESS_KEY": "planted"}
     with s3_server() as endpoint:
@@ -198,7 +198,7 @@ def test_a_store_on_s3_is_read_with_the_connection_of_the_tasks(
         monkeypatch.setenv("AIRFLOW_CONN_STORAGE", json.dumps(connection))
         monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORAGE_CONN_ID", "storage")
         monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORE", location)
-        stores._storage_environment.cache_clear()
+        store_state._storage_environment.cache_clear()
         before = dict(os.environ)
         overview = clients("viewer").get(f"{API}/overview").json()
         assert overview["partitions"][0]["rows"] == 3, overview["store"]
@@ -207,7 +207,7 @@ def test_a_store_on_s3_is_read_with_the_connection_of_the_tasks(
         assert thumbnail.headers["content-type"] == "image/webp"
         assert post(clients, photos["chelsea"]).json()["neighbours"][0]["label"] == "chelsea"
         assert dict(os.environ) == before, "what reaches the store is for the store alone"
-    stores._storage_environment.cache_clear()
+    store_state._storage_environment.cache_clear()
 
 
 def _lower(environment: dict[str, str]) -> dict[str, str]:

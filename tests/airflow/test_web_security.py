@@ -92,9 +92,9 @@ def test_who_may_not_read_the_dag_sees_none_of_its_data(
 
 def _unmade(path: str) -> bool:
     """A page whose file is not in this checkout."""
-    from image_features.web import assets
+    from image_features.web import static_files
 
-    return path.removeprefix(PREFIX) in ("/", "/runs", "/explore") and not assets.files("pages")
+    return path.removeprefix(PREFIX) in ("/", "/runs", "/explore") and not static_files.files("pages")
 
 
 @pytest.mark.parametrize("caller", ["anonymous", "viewer"])
@@ -212,7 +212,7 @@ def test_a_bug_is_a_sentence_and_no_traceback(clients: Clients, shelf: Shelf, mo
 
 def test_a_store_that_hangs_is_given_up_and_the_next_request_waits_its_turn() -> None:
     from image_features.web.app import Pool
-    from image_features.web.errors import Refused
+    from image_features.web.refusals import Refused
 
     async def ask() -> list[object]:
         pool = Pool("test", threads=1, seconds=0.2)

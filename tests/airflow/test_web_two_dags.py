@@ -28,9 +28,9 @@ def ask(clients: Callable[[str], TestClient], monkeypatch: pytest.MonkeyPatch) -
     viewer = clients("viewer")
 
     def answer(dag_id: str, path: str) -> Any:
-        from image_features.web import stores
+        from image_features.web import store_state
 
-        stores._published.forget()
+        store_state._published.forget()
         found = viewer.get(f"{PREFIX}/api/{dag_id}/{path}")
         assert found.status_code == 200, found.text
         return found.json()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from image_features.web import children
 from image_features.web.children import Child
-from image_features.web.errors import Refused
+from image_features.web.refusals import Refused
 from PIL import Image, ImageCms
 
 from spark_apps import embed

@@ -12,10 +12,11 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from image_features.web import assets, photos, quarantine, report, security, shield, thumbnails
 from image_features.web import neighbours as nearest
 from image_features.web import overview as overview_page
-from image_features.web.errors import Refused, busy, by_status, checked_partition
+from image_features.web import photos, quarantine, security, shield, static_files, thumbnails
+from image_features.web import run_report as report_page
+from image_features.web.refusals import Refused, busy, by_status, checked_partition
 from image_features.web.schemas import (
     Dags,
     Neighbours,
@@ -83,7 +84,7 @@ def _page(name: str) -> Callable[[Request], Awaitable[Response]]:
     """The route of a page without data: what it shows it asks the API for."""
 
     async def page(request: Request) -> Response:
-        return _file(request, assets.files("pages").get(name))
+        return _file(request, static_files.files("pages").get(name))
 
     return page
 
@@ -95,10 +96,10 @@ for _path, _name in PAGES.items():
 @pages.get("/static/{name:path}")
 async def static(request: Request, name: str) -> Response:
     """A file that the pages are made of."""
-    return _file(request, assets.files("static").get(name))
+    return _file(request, static_files.files("static").get(name))
 
 
-def _file(request: Request, asset: assets.Asset | None) -> Response:
+def _file(request: Request, asset: static_files.Asset | None) -> Response:
     if asset is None:
         raise by_status(404)
     headers = {"Cache-Control": "private, no-cache", "ETag": asset.etag}
@@ -136,7 +137,7 @@ async def overview(dag_id: str, model: Model = None) -> Response:
 @dag.get("/runs/{dag_run_id}")
 async def run_report(dag_id: str, dag_run_id: str) -> RunReport:
     """Everything about one run."""
-    return await READING.run(report.report, dag_id, dag_run_id)
+    return await READING.run(report_page.report, dag_id, dag_run_id)
 
 
 @dag.get("/runs/{dag_run_id}/quarantine")
@@ -148,7 +149,7 @@ async def run_quarantine(dag_id: str, dag_run_id: str, page: PageNumber = 1) -> 
 @dag.get("/runs/{dag_run_id}/photos")
 async def run_photos(dag_id: str, dag_run_id: str, count: HowMany = 12) -> Sample:
     """A few photos of one run, with what the model takes them for."""
-    return await READING.run(report.sample, dag_id, dag_run_id, count)
+    return await READING.run(report_page.sample, dag_id, dag_run_id, count)
 
 
 @dag.get("/partitions/{partition}/photos")

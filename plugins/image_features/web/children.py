@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from image_features.web.errors import Refused, busy
+from image_features.web.refusals import Refused, busy
 from spark_apps import contract
 
 log = logging.getLogger(__name__)

@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow.compute as pc
 
 from image_features import settings
-from image_features.web import search, stores
+from image_features.web import search, store_state
 from image_features.web.caches import Sized
 from image_features.web.children import PATIENCE_SECONDS, Child, refusal
-from image_features.web.errors import Refused, busy
 from image_features.web.photos import Index, index_of, no_photo
+from image_features.web.refusals import Refused, busy
 from image_features.web.schemas import Neighbour, Neighbours, Photo
 from spark_apps import catalog
 
@@ -75,8 +75,8 @@ _kept = Kept()
 def neighbours(partition: str, model: str | None, image_id: str, count: int) -> Neighbours:
     """The `count` photos nearest to one of the partition. Raises Refused."""
     index = index_of(partition, model)
-    store = stores.location()
-    with stores.reading():
+    store = store_state.location()
+    with store_state.reading():
         row = index.rows.get(image_id)
         matrix = _kept.get(store, index)
         vector = matrix.vector(row) if matrix and row is not None else _stored_vector(store, index, image_id)
@@ -91,7 +91,7 @@ def neighbours(partition: str, model: str | None, image_id: str, count: int) -> 
 def neighbours_of_upload(partition: str, model: str | None, content: bytes, count: int) -> Neighbours:
     """The `count` photos nearest to the one whose bytes these are. Raises Refused."""
     index = index_of(partition, model)
-    store = stores.location()
+    store = store_state.location()
     if not content:
         raise refusal("empty")
     with _one_at_a_time():
@@ -100,7 +100,7 @@ def neighbours_of_upload(partition: str, model: str | None, content: bytes, coun
     if vector is None:
         raise refusal("decode_error")
     query = Photo(image_id="", name="", copies=1, label=said.get("label"), score=said.get("score"))
-    with stores.reading():
+    with store_state.reading():
         return _search(store, index, _kept.get(store, index), vector, query, count)
 
 
@@ -153,7 +153,7 @@ class Embedder:
 
     def __init__(self, store: str, fingerprint: str) -> None:
         self._copy = tempfile.TemporaryDirectory(prefix="image-features-model-")
-        with stores.reading():
+        with store_state.reading():
             folder = catalog.model_folder(store, fingerprint, Path(self._copy.name))
         if folder is None:
             raise Refused(

@@ -6,10 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from image_features.web import dagruns, reports, stores
+from image_features.web import airflow_runs, run_documents, store_state
+from image_features.web.airflow_runs import Attempt
 from image_features.web.caches import Sized
-from image_features.web.dagruns import Attempt
-from image_features.web.reports import Summary
+from image_features.web.run_documents import Summary
 from image_features.web.schemas import JobErrorInfo, Overview, PartitionRow, Status
 from spark_apps import catalog
 
@@ -42,7 +42,7 @@ class Standing:
     @classmethod
     def of(cls, item: catalog.Partition, summary: Summary | None) -> Standing:
         if summary and summary.verdict not in ("rejected", "checked"):  # else the run was tried again since
-            told = reports.moment(summary.at)
+            told = run_documents.moment(summary.at)
             if told:
                 return cls(item, summary, told)
         return cls(item, None, datetime.fromtimestamp(item.modified_ms / 1000, UTC))
@@ -59,29 +59,29 @@ class Standing:
     def _row(self, known: bool) -> PartitionRow:
         status: Status = "published" if self.summary else "unknown"
         item = self.item
-        at = dagruns.iso(self.at)
+        at = airflow_runs.iso(self.at)
         return _row(item.partition, item.model, status, item.run_id, known, item, self.summary, None, at)
 
 
-_standing_rows: Sized[tuple[catalog.Partition, datetime, bool, bool], PartitionRow] = Sized(reports.KEPT)
+_standing_rows: Sized[tuple[catalog.Partition, datetime, bool, bool], PartitionRow] = Sized(run_documents.KEPT)
 _outcomes: Sized[tuple[str, str, Attempt], Outcome] = Sized(5_000)
 
 
 def overview(dag_id: str, model: str | None) -> Overview:
     """The partitions of `model`, or of all models, newest key first."""
-    store, published, state = "", stores.Published("", []), stores.OK
-    attempts = dagruns.newest(dag_id)
+    store, published, state = "", store_state.Published("", []), store_state.OK
+    attempts = airflow_runs.newest(dag_id)
     ends = [attempt.ended_at for attempt in attempts if not attempt.active and attempt.ended_at]
     try:
-        store = stores.location()
-        published = stores.published(max(ends, default=None)).of_dag(dag_id)
-    except stores.StoreProblem as problem:
+        store = store_state.location()
+        published = store_state.published(max(ends, default=None)).of_dag(dag_id)
+    except store_state.StoreProblem as problem:
         state = problem.state
     rows: list[PartitionRow] = []
     try:
-        with stores.reading():
+        with store_state.reading():
             rows = _rows(store if state.code in ("ok", "empty") else "", published, attempts)
-    except stores.StoreProblem as problem:
+    except store_state.StoreProblem as problem:
         state = problem.state
     return Overview(
         store=state,
@@ -91,10 +91,10 @@ def overview(dag_id: str, model: str | None) -> Overview:
     )
 
 
-def _rows(store: str, published: stores.Published, attempts: list[Attempt]) -> list[PartitionRow]:
+def _rows(store: str, published: store_state.Published, attempts: list[Attempt]) -> list[PartitionRow]:
     """`store` is empty when it cannot be read: then there is only what Airflow knows."""
     wanted = [(item.partition, item.folder, item.modified_ms) for item in published.partitions]
-    summaries = reports.summaries(store, wanted)
+    summaries = run_documents.summaries(store, wanted)
     by_id = {attempt.dag_run_id: attempt for attempt in attempts}
     rows: dict[tuple[str, str], PartitionRow] = {}
     standing: dict[str, list[Standing]] = defaultdict(list)
@@ -105,7 +105,7 @@ def _rows(store: str, published: stores.Published, attempts: list[Attempt]) -> l
     news = [attempt for attempt in attempts if _is_news(attempt, standing)]
     news.sort(key=lambda attempt: (attempt.active, _began(attempt)), reverse=True)  # what runs has yet to be judged
     placed = set()
-    for attempt, outcome in zip(news, reports.side_by_side(lambda one: _outcome(store, one), news), strict=True):
+    for attempt, outcome in zip(news, run_documents.side_by_side(lambda one: _outcome(store, one), news), strict=True):
         assert attempt.partition is not None
         here = [one for one in standing[attempt.partition] if outcome.model in (None, one.item.model)]
         older = here[0].item if len(here) == 1 else None
@@ -136,19 +136,19 @@ def _outcome(store: str, attempt: Attempt) -> Outcome:
         return Outcome("failed" if attempt.state == "failed" else "unknown", None, None, None)
     assert attempt.partition is not None
     key = store, attempt.partition, attempt
-    return _outcomes.get(key, lambda: judge(attempt, reports.folder(store, attempt)))
+    return _outcomes.get(key, lambda: judge(attempt, run_documents.folder(store, attempt)))
 
 
-def judge(attempt: Attempt, folder: reports.Folder) -> Outcome:
+def judge(attempt: Attempt, folder: run_documents.Folder) -> Outcome:
     """The outcome of a run that has ended, from its documents; those of an earlier attempt at it do not count."""
 
     def fresh(at: str | None) -> bool:
-        then = reports.moment(at)
+        then = run_documents.moment(at)
         return then is not None and (attempt.began is None or then >= attempt.began - SKEW)
 
     try:
-        summary = reports.summarise(folder.report) if folder.report else None
-    except reports.Unreadable:
+        summary = run_documents.summarise(folder.report) if folder.report else None
+    except run_documents.Unreadable:
         summary = None
     if summary and not fresh(summary.at):
         summary = None
@@ -173,7 +173,7 @@ def judge(attempt: Attempt, folder: reports.Folder) -> Outcome:
 def _news_row(attempt: Attempt, outcome: Outcome, standing: catalog.Partition | None) -> PartitionRow:
     assert attempt.partition is not None
     model = standing.model if standing else outcome.model
-    known, at = True, dagruns.iso(attempt.ended_at)
+    known, at = True, airflow_runs.iso(attempt.ended_at)
     return _row(
         attempt.partition,
         model,

@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from image_features.web import reports, stores
+from image_features.web import run_documents, store_state
 from image_features.web.caches import Sized
-from image_features.web.errors import Refused
+from image_features.web.refusals import Refused
 from image_features.web.schemas import PartitionModels, Photo, PhotoPage
 from spark_apps import catalog
 
@@ -48,7 +48,7 @@ class Index:
         score = values["top1_score"]
         return Photo(
             image_id=values["image_id"],
-            name=reports.name_of(values["uri"], self.source),
+            name=run_documents.name_of(values["uri"], self.source),
             copies=values.get("copies", 1),
             label=values["top1_label"],
             score=score if score is not None and math.isfinite(score) else None,
@@ -65,7 +65,7 @@ _indexes: Sized[tuple[str, catalog.Partition], Index] = Sized(128 * 2**20, lambd
 
 def index_of(partition: str, model: str | None) -> Index:
     """The photos of what is published; without a model, most recently. Raises Refused."""
-    published = stores.published()
+    published = store_state.published()
     item = published.find(partition, model)
     return _indexes.get((published.store, item), lambda: _make(published.store, item))
 
@@ -74,7 +74,7 @@ def _make(store: str, item: catalog.Partition) -> Index:
     keys = {"partition": item.partition, "model": item.model}
     columns = ["uri", "image_id", "top1_label", "top1_score", "model_fingerprint"]
     parts, count = [], 0
-    with stores.reading():
+    with store_state.reading():
         for batch in catalog.stream(store, "features", keys, columns, rows=65_536):
             parts.append(pa.Table.from_batches([batch]))
             count += batch.num_rows
@@ -85,7 +85,7 @@ def _make(store: str, item: catalog.Partition) -> Index:
             raise no_photo()
         vectors = catalog.stream(store, "features", keys, ["features"], rows=1)
         dim = next(len(batch["features"][0]) for batch in vectors if batch.num_rows)
-        ingest = reports.manifest_of(reports.document(store, item.partition, item.folder, "ingest.json"))
+        ingest = run_documents.manifest_of(run_documents.document(store, item.partition, item.folder, "ingest.json"))
     asked = ingest.settings if ingest else {}
     distinct = rows.group_by("image_id", use_threads=False).aggregate(
         [("uri", "first"), ("uri", "count"), ("top1_label", "first"), ("top1_score", "first")]
@@ -110,7 +110,7 @@ def _make(store: str, item: catalog.Partition) -> Index:
 
 def page(partition: str, model: str | None, number: int) -> PhotoPage:
     """A page of the distinct photos, by name. Raises Refused."""
-    index, published = index_of(partition, model), stores.published()
+    index, published = index_of(partition, model), store_state.published()
     total = index.table.num_rows
     pages = max(1, -(-total // PHOTOS_PER_PAGE))
     number = min(number, pages)

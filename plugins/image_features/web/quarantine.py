@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from image_features.web import reports, stores
+from image_features.web import run_documents, store_state
 from image_features.web.caches import Sized
-from image_features.web.reports import name_of
-from image_features.web.runs import Run, located
+from image_features.web.run_documents import name_of
+from image_features.web.run_lookup import Run, located
 from image_features.web.schemas import QuarantinedFile, QuarantinePage
 from spark_apps import catalog, contract
 
@@ -25,7 +25,7 @@ _quarantines: Sized[tuple[str, str, str], pa.Table] = Sized(64 * 2**20, lambda t
 def page(dag_id: str, dag_run_id: str, number: int) -> QuarantinePage:
     """A page of what the run quarantined. Raises Refused."""
     run = located(dag_id, dag_run_id)
-    with stores.reading():
+    with store_state.reading():
         staged = [
             file.path for manifest in _quarantining(run) if manifest for file in manifest.staged.get("quarantine", [])
         ]
@@ -61,7 +61,7 @@ def _ingest_of(run: Run, extract: contract.Manifest) -> contract.Manifest | None
             map_index=extract.map_index,
             branch=extract.branch,
         )
-        return reports.checked(catalog.ingest_of(job, extract))
+        return run_documents.checked(catalog.ingest_of(job, extract))
     except (TypeError, ValueError, contract.BadSetting):
         return None
 
@@ -88,7 +88,7 @@ def _file(row: Mapping[str, Any], source: str | None) -> QuarantinedFile:
         image_id=row["image_id"],
         stage=row["stage"],
         code=code,
-        message=reports.redacted(row["error_message"] or ""),
+        message=run_documents.redacted(row["error_message"] or ""),
         hint=contract.QUARANTINE_CODES.get(code, NO_HINT),
         size_bytes=row["size_bytes"],
         thumbnail=row["stage"] == "extract" and row["image_id"] is not None,

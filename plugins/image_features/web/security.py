@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import HTTPException, Request
 
 from image_features import settings
-from image_features.web.errors import Refused
+from image_features.web.refusals import Refused
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from image_features.web.errors import Refused, by_status, unexpected
+from image_features.web.refusals import Refused, by_status, unexpected
 
 log = logging.getLogger(__name__)
 

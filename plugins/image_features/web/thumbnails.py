@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from image_features.web import stores
+from image_features.web import store_state
 from image_features.web.caches import Fresh, Sized
 from image_features.web.children import PATIENCE_SECONDS, Child
-from image_features.web.errors import Refused
+from image_features.web.refusals import Refused
 from spark_apps import catalog, contract
 
 SIDE = 256
@@ -25,12 +25,12 @@ _artist = Child("thumbnail", str(SIDE), str(MAX_PIXELS), seconds=SECONDS)
 
 def thumbnail(partition: str, image_id: str) -> bytes:
     """A small WebP of a photo of the partition; a run that was not published will do. Raises Refused."""
-    store = stores.location()
+    store = store_state.location()
     return _thumbnails.get((store, partition, image_id), lambda: _draw(store, partition, image_id))
 
 
 def _draw(store: str, partition: str, image_id: str) -> bytes:
-    with stores.reading():
+    with store_state.reading():
         place = _published_places(store, partition).get(image_id)
         if place is None:  # where it matters most: a rejected run's photos are staged and nothing else
             place = _staged.get((store, partition), lambda key: catalog.staged_places(*key)).get(image_id)
@@ -51,8 +51,8 @@ def _draw(store: str, partition: str, image_id: str) -> bytes:
 
 def _published_places(store: str, partition: str) -> dict[str, catalog.Place]:
     try:
-        published = stores.published().partitions
-    except stores.StoreProblem as problem:
+        published = store_state.published().partitions
+    except store_state.StoreProblem as problem:
         if problem.code not in ("empty", "missing"):
             raise
         return {}

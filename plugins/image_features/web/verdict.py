@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from image_features.web import reports
+from image_features.web import run_documents
 from image_features.web.overview import judge
-from image_features.web.runs import Run
+from image_features.web.run_lookup import Run
 from image_features.web.schemas import JobErrorInfo, Status, Verdict
 
 
-def verdict(run: Run, summary: reports.Summary | None, error: JobErrorInfo | None, readable: bool) -> Verdict:
+def verdict(run: Run, summary: run_documents.Summary | None, error: JobErrorInfo | None, readable: bool) -> Verdict:
     attempt = run.attempt
     if attempt.active:
         status: Status = "running" if attempt.state == "running" else "queued"

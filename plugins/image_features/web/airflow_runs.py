@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from image_features import settings
 from image_features.partition import resolve
-from image_features.web.errors import Refused
+from image_features.web.refusals import Refused
 from image_features.web.schemas import DagRunInfo
 from spark_apps import contract
 from spark_apps.contract import BadSetting

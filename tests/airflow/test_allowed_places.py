@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from image_features import form, places
+from image_features import allowed_places, form
 
 from spark_apps import contract
 from spark_apps.model import weights
@@ -29,7 +29,9 @@ def ingest(source: str) -> contract.IngestSettings:
 
 @pytest.mark.parametrize("source", ["/photos/{partition}", "/photos/x", "file:///photos/a%20b", "FILE:///photos/a"])
 def test_the_configured_source_is_allowed(source: str) -> None:
-    places.check("source", source.replace("{partition}", DAY), [places.above_partition("/photos/{partition}", DAY)])
+    allowed_places.check(
+        "source", source.replace("{partition}", DAY), [allowed_places.above_partition("/photos/{partition}", DAY)]
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,13 +54,13 @@ def test_the_configured_source_is_allowed(source: str) -> None:
 )
 def test_elsewhere_on_a_disk_is_refused(source: str) -> None:
     with pytest.raises(contract.BadSetting, match="sources") as refused:
-        places.check("source", source, ["/photos"])
+        allowed_places.check("source", source, ["/photos"])
     assert refused.value.code == "source_not_allowed"
 
 
 @pytest.mark.parametrize("source", ["s3://bucket/day/x", "S3://bucket/day", "s3a://bucket/day/", "s3://BUCKET/day"])
 def test_the_same_bucket_and_folder_is_allowed(source: str) -> None:
-    places.check("source", source, ["s3://bucket/day"])
+    allowed_places.check("source", source, ["s3://bucket/day"])
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_the_same_bucket_and_folder_is_allowed(source: str) -> None:
 )
 def test_elsewhere_in_a_store_is_refused(source: str) -> None:
     with pytest.raises(contract.BadSetting):
-        places.check("source", source, ["s3://bucket/day"])
+        allowed_places.check("source", source, ["s3://bucket/day"])
 
 
 @pytest.mark.parametrize(
@@ -111,8 +113,8 @@ def test_an_extractor_that_nobody_offered_is_refused() -> None:
 
 
 def test_a_source_that_is_a_whole_machine_allows_one_partition() -> None:
-    assert places.above_partition("/{partition}", DAY) == f"/{DAY}"
-    assert places.above_partition("s3://{partition}/x", DAY) == f"s3://{DAY}/x"
+    assert allowed_places.above_partition("/{partition}", DAY) == f"/{DAY}"
+    assert allowed_places.above_partition("s3://{partition}/x", DAY) == f"s3://{DAY}/x"
 
 
 def test_links_that_lead_out_are_neither_a_source_nor_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

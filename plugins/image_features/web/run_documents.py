@@ -14,10 +14,10 @@ from urllib.parse import unquote
 
 from pydantic import TypeAdapter
 
+from image_features.web.airflow_runs import Attempt
 from image_features.web.caches import Sized
-from image_features.web.dagruns import Attempt
 from image_features.web.schemas import JobErrorInfo
-from image_features.web.stores import log
+from image_features.web.store_state import log
 from spark_apps import catalog, contract
 
 Item = TypeVar("Item")

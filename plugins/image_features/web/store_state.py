@@ -11,7 +11,7 @@ from functools import cache
 
 from image_features import settings
 from image_features.web.caches import Fresh
-from image_features.web.errors import Refused
+from image_features.web.refusals import Refused
 from image_features.web.schemas import StoreState
 from spark_apps import catalog, contract
 from spark_apps.contract import JobError, Unreachable

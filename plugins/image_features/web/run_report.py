@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from image_features.web import dagruns, photos, reports, stores
-from image_features.web.dagruns import Attempt
+from image_features.web import airflow_runs, photos, run_documents, store_state
+from image_features.web.airflow_runs import Attempt
 from image_features.web.quarantine import NO_HINT
-from image_features.web.reports import name_of
-from image_features.web.runs import Run, located, open_run
+from image_features.web.run_documents import name_of
+from image_features.web.run_lookup import Run, located, open_run
 from image_features.web.schemas import (
     CheckRow,
     Counts,
@@ -35,13 +35,13 @@ DAYS = 30
 
 def report(dag_id: str, dag_run_id: str) -> RunReport:
     """Everything about one run. Raises Refused when Airflow does not know it."""
-    attempt = dagruns.find(dag_id, dag_run_id)
+    attempt = airflow_runs.find(dag_id, dag_run_id)
     if attempt.partition is None:
-        return _without_folder(attempt, stores.OK)
+        return _without_folder(attempt, store_state.OK)
     try:
-        with stores.reading():
+        with store_state.reading():
             return _report(open_run(attempt))
-    except stores.StoreProblem as problem:
+    except store_state.StoreProblem as problem:
         return _without_folder(attempt, problem.state)
 
 
@@ -49,23 +49,23 @@ def _report(run: Run) -> RunReport:
     readable, summary = True, None
     found: Mapping[str, Any] = run.report or {}
     try:
-        told = None if run.folder.report is None else reports.summarise(run.folder.report)
+        told = None if run.folder.report is None else run_documents.summarise(run.folder.report)
         summary = told if found else None
-    except reports.Unreadable:
+    except run_documents.Unreadable:
         found, readable = {}, False
     error = run.error
     live = run.attempt.active
     progress = _progress(run.folder.progress) if live else None
     validate = run.manifests["validate"] or run.manifests["extract"] or run.manifests["ingest"]
     return RunReport(
-        store=stores.OK,
+        store=store_state.OK,
         dag_run=run.attempt.info(),
         partition=run.partition,
         verdict=verdict(run, summary, error, readable),
         live=live,
         published=run.shown,
         published_run_id=run.published.get(run.model) if run.model else next(iter(run.published.values()), None),
-        source=reports.redacted(run.source) if run.source else None,
+        source=run_documents.redacted(run.source) if run.source else None,
         stages=_stages(run, error, found),
         checks=[_check(check, run.source) for check in found.get("checks", [])],
         counts=_counts(run, found),
@@ -128,7 +128,7 @@ def _stages(run: Run, error: JobErrorInfo | None, report: Mapping[str, Any]) -> 
             state = "failed"
         elif next_one:
             state = "running"
-        elif document is reports.HALF_WRITTEN or (document and reports.manifest_of(document) is None):
+        elif document is run_documents.HALF_WRITTEN or (document and run_documents.manifest_of(document) is None):
             state = "unreadable"
         else:
             state = "missing"
@@ -145,7 +145,7 @@ def _stage(name: str, state: str, manifest: contract.Manifest | None, told: Mapp
         state=state,  # type: ignore[arg-type]
         started_at=manifest.started_at if manifest else None,
         finished_at=manifest.finished_at if manifest else None,
-        total_seconds=reports.total(seconds) if seconds else None,
+        total_seconds=run_documents.total(seconds) if seconds else None,
         seconds={phase: value for phase, value in seconds.items() if phase != "total"},
         counts=dict(manifest.counts) if manifest else {},
     )
@@ -159,7 +159,7 @@ def _check(check: Mapping[str, Any], source: str | None) -> CheckRow:
         value=check["value"],
         limit=check["limit"],
         relation=_relation(check),
-        message=reports.redacted(check["message"]),
+        message=run_documents.redacted(check["message"]),
         offenders=[name_of(uri, source) for uri in check["offenders"]],
     )
 
@@ -167,7 +167,7 @@ def _check(check: Mapping[str, Any], source: str | None) -> CheckRow:
 def _relation(check: Mapping[str, Any]) -> Any:
     """What the report says, None for a relation of a newer version; reports of 0.1 do not say it."""
     if "relation" not in check:
-        return "at_least" if check["name"] in reports.AT_LEAST else "at_most"
+        return "at_least" if check["name"] in run_documents.AT_LEAST else "at_most"
     return check["relation"] if check["relation"] in contract.RELATIONS else None
 
 
@@ -207,13 +207,13 @@ def _norms(found: Mapping[str, Any]) -> Norms:
     return Norms(edges=norms["histogram"]["edges"], counts=norms["histogram"]["counts"], quantiles=norms["quantiles"])
 
 
-def _drift(run: Run, found: Mapping[str, Any], summary: reports.Summary | None) -> Drift:
+def _drift(run: Run, found: Mapping[str, Any], summary: run_documents.Summary | None) -> Drift:
     """This run among the published days of its model that come before it."""
     if summary is None:
         return Drift(value=None, limit=None, days=[])
     distances = found["drift"].get("by_partition", {})
     before = [item for item in run.items if item.model == summary.model and item.partition < run.partition][:DAYS]
-    known = reports.summaries(run.store, [(item.partition, item.folder, item.modified_ms) for item in before])
+    known = run_documents.summaries(run.store, [(item.partition, item.folder, item.modified_ms) for item in before])
     days = [_day(run.partition, summary, current=True, rows=summary.counts.get("featured"), distance=None)]
     for item in before:
         distance = distances.get(item.partition)
@@ -223,7 +223,7 @@ def _drift(run: Run, found: Mapping[str, Any], summary: reports.Summary | None) 
 
 
 def _day(
-    partition: str, summary: reports.Summary | None, *, current: bool, rows: int | None, distance: float | None
+    partition: str, summary: run_documents.Summary | None, *, current: bool, rows: int | None, distance: float | None
 ) -> Day:
     norms = summary.norms if summary else {}
     return Day(

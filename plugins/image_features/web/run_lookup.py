@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from image_features.web import dagruns, reports, stores
-from image_features.web.dagruns import Attempt
-from image_features.web.errors import Refused
-from image_features.web.reports import Folder
+from image_features.web import airflow_runs, run_documents, store_state
+from image_features.web.airflow_runs import Attempt
+from image_features.web.refusals import Refused
+from image_features.web.run_documents import Folder
 from image_features.web.schemas import JobErrorInfo
 from spark_apps import catalog, contract
 
@@ -61,8 +61,8 @@ class Run:
     def report(self) -> dict[str, Any] | None:
         """The report, when it can be read and belongs to this attempt at the run."""
         found, extract = self.folder.report, self.manifests["extract"]
-        at = reports.moment(found.get("at")) if found else None
-        done = reports.moment(extract.finished_at) if extract else None
+        at = run_documents.moment(found.get("at")) if found else None
+        done = run_documents.moment(extract.finished_at) if extract else None
         if not found or at is None or done is None or at < done:
             return None
         stale = self.attempt.active and self.attempt.began and at < self.attempt.began
@@ -72,7 +72,7 @@ class Run:
     def error(self) -> JobErrorInfo | None:
         """`error.json`, unless it belongs to an attempt before the last clearing of the run."""
         found = self.folder.job_error()
-        at = reports.moment(found.at) if found else None
+        at = run_documents.moment(found.at) if found else None
         stale = at and self.attempt.active and self.attempt.began and at < self.attempt.began
         return None if stale else found
 
@@ -80,21 +80,21 @@ class Run:
 def open_run(attempt: Attempt) -> Run:
     """The run with its documents. Raises Unreachable or StoreProblem, but not for an empty store."""
     assert attempt.partition is not None
-    store = stores.location()
+    store = store_state.location()
     try:
-        items = stores.published(None if attempt.active else attempt.ended_at).of_dag(attempt.dag_id).partitions
-    except stores.StoreProblem as problem:
+        items = store_state.published(None if attempt.active else attempt.ended_at).of_dag(attempt.dag_id).partitions
+    except store_state.StoreProblem as problem:
         if problem.code not in ("empty", "missing"):
             raise
         items = []
-    folder = reports.folder(store, attempt)
-    return Run(attempt, store, folder, reports.stages(folder), items)
+    folder = run_documents.folder(store, attempt)
+    return Run(attempt, store, folder, run_documents.stages(folder), items)
 
 
 def located(dag_id: str, dag_run_id: str) -> Run:
     """A run that has a place in the store. Raises Refused."""
-    attempt = dagruns.find(dag_id, dag_run_id)
+    attempt = airflow_runs.find(dag_id, dag_run_id)
     if attempt.partition is None:
         raise Refused(404, "no_such_partition", "This run has no partition to work on.")
-    with stores.reading():
+    with store_state.reading():
         return open_run(attempt)
