@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import locale
 import os
+import pwd
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from image_features import processes
+from image_features import JOBS, processes
 from image_features.deployments import Deployment
 from spark_apps import contract
 
@@ -51,10 +54,22 @@ def environment(
     env = contract.access.merged(env, access)
     beside_python = str(Path(sys.executable).parent)
     env["PATH"] = os.pathsep.join([env.get("PATH", os.defpath), beside_python])
-    env |= deployment.environment(env)
+    env |= deployment.environment(env) | _account()
     if not _is_utf8():
         env["LC_ALL"] = "C.UTF-8"  # a JVM in another encoding cannot open files with names beyond it
     return {**env, **{name: str(value) for name, value in env_vars.items()}, processes.MARK: task}
+
+
+def _account() -> dict[str, str]:
+    """What spark-submit lacks where this user has no entry in the system's list of users, as in a container."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        # By a process: of spark_apps this side knows the contract and the catalog only.
+        command = [sys.executable, "-m", "spark_apps.host.account"]
+        done = subprocess.run(command, cwd=JOBS.parent, check=True, stdout=subprocess.PIPE, text=True)
+        return dict(json.loads(done.stdout))
+    return {}
 
 
 def _is_utf8() -> bool:

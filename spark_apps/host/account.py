@@ -5,6 +5,7 @@ Python's getpass and Path.home end in an error there, the JVM has `?` for both, 
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import tempfile
@@ -38,17 +39,21 @@ def home() -> str:
     return found if is_listed() or (os.path.isabs(found) and os.access(found, os.W_OK | os.X_OK)) else _own_folder()
 
 
-def complete() -> None:
-    """Gives the environment what a user without an entry lacks, for this process, its children and their JVM."""
+def lacking() -> dict[str, str]:
+    """The variables that the environment of a user without an entry lacks: for a process, its children and their JVM,
+    a spark-submit among them."""
     if is_listed():
-        return
-    os.environ["HOME"] = home()
-    for key in ("LOGNAME", "USER", "SPARK_USER"):
-        if not os.environ.get(key):
-            os.environ[key] = name()
+        return {}
     options = os.environ.get("SPARK_SUBMIT_OPTS", "")
+    found = {key: name() for key in ("LOGNAME", "USER", "SPARK_USER") if not os.environ.get(key)} | {"HOME": home()}
     if "-Duser.home=" not in options:
-        os.environ["SPARK_SUBMIT_OPTS"] = f'{options} "-Duser.home={home()}" "-Duser.name={name()}"'.strip()
+        found["SPARK_SUBMIT_OPTS"] = f'{options} "-Duser.home={home()}" "-Duser.name={name()}"'.strip()
+    return found
+
+
+def complete() -> None:
+    """Gives this process `lacking`."""
+    os.environ.update(lacking())
 
 
 def log_in(jvm: Any) -> None:
@@ -69,3 +74,7 @@ def _own_folder() -> str:
         return tempfile.mkdtemp(prefix="image-features-")
     ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
     return str(folder) if ours else tempfile.mkdtemp(prefix="image-features-")
+
+
+if __name__ == "__main__":  # for the Airflow side, which knows the contract and the catalog alone
+    print(json.dumps(lacking()))

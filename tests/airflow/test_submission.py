@@ -6,6 +6,8 @@ import functools
 import importlib.util
 import inspect
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -468,3 +470,44 @@ def test_spark_is_found_from_a_python_whose_path_has_a_blank(tmp_path: Path, mon
     where = Path(form.__file__).parents[2] / ".venv" / "bin" / "spark-submit"
     found = subprocess.run([where, "--version"], env=environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
+
+
+SUBMIT = """
+import subprocess, sys
+from image_features import deployments, submission
+environment = submission.environment(deployments.Local("spark_default", "local[1]"), "task", {}, {})
+submit, script = sys.argv[1:]
+sys.exit(subprocess.run([submit, "--master", "local[1]", script], env=environment).returncode)
+"""
+
+
+@pytest.mark.parametrize("home", ["", "/"])
+def test_spark_submit_runs_for_a_user_without_an_entry(home: str, tmp_path: Path) -> None:
+    """With the environment that a task gives it; by itself it ends before Python starts, for want of a home."""
+    become = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"]
+    become += ["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]  # so that it may read this Python
+    if os.getuid() or not shutil.which("setpriv") or subprocess.run([*become, "true"]).returncode:
+        pytest.skip("only root can be somebody else")
+    root = Path(form.__file__).parents[2]
+    script = tmp_path / "script.py"
+    script.write_text("import getpass; print('ran as', getpass.getuser())")
+    python = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{root}:{root}/plugins", "AIRFLOW_HOME": str(tmp_path)}
+    submit = str(Path(sys.executable).with_name("spark-submit"))
+    bare = subprocess.run(
+        [*become, submit, "--master", "local[1]", str(script)],
+        env={**python, **({"HOME": home} if home else {})},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert bare.returncode != 0 and "basedir must be absolute" in bare.stderr, "Spark now does without our help"
+    done = subprocess.run(
+        [*become, sys.executable, "-c", SUBMIT, submit, str(script)],
+        env={**python, **({"HOME": home} if home else {})},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "ran as uid-54321" in done.stdout
