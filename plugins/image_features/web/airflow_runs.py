@@ -13,8 +13,8 @@ from sqlalchemy import select
 
 from image_features import settings
 from image_features.partition import resolve
+from image_features.web.answers import DagRunInfo
 from image_features.web.refusals import Refused
-from image_features.web.schemas import DagRunInfo
 from spark_apps import contract
 from spark_apps.contract import BadSetting
 

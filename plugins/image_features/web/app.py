@@ -1,4 +1,4 @@
-"""The app of the pages: every route, each behind Airflow's own sign-in; `schemas` describes the answers."""
+"""The app of the pages: every route, each behind Airflow's own sign-in; `answers` describes the answers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from image_features.web import neighbours as nearest
 from image_features.web import overview as overview_page
 from image_features.web import photos, quarantine, security, shield, static_files, thumbnails
 from image_features.web import run_report as report_page
-from image_features.web.refusals import Refused, busy, by_status, checked_partition
-from image_features.web.schemas import (
+from image_features.web.answers import (
     Dags,
     Neighbours,
     Overview,
@@ -26,6 +25,7 @@ from image_features.web.schemas import (
     RunReport,
     Sample,
 )
+from image_features.web.refusals import Refused, busy, by_status, checked_partition
 
 UPLOAD_BYTES = 20 * 2**20
 UPLOAD_SECONDS = 60

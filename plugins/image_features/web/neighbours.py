@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 
 from image_features import settings
 from image_features.web import search, store_state
+from image_features.web.answers import Neighbour, Neighbours, Photo
 from image_features.web.caches import Sized
 from image_features.web.children import PATIENCE_SECONDS, Child, refusal
 from image_features.web.photos import Index, index_of, no_photo
 from image_features.web.refusals import Refused, busy
-from image_features.web.schemas import Neighbour, Neighbours, Photo
 from spark_apps import catalog
 
 log = logging.getLogger(__name__)

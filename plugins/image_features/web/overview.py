@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 from image_features.web import airflow_runs, run_documents, store_state
 from image_features.web.airflow_runs import Attempt
+from image_features.web.answers import JobErrorInfo, Overview, PartitionRow, Status
 from image_features.web.caches import Sized
 from image_features.web.run_documents import Summary
-from image_features.web.schemas import JobErrorInfo, Overview, PartitionRow, Status
 from spark_apps import catalog
 
 SKEW = timedelta(seconds=5)
@@ -18,7 +18,7 @@ SKEW = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What a run that readers do not see left behind: its status, model, report and error as far as there are any."""
 
     status: Status
@@ -64,7 +64,7 @@ class Standing:
 
 
 _standing_rows: Sized[tuple[catalog.Partition, datetime, bool, bool], PartitionRow] = Sized(run_documents.KEPT)
-_outcomes: Sized[tuple[str, str, Attempt], Outcome] = Sized(5_000)
+_outcomes: Sized[tuple[str, str, Attempt], RunOutcome] = Sized(5_000)
 
 
 def overview(dag_id: str, model: str | None) -> Overview:
@@ -128,18 +128,18 @@ def _is_news(attempt: Attempt, standing: dict[str, list[Standing]]) -> bool:
     return attempt.active or not here or any(one.at <= _began(attempt) for one in here)
 
 
-def _outcome(store: str, attempt: Attempt) -> Outcome:
+def _outcome(store: str, attempt: Attempt) -> RunOutcome:
     """What became of a run; kept once the run has ended."""
     if attempt.active:
-        return Outcome("running" if attempt.state == "running" else "queued", None, None, None)
+        return RunOutcome("running" if attempt.state == "running" else "queued", None, None, None)
     if not store:
-        return Outcome("failed" if attempt.state == "failed" else "unknown", None, None, None)
+        return RunOutcome("failed" if attempt.state == "failed" else "unknown", None, None, None)
     assert attempt.partition is not None
     key = store, attempt.partition, attempt
     return _outcomes.get(key, lambda: judge(attempt, run_documents.folder(store, attempt)))
 
 
-def judge(attempt: Attempt, folder: run_documents.Folder) -> Outcome:
+def judge(attempt: Attempt, folder: run_documents.Folder) -> RunOutcome:
     """The outcome of a run that has ended, from its documents; those of an earlier attempt at it do not count."""
 
     def fresh(at: str | None) -> bool:
@@ -158,19 +158,19 @@ def judge(attempt: Attempt, folder: run_documents.Folder) -> Outcome:
     model = folder.model_key()
     if attempt.state == "failed":
         rejected = summary is not None and summary.verdict == "rejected"
-        return Outcome("rejected" if rejected else "failed", model, summary if rejected else None, error)
+        return RunOutcome("rejected" if rejected else "failed", model, summary if rejected else None, error)
     if summary is None:
-        return Outcome("unknown" if folder.report is not None else "skipped", model, None, error)
+        return RunOutcome("unknown" if folder.report is not None else "skipped", model, None, error)
     verdicts: dict[str, Status] = {
         "published": "superseded",  # it was: readers see another run now
         "superseded": "superseded",
         "checked": "checked",
         "rejected": "rejected",
     }
-    return Outcome(verdicts.get(summary.verdict, "unknown"), model, summary, None)
+    return RunOutcome(verdicts.get(summary.verdict, "unknown"), model, summary, None)
 
 
-def _news_row(attempt: Attempt, outcome: Outcome, standing: catalog.Partition | None) -> PartitionRow:
+def _news_row(attempt: Attempt, outcome: RunOutcome, standing: catalog.Partition | None) -> PartitionRow:
     assert attempt.partition is not None
     model = standing.model if standing else outcome.model
     known, at = True, airflow_runs.iso(attempt.ended_at)

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 
 from image_features.web import run_documents, store_state
+from image_features.web.answers import PartitionModels, Photo, PhotoPage
 from image_features.web.caches import Sized
 from image_features.web.refusals import Refused
-from image_features.web.schemas import PartitionModels, Photo, PhotoPage
 from spark_apps import catalog
 
 PHOTOS_PER_PAGE = 24

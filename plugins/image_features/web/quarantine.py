@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from image_features.web import run_documents, store_state
+from image_features.web.answers import QuarantinedFile, QuarantinePage
 from image_features.web.caches import Sized
 from image_features.web.run_documents import name_of
 from image_features.web.run_lookup import Run, located
-from image_features.web.schemas import QuarantinedFile, QuarantinePage
 from spark_apps import catalog, contract
 
 FILES_PER_PAGE = 25

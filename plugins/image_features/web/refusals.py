@@ -8,7 +8,7 @@ from spark_apps import contract
 
 
 class Refused(Exception):
-    """A request that gets a `schemas.Problem` as its answer. The words reach the caller: no path, no secret."""
+    """A request that gets an `answers.Problem` as its answer. The words reach the caller: no path, no secret."""
 
     def __init__(self, status: int, code: str, message: str, hint: str = "") -> None:
         super().__init__(message)

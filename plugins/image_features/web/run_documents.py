@@ -15,8 +15,8 @@ from urllib.parse import unquote
 from pydantic import TypeAdapter
 
 from image_features.web.airflow_runs import Attempt
+from image_features.web.answers import JobErrorInfo
 from image_features.web.caches import Sized
-from image_features.web.schemas import JobErrorInfo
 from image_features.web.store_state import log
 from spark_apps import catalog, contract
 
@@ -37,7 +37,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Summary:
-    """What the overview and the charts need of one report; see `schemas.PartitionRow` for the units."""
+    """What the overview and the charts need of one report; see `answers.PartitionRow` for the units."""
 
     verdict: str
     at: str

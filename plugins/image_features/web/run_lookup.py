@@ -7,9 +7,9 @@ from typing import Any
 
 from image_features.web import airflow_runs, run_documents, store_state
 from image_features.web.airflow_runs import Attempt
+from image_features.web.answers import JobErrorInfo
 from image_features.web.refusals import Refused
 from image_features.web.run_documents import Folder
-from image_features.web.schemas import JobErrorInfo
 from spark_apps import catalog, contract
 
 

@@ -7,10 +7,7 @@ from typing import Any
 
 from image_features.web import airflow_runs, photos, run_documents, store_state
 from image_features.web.airflow_runs import Attempt
-from image_features.web.quarantine import NO_HINT
-from image_features.web.run_documents import name_of
-from image_features.web.run_lookup import Run, located, open_run
-from image_features.web.schemas import (
+from image_features.web.answers import (
     CheckRow,
     Counts,
     Day,
@@ -26,6 +23,9 @@ from image_features.web.schemas import (
     Status,
     Verdict,
 )
+from image_features.web.quarantine import NO_HINT
+from image_features.web.run_documents import name_of
+from image_features.web.run_lookup import Run, located, open_run
 from image_features.web.verdict import verdict
 from spark_apps import contract
 

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from functools import cache
 
 from image_features import settings
+from image_features.web.answers import StoreState
 from image_features.web.caches import Fresh
 from image_features.web.refusals import Refused
-from image_features.web.schemas import StoreState
 from spark_apps import catalog, contract
 from spark_apps.contract import JobError, Unreachable
 
@@ -67,7 +67,7 @@ COLUMNS = {
 
 
 class StoreProblem(Refused):
-    """The store cannot be read; `code` is one of `schemas.StoreState`."""
+    """The store cannot be read; `code` is one of `answers.StoreState`."""
 
     def __init__(self, code: str) -> None:
         super().__init__(503, code, *_WORDS[code])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from image_features.web import run_documents
+from image_features.web.answers import JobErrorInfo, Status, Verdict
 from image_features.web.overview import judge
 from image_features.web.run_lookup import Run
-from image_features.web.schemas import JobErrorInfo, Status, Verdict
 
 
 def verdict(run: Run, summary: run_documents.Summary | None, error: JobErrorInfo | None, readable: bool) -> Verdict:
