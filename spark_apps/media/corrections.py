@@ -180,14 +180,13 @@ def _scaled(values: np.ndarray, ceilings: tuple[int, ...]) -> np.ndarray:
 
 
 def grey_16(image: Image.Image) -> np.ndarray:
-    """Brightness 0 to 255, float [height, width], of a picture with one channel of up to 16 bits.
+    """Brightness, uint8 [height, width], of a picture with one channel of up to 16 bits.
 
     TIFF 6.0: the brightest value is that of BitsPerSample, or MaxSampleValue where that is less; at photometric
     interpretation 0, WhiteIsZero, the least value is the brightest. Elsewhere 65,535. PNG, 11.3.2.1: pixels of the grey
     named by tRNS are transparent, so white.
     """
-    values = np.asarray(image).astype(np.float32)
-    ceiling, inverted = 65535, False
+    values, ceiling, inverted = np.asarray(image), 65535, False
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tags = image.tag_v2
         bits, most = tags.get(_BITS, (16,))[0], tags.get(_MAX_SAMPLE, 65535)
@@ -196,10 +195,13 @@ def grey_16(image: Image.Image) -> np.ndarray:
         if 0 < most < ceiling and values.max(initial=0) <= most:
             ceiling = most
         inverted = tags.get(_PHOTOMETRIC) == 0
-    brightness = values / 257 if ceiling == 65535 else values * (255 / ceiling)
+    shades = np.rint(np.arange(65536) * (255 / ceiling)).clip(0, 255).astype(np.uint8)
     if inverted:
-        brightness = 255 - brightness
+        shades = 255 - shades
     key = image.info.get("transparency")
     if image.format == "PNG" and isinstance(key, int):
-        brightness[values == key] = 255
+        shades[key] = 255
+    brightness = np.empty(values.shape, np.uint8)
+    for row, shade in zip(values, brightness, strict=True):  # at once, the indices would take eight bytes a pixel
+        np.take(shades, row, out=shade)
     return brightness

@@ -20,6 +20,8 @@ from spark_apps.media import corrections, jpeg, signatures
 from spark_apps.media.signatures import FORMATS
 
 ORIENTATION_TAG = 0x0112
+STRIP = 512
+"""Rows."""
 WIDEST_EXACT_SIDE = 8192
 """Pixels. A photo whose resized long side is longer is resampled within the crop alone (see `fit`)."""
 SCALED_GAP = 2
@@ -234,9 +236,10 @@ def _orientation(image: Image.Image) -> int | None:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return _grey(corrections.grey_16(image))
+        return Image.fromarray(corrections.grey_16(image)).convert("RGB")
     if image.mode in ("I", "F") or corrections.signed(image):
-        return _grey(corrections.grey_deep(image))
+        deep = np.rint(corrections.grey_deep(image)).clip(0, 255)
+        return Image.fromarray(deep.astype(np.uint8)).convert("RGB")
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
@@ -245,13 +248,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "La":
         image = image.convert("LA")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        return _on_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _grey(brightness: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.rint(brightness).clip(0, 255).astype(np.uint8)).convert("RGB")
+def _on_white(image: Image.Image) -> Image.Image:
+    """In strips, because a large picture has no room for the copies that this takes."""
+    canvas = Image.new("RGB", image.size)
+    for top in range(0, image.height, STRIP):
+        rgba = image.crop((0, top, image.width, min(top + STRIP, image.height))).convert("RGBA")
+        canvas.paste(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"), (0, top))
+    return canvas
 
 
 def _as_bad_image(error: Exception) -> BadImage:
