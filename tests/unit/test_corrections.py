@@ -317,3 +317,31 @@ def test_the_pictures_of_the_manifest() -> None:
         if found.shape != wanted.shape or np.abs(found - wanted).mean() > 1:
             wrong[name] = found.shape
     assert not wrong
+
+
+PLAIN, GREY = "C00-plain.png.png", "C03d-16bit-black-is-zero.tif.png"
+DECIDED: dict[str, tuple[str, float]] = {
+    # its BitsPerSample says 16 and no tag says less, so it is as dark as viewers show it: 4,095 of 65,535
+    "C02c-12bit-in-16.tif": (GREY, 1 / 16),
+    # 16 bits with a sign hold 32,767; its brightest value is 25,500
+    "C03f-int16-signed.tif": (GREY, 25500 / 32767),
+    # an alpha of 0 throughout was never set: a picture that nobody can see is no photo
+    "C08b-alpha0-8-attribute-bits.tga": (PLAIN, 1),
+    # the fourth byte of a plain BMP is not used (BITMAPINFOHEADER)
+    "C08c-bmp32-plain.bmp": (PLAIN, 1),
+    # every pixel is there, in 256 colours; what is in `seen` has fewer
+    "C10i-gif-no-trailer.gif": (PLAIN, 1),
+    # the IDAT is whole, and what the unknown chunk would add is not known to any viewer
+    "C14e-unknown-critical-chunk.png": (PLAIN, 1),
+    # it is called Apple's own and is none: its data is that of any PNG. One that is, is unsupported_format
+    "C14f-text-before-ihdr-apple-cgbi.png": (PLAIN, 1),
+}
+"""Cases that the manifest leaves open: the picture and the factor of its brightness."""
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="optional test data")
+@pytest.mark.parametrize("name", DECIDED)
+def test_a_case_that_the_manifest_leaves_open(name: str) -> None:
+    seen, factor = DECIDED[name]
+    wanted = np.asarray(Image.open(CASES / "seen" / seen).convert("RGB")).astype(int) * factor
+    assert np.abs(shown((CASES / name).read_bytes()) - wanted).mean() < (3 if name.endswith(".gif") else 1)

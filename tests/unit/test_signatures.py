@@ -318,7 +318,7 @@ DECIDED = {"C06-head.xhtml": NO_IMAGE} | dict.fromkeys(
     ),
     "decoded",
 )
-"""Of the cases that the manifest leaves open; docs/design.md says why."""
+"""Of the cases that the manifest leaves open: XHTML is a web page; the pictures are in test_corrections.py."""
 
 
 @pytest.mark.skipif(not CASES.exists(), reason="optional test data")
