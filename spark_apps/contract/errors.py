@@ -81,8 +81,8 @@ QUARANTINE_CODES: dict[str, str] = {
     "unreadable": "The file was listed but could not be read: it vanished, or permission is missing. Run again.",
     "changed": "The file changed between listing and reading. Run again once the upload is complete.",
     "decode_error": "The decoder failed for a reason of its own. Open the file in a viewer and export it again.",
-    "timeout": "Decoding took longer than the limit; the file is broken or hostile.",
-    "out_of_memory": "Decoding needed more memory than the limit; the file is broken or hostile.",
+    "timeout": "Decoding took longer than the limit: broken, hostile or too large. Scale it down.",
+    "out_of_memory": "Decoding needed more memory than the limit: broken, hostile or too large. Scale it down.",
     "decoder_crash": "Decoding killed its process; the file is broken or hostile.",
     "extractor_failed": "The extractor raised the error in the message. Fix the extractor or the file.",
 }
