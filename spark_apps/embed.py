@@ -25,13 +25,12 @@ import os
 import re
 import resource
 import select
-import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from PIL import ImageFile
 
-from spark_apps.contract import EXTRACTORS, BadFile, BadSetting, JobError
+from spark_apps.contract import EXTRACTORS, BadFile, BadSetting, JobError, frames
 from spark_apps.media import preview
 
 IDLE_SECONDS = 120
@@ -43,7 +42,6 @@ THREADS = 2
 """For the model: the pages' machine has other things to do."""
 
 Answer = tuple[dict[str, Any], bytes]
-_LENGTH = struct.Struct("<Q")
 
 
 def thumbnail(content: bytes, side: int, max_pixels: int) -> bytes:
@@ -87,9 +85,9 @@ def serve(argv: list[str], source: BinaryIO, target: BinaryIO) -> None:
         answer = _prepared(*argv)
     except Exception as error:  # a forged or damaged document can be anything
         code = error.code if isinstance(error, JobError) else type(error).__name__
-        _send(target, json.dumps({"code": code, "message": str(error)}).encode(), b"")
+        frames.send(target, json.dumps({"code": code, "message": str(error)}).encode(), b"")
         return
-    _send(target, b"{}", b"")
+    frames.send(target, b"{}", b"")
     while (content := _read(source)) is not None:
         said: dict[str, Any]
         faulthandler.dump_traceback_later(SECONDS_PER_IMAGE, exit=True)  # should nobody be there to end a hanging one
@@ -100,7 +98,7 @@ def serve(argv: list[str], source: BinaryIO, target: BinaryIO) -> None:
         except MemoryError:
             said, payload = {"code": "out_of_memory", "message": "Decoding needed more memory than the limit."}, b""
         faulthandler.cancel_dump_traceback_later()
-        _send(target, json.dumps(said).encode(), payload)
+        frames.send(target, json.dumps(said).encode(), payload)
 
 
 def _prepared(kind: str, what: str, max_pixels: str) -> Callable[[bytes], Answer]:
@@ -122,21 +120,14 @@ def _limit(limit: int, value: int) -> None:
     resource.setrlimit(limit, (value, value))
 
 
-def _send(target: BinaryIO, *frames: bytes) -> None:
-    for frame in frames:
-        target.write(_LENGTH.pack(len(frame)))
-        target.write(frame)
-    target.flush()
-
-
 def _read(source: BinaryIO) -> bytes | None:
     """The next question; None when there is none any more."""
     if not select.select([source], [], [], IDLE_SECONDS)[0]:
         return None
-    head = source.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
+    try:
+        return frames.read(source)
+    except EOFError:
         return None
-    return source.read(_LENGTH.unpack(head)[0])
 
 
 if __name__ == "__main__":

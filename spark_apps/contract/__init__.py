@@ -14,8 +14,6 @@ from spark_apps.contract.documents import (
     now,
 )
 from spark_apps.contract.errors import (
-    QUARANTINE_CODES,
-    BadFile,
     BadSetting,
     ExitCode,
     JobError,
@@ -44,6 +42,7 @@ from spark_apps.contract.names import (
     run_key,
 )
 from spark_apps.contract.precisions import PRECISIONS, Precision
+from spark_apps.contract.quarantine import QUARANTINE_CODES, BadFile
 from spark_apps.contract.settings import (
     COMMANDS,
     MAX_PIXELS,

@@ -10,17 +10,15 @@ from __future__ import annotations
 import faulthandler
 import os
 import pickle
-import select
-import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import Any
 
-from spark_apps.contract import BadFile, JobError
+from spark_apps.contract import BadFile, JobError, frames
 
 SECONDS_PER_IMAGE = 30
 """The largest photo that --max-pixels admits decodes in under 10 s on a slow core."""
@@ -88,8 +86,8 @@ class Guard:
         child = self._child or self._start()
         assert child.stdin and child.stdout
         try:
-            _send(child.stdin, content)
-            answer = _receive(child.stdout, time.monotonic() + self._seconds)
+            frames.send(child.stdin, content)
+            answer = pickle.loads(frames.receive(child.stdout, time.monotonic() + self._seconds))
         except TimeoutError:
             self.close()
             raise BadFile("timeout", f"Decoding took longer than {self._seconds:g} s.") from None
@@ -130,8 +128,8 @@ class Guard:
         try:
             self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
             assert self._child.stdin and self._child.stdout
-            _send(self._child.stdin, pickle.dumps(self._arguments))
-            _receive(
+            frames.send(self._child.stdin, pickle.dumps(self._arguments))
+            frames.receive(
                 self._child.stdout, time.monotonic() + START_SECONDS
             )  # ready: importing does not count as a file's time
         except TimeoutError:
@@ -160,13 +158,13 @@ def serve() -> None:
     source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder that prints must not disturb the answers
     try:
-        make, memory_bytes, seconds = pickle.loads(_read(source))
+        make, memory_bytes, seconds = pickle.loads(frames.read(source))
         decode = watched(make(), 2 * seconds)  # should the parent die while this child hangs
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        _send(target, pickle.dumps(None))
+        frames.send(target, pickle.dumps(None))
         while True:
-            content = _read(source)
+            content = frames.read(source)
             answer: Any
             try:
                 answer = decode(content)
@@ -174,43 +172,6 @@ def serve() -> None:
                 answer = bad
             except MemoryError:
                 answer = BadFile("out_of_memory", "Decoding needed more memory than the limit.")
-            _send(target, pickle.dumps(answer))
+            frames.send(target, pickle.dumps(answer))
     except (EOFError, BrokenPipeError):  # the parent has ended, a killed task's while this child was still starting
         os._exit(0)  # an answer that nobody hears would be a trace at the interpreter's end, too
-
-
-_LENGTH = struct.Struct("<Q")
-
-
-def _send(stream: BinaryIO | Any, content: bytes) -> None:
-    stream.write(_LENGTH.pack(len(content)))
-    stream.write(content)
-    stream.flush()
-
-
-def _read(stream: BinaryIO) -> bytes:
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        raise EOFError
-    (length,) = _LENGTH.unpack(head)
-    content = stream.read(length)
-    if len(content) < length:
-        raise EOFError
-    return content
-
-
-def _receive(stream: Any, deadline: float) -> Any:
-    """The child's next answer. Only our own child writes here, so unpickling is safe."""
-    received = bytearray()
-    wanted = _LENGTH.size
-    while len(received) < wanted:
-        ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
-            raise TimeoutError
-        piece = os.read(stream.fileno(), wanted - len(received))
-        if not piece:
-            raise EOFError
-        received += piece
-        if wanted == _LENGTH.size == len(received):
-            wanted += _LENGTH.unpack(received)[0]
-    return pickle.loads(received[_LENGTH.size :])

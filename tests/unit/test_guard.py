@@ -20,7 +20,7 @@ import pytest
 
 from demo.landing import flat_png
 from spark_apps import storage
-from spark_apps.contract import MAX_PIXELS, BadFile, JobError, Unreachable
+from spark_apps.contract import MAX_PIXELS, BadFile, JobError, Unreachable, frames
 from spark_apps.media import guard as guard_module
 from spark_apps.media import imaging
 from spark_apps.media.guard import Decode, Guard, watched
@@ -171,10 +171,10 @@ def test_a_child_whose_parent_has_ended_ends_without_a_word(moment: str) -> None
     if moment == "asking":
         child.stdin.write(struct.pack("<Q", len(arguments)) + arguments[:9])
     elif moment != "starting":
-        guard_module._send(child.stdin, arguments)
+        frames.send(child.stdin, arguments)
     if moment == "answering":
-        guard_module._receive(child.stdout, time.monotonic() + 60)
-        guard_module._send(child.stdin, SMALL)
+        frames.receive(child.stdout, time.monotonic() + 60)
+        frames.send(child.stdin, SMALL)
     child.stdout.close()
     child.stdin.close()
     assert child.stderr.read() == b""

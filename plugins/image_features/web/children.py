@@ -10,8 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import select
-import struct
 import subprocess
 import sys
 import threading
@@ -21,6 +19,7 @@ from typing import Any
 
 from image_features.web.refusals import Refused, busy
 from spark_apps import contract
+from spark_apps.contract import frames
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +31,6 @@ ANSWER_BYTES = 2 * 2**20
 """Longest answer that is taken from a child."""
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "HOME")
 """Of the environment; the api-server's holds secrets."""
-
-_LENGTH = struct.Struct("<Q")
 
 
 class Died(Exception):
@@ -122,26 +119,15 @@ class Child:
         return self._process
 
     def _receive(self, deadline: float) -> tuple[dict[str, Any], bytes]:
-        said = json.loads(self._frame(deadline))
-        return said if isinstance(said, dict) else {}, self._frame(deadline)
-
-    def _frame(self, deadline: float) -> bytes:
-        (length,) = _LENGTH.unpack(self._read(_LENGTH.size, deadline))
-        if length > ANSWER_BYTES:
-            raise Died(None)
-        return self._read(length, deadline)
-
-    def _read(self, length: int, deadline: float) -> bytes:
         assert self._process and self._process.stdout
-        stream, received = self._process.stdout.fileno(), bytearray()
-        while len(received) < length:
-            if not select.select([stream], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise Died(None)
-            piece = os.read(stream, length - len(received))
-            if not piece:
-                raise Died(self._process.wait())
-            received += piece
-        return bytes(received)
+        try:
+            said, payload = (frames.receive(self._process.stdout, deadline, ANSWER_BYTES) for _ in range(2))
+        except TimeoutError:
+            raise Died(None) from None
+        except EOFError:
+            raise Died(self._process.wait()) from None
+        found = json.loads(said)
+        return found if isinstance(found, dict) else {}, payload
 
 
 def refusal(code: str) -> Refused:
@@ -158,6 +144,4 @@ def refusal(code: str) -> Refused:
 
 def _write(stream: Any, content: bytes) -> None:
     with contextlib.suppress(OSError, ValueError):  # a child that has ended says so when its answer is read
-        stream.write(_LENGTH.pack(len(content)))
-        stream.write(content)
-        stream.flush()
+        frames.send(stream, content)
