@@ -187,11 +187,7 @@ def test_publications_start_both_kinds_of_consumer(airflow: AirflowServer, start
 
     def told() -> set[str]:
         """The partitions that the runs of the Dag with a plain schedule were started for."""
-        runs = airflow.api("GET", f"/api/v2/dags/{WHENEVER}/dagRuns?limit=100")["dag_runs"]
-        ended = [run["dag_run_id"] for run in runs if run["state"] == "success"]
-        paths = [f"/api/v2/dags/{WHENEVER}/dagRuns/{quote(run)}/upstreamAssetEvents" for run in ended]
-        events = [event for path in paths for event in airflow.api("GET", path)["asset_events"]]
-        return {event["extra"]["partition"] for event in events}
+        return {event["partition"] for events in _started_for(airflow).values() for event in events}
 
     def keys() -> set[str]:
         runs = airflow.api("GET", f"/api/v2/dags/{EACH}/dagRuns?limit=100")["dag_runs"]
@@ -214,6 +210,26 @@ def test_two_dags_with_one_run_id_publish_each_its_own(airflow: AirflowServer, s
     for model, key in keys.items():
         extracted = catalog.manifest(airflow.store, "batch-7", key, "extract")
         assert extracted is not None and extracted.model is not None and extracted.model["key"] == model
+
+
+def test_each_publication_starts_a_run_where_they_come_one_at_a_time(
+    airflow: AirflowServer, started: Started, landing: Path
+) -> None:
+    conf = {"partition": "batch-8", "source": str(landing / "batch-7")}
+
+    def told_of(published: str) -> list[str]:
+        """The runs of the consumer that were started for the publication of one run."""
+        return [run for run, events in _started_for(airflow).items() if published in {one["run_id"] for one in events}]
+
+    with _scheduling(airflow):
+        _until(lambda: bool(_started_for(airflow)))  # for what was published before
+        consumers = []
+        for _ in range(2):
+            run_id = airflow.trigger(conf)
+            assert airflow.wait([run_id], timeout=200)[run_id] == _all("success")
+            _until(lambda run_id=run_id: bool(told_of(run_id)))  # type: ignore[misc]
+            consumers += told_of(run_id)
+    assert len(set(consumers)) == len(consumers) == 2
 
 
 def test_clearing_a_run_publishes_the_same_run_again(airflow: AirflowServer, started: Started) -> None:
@@ -307,6 +323,15 @@ def _scheduling(airflow: AirflowServer) -> Iterator[None]:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(scheduler.pid, signal.SIGKILL)
+
+
+def _started_for(airflow: AirflowServer) -> dict[str, list[dict[str, Any]]]:
+    """Ended run of the Dag with a plain schedule → what the events say that started it; the oldest run first."""
+    path = f"/api/v2/dags/{WHENEVER}/dagRuns"
+    runs = airflow.api("GET", f"{path}?limit=100&order_by=run_after")["dag_runs"]
+    ended = [run["dag_run_id"] for run in runs if run["state"] == "success"]
+    found = {run: airflow.api("GET", f"{path}/{quote(run)}/upstreamAssetEvents") for run in ended}
+    return {run: [event["extra"] for event in events["asset_events"]] for run, events in found.items()}
 
 
 def _until(condition: Callable[[], bool], timeout: float = 120) -> None:
