@@ -35,9 +35,8 @@ class SparkLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
         """To the job itself where spark-submit has told its id (YARN, Kubernetes), else to the list of jobs."""
-        from image_features import (
-            spark_hook,  # not at the top: the api-server only reads the links that tasks have shown
-        )
+        # Not at the top: the api-server only reads the links that tasks have shown.
+        from image_features import spark_hook
 
         server = settings.history_server()
         application = spark_hook.application_id(getattr(operator, "_hook", None))
