@@ -60,7 +60,7 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
                 settings.store, extracted.model["key"], settings.partition, settings.history
             )
         with timings.phase("recheck"):
-            cosines = recompute(settings, extracted.model, staged, ingested.settings["max_pixels"])
+            cosines = recheck(settings, extracted.model, staged, ingested.settings["max_pixels"])
         with timings.phase("twins"):
             looked = _twins(settings, extracted.model, staged, measured, ingested.settings["max_pixels"])
     today = drift.sketch(measured.slices) if len(measured.slices) else None
@@ -161,7 +161,7 @@ def _shown(settings: ValidateSettings, model: str) -> str:
     return "published" if current == [settings.run.folder] else "superseded"
 
 
-def recompute(
+def recheck(
     settings: ValidateSettings, info: dict[str, Any], staged: Staged, max_pixels: int
 ) -> list[tuple[str, float]]:
     """(uri, cosine) of a random sample of files, computed again by the extractor's slow and independent way.

@@ -25,8 +25,6 @@ _TYPES = {"fp32": "f32", "bf16": "bf16"}
 def export(weights: ResolvedWeights, model: nn.Module, layer: str, precision: str, stem: Path) -> tuple[int, int]:
     """Writes `<stem>.xml` and `<stem>.bin`, in fp32 whatever the precision computed in; returns (dim, classes)."""
     import torch
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     from spark_apps.model.network import Network, width
 
@@ -35,9 +33,7 @@ def export(weights: ResolvedWeights, model: nn.Module, layer: str, precision: st
     example = torch.zeros(1, crop, crop, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # tracing; torch.export works too, slower and noisier
-        decoder = TorchScriptPythonDecoder(network, example_input=(example,))  # kept: the frontend only borrows it
-    frontend = FrontEndManager().load_by_framework("pytorch")
-    converted = frontend.convert(frontend.load(decoder))
+        converted = ov.convert_model(network, example_input=(example,))
     converted.inputs[0].get_node().set_element_type(ov.Type.u8)
     converted.reshape({0: [-1, crop, crop, 3]})
     ports = [*converted.inputs, *converted.outputs]
