@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spark_apps.contract import EXTRACTORS, BadFile, BadSetting, ExtractSettings, JobError, Manifest
-from spark_apps.extractors import Extractor, Labelled, calibrated
+from spark_apps.extractors import Extractor, Labelled, kept_models
 from spark_apps.model import ModelArtifact, worker
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def prepare(settings: ExtractSettings, ingested: Manifest, here: bool) -> ModelA
         "files": {},
     }
     artifact = ModelArtifact(info["key"], fingerprint, (), info, tuple(_sources(where)))
-    calibrated.keep(settings.store, artifact)
+    kept_models.keep(settings.store, artifact)
     return artifact
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from spark_apps import model
 from spark_apps.contract import ExtractSettings, Manifest
-from spark_apps.extractors import Extractor, Labelled, calibrated
+from spark_apps.extractors import Extractor, Labelled, kept_models
 from spark_apps.media import imaging
 from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import worker
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def prepare(settings: ExtractSettings, ingested: Manifest, here: bool) -> model.ModelArtifact:
     """See `extractors.prepare`."""
-    return calibrated.prepare(settings, ingested, here)
+    return kept_models.prepare(settings, ingested, here)
 
 
 def opened(info: dict[str, Any], max_pixels: int, folder: Path | None, cores: int, device: str | None) -> Extractor:

@@ -1,0 +1,64 @@
+"""The model of a run. An int8 model is calibrated once in the life of a store and then taken from there.
+
+Calibrating every day anew would give every day vectors of its own. So the first partition that asks for int8 lends its
+photos, the model is kept in the store, and whoever asks for the same model finds it there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyarrow import fs
+
+from spark_apps import contract, model, storage
+from spark_apps.contract import PRECISIONS, ExtractSettings, Manifest, ModelSettings
+from spark_apps.extractors import calibration
+
+
+def prepare(settings: ExtractSettings, ingested: Manifest, here: bool) -> model.ModelArtifact:
+    """The model that the settings ask for, kept in the store with its `model.json`.
+
+    Raises:
+        BadSetting, Unreachable: as `model.prepare`.
+    """
+    spec = ModelSettings.of(settings)
+    if not PRECISIONS[spec.precision].calibrated:
+        artifact = model.prepare(spec, here=here)
+        keep(settings.store, artifact)
+        return artifact
+    kin = model.uncalibrated(spec)
+    kept = _first(settings.store, kin)
+    if kept is None:
+        sample = calibration.sample(settings, ingested)
+        artifact = model.prepare(spec, here=here, calibration=sample)
+        artifact.info["calibration"].update(uncalibrated=kin, partition=settings.partition, at=contract.now())
+        keep(settings.store, artifact)
+        kept = _first(settings.store, kin)  # another run may have been first
+        assert kept is not None
+    folder = contract.join(settings.store, "models", kept["fingerprint"])
+    with storage.reaching("store", settings.store):
+        return model.adopt(kept, lambda name: storage.read_bytes(contract.join(folder, name)), here=here)
+
+
+def _first(store_uri: str, kin: str) -> dict[str, Any] | None:
+    """The `info` of the model that was calibrated first, among those of one kin in the store."""
+    filesystem, root = storage.filesystem(contract.join(store_uri, "models"))
+    with storage.reaching("store", store_uri):
+        folders = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True))
+        found = [
+            storage.read_json(contract.join(store_uri, "models", item.base_name, "model.json")) for item in folders
+        ]
+    calibrated = [info for info in found if info and (info.get("calibration") or {}).get("uncalibrated") == kin]
+    return min(calibrated, key=lambda info: (info["calibration"]["at"], info["fingerprint"]), default=None)
+
+
+def keep(store_uri: str, artifact: model.ModelArtifact) -> None:
+    """Keeps the engine artefact and `model.json` in the store, where features of this fingerprint can be explained."""
+    folder = contract.join(store_uri, "models", artifact.fingerprint)
+    with storage.reaching("store", store_uri):
+        described = contract.join(folder, "model.json")
+        if storage.read_json(described) is not None:
+            return
+        for file in artifact.files:
+            storage.write_bytes(contract.join(folder, file.name), file.read_bytes())
+        storage.write_json(described, artifact.info)  # last: it says that the rest is whole
