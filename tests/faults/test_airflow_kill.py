@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import pytest
 
 from demo.airflow_server import AirflowServer, running
 from demo.keeper import session_members
+from spark_apps import catalog, contract
 from tests.faults.day import PARTITION, Day
+from tests.faults.jobs import REPOSITORY
 from tests.faults.reader import Reader
 
 SETTINGS = {
@@ -27,6 +31,64 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
 }
 DRIVERS = "spark_apps/{stage}.py"
+
+
+TASK = """
+import logging
+from types import SimpleNamespace
+from airflow.sdk import DAG
+from image_features import form
+from image_features.operators import IngestOperator
+
+logging.basicConfig(level=logging.INFO)
+with DAG("image_features", params=form.params(), schedule=None):
+    task = IngestOperator(task_id="ingest")
+params = {name: param.value for name, param in form.params().items()} | {"partition": "%s"}
+dag_run = SimpleNamespace(conf={})
+print(task.execute({"run_id": "manual__killed", "params": params, "dag_run": dag_run, "outlet_events": {}}))
+"""
+"""A task of the Dag without its scheduler."""
+
+
+def test_a_killed_task_s_job_is_ended_by_the_next_attempt(tmp_path: Path) -> None:
+    """The task's process is killed and its spark-submit lives on; the scheduler's part in this is drilled below."""
+    day, store = Day(tmp_path / "landing"), str(tmp_path / "store")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+        **SETTINGS,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "plugins")]),
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__IMAGE_FEATURES__STORE": store,
+        "AIRFLOW__IMAGE_FEATURES__SOURCE": day.source,
+    }
+
+    def start(log: Path) -> subprocess.Popen[bytes]:
+        with log.open("wb") as output:
+            command = [sys.executable, "-c", TASK % PARTITION]
+            return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output)
+
+    killed = start(tmp_path / "first.log")
+    job = None
+    while job is None:
+        assert killed.poll() is None, (tmp_path / "first.log").read_text()
+        for process in psutil.Process(killed.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                ours = "java" in process.name() and DRIVERS.format(stage="ingest") in " ".join(process.cmdline())
+                if ours and process.children():  # the JVM that only puts the command line together has none
+                    job = process
+        time.sleep(0.02)
+    left = [job, *job.children(recursive=True)]
+    killed.kill()
+    killed.wait()
+    hang(left)
+    again = start(tmp_path / "second.log")
+    assert again.wait(400) == 0, (tmp_path / "second.log").read_text()
+    assert "that an earlier attempt had left running" in (tmp_path / "second.log").read_text()
+    assert not [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    manifest = catalog.manifest(store, PARTITION, contract.RunKey("manual__killed", "image_features"), "ingest")
+    assert manifest is not None and manifest.counts["listed"] == len(list(day.folder.iterdir()))
 
 
 @pytest.mark.slow_faults

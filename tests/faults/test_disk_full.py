@@ -6,12 +6,18 @@ import os
 import random
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from py4j.protocol import Py4JJavaError
 
-from spark_apps.contract import ExitCode, Unreachable
+from spark_apps.contract import ExitCode, MaintainSettings, Unreachable
+from spark_apps.maintain import maintain
+from spark_apps.spark import failures
+from spark_apps.spark.jobs import Timings
+from tests import old_store
 from tests.faults.day import Day
 from tests.faults.in_process import InThisProcess
 from tests.faults.jobs import Job
@@ -116,18 +122,27 @@ def test_a_full_disk_stops_ingest_and_extract_and_space_cures_them(disk: Disk, t
         reader.settled("second")
 
 
-def test_a_publication_that_runs_out_of_space_anywhere_is_completed_later(disk: Disk, tmp_path: Path) -> None:
+def test_extract_and_publication_that_run_out_of_space_anywhere_are_completed_later(disk: Disk, tmp_path: Path) -> None:
     """Page by page: whatever of the report, the three commits and the manifest still finds space."""
     jobs = InThisProcess(Day(tmp_path / "landing"), str(disk.path / "store"))
     reader = Reader(jobs.store)
     runs = ["even", "odd"]
-    for run_id in runs:
+    for run_id, too_little in zip(runs, (2_000_000, 10 * PAGE), strict=True):
         jobs.day.change(random.Random(run_id))
         reader.truths[run_id] = jobs.day.truth()
         jobs.ingest(run_id)
+        disk.leave(too_little)  # the model, 47 MB, does not fit; when it is there, the features, 40 kB, do not
+        before = staged(jobs.store)
+        with pytest.raises((Unreachable, Py4JJavaError)) as caught:
+            jobs.extract(run_id)
+        wrapped = isinstance(caught.value, Py4JJavaError)  # what a worker raised
+        told = failures.explain(caught.value) if wrapped else caught.value
+        assert isinstance(told, Unreachable) and "No space left on device" in told.message
+        assert staged(jobs.store) == before, "what a failed attempt wrote must not keep the disk full"
+        disk.clear()
         jobs.extract(run_id)
     jobs.validate("even", recheck=0)
-    failures = []
+    full = []
     with reader:
         for pages in range(40):
             other, run_id = runs[pages % 2], runs[(pages + 1) % 2]
@@ -135,12 +150,33 @@ def test_a_publication_that_runs_out_of_space_anywhere_is_completed_later(disk: 
             try:
                 jobs.validate(run_id, recheck=0)
             except Unreachable as error:
-                failures.append(pages)
+                full.append(pages)
                 assert "No space left on device" in str(error) and "free space" in str(error)
                 assert reader.look() in (run_id, other)
             disk.clear()
             jobs.validate(run_id, recheck=0)
             reader.settled(run_id)
-            if not failures or failures[-1] != pages:
+            if not full or full[-1] != pages:
                 break
-    assert len(failures) >= 4, f"the sweep did not go through the commits: {failures}"
+    assert len(full) >= 4, f"the sweep did not go through the commits: {full}"
+
+
+def test_a_maintenance_that_runs_out_of_space_anywhere_is_completed_later(disk: Disk) -> None:
+    """Page by page: whatever of the merged files, their commits and the log's summary still finds space."""
+    store = old_store.unpack(disk.path)
+    settings, within_the_retention = MaintainSettings(store=store), datetime(2026, 11, 26, 20, tzinfo=UTC)
+    full = 0
+    while full < 60:
+        disk.leave(full * PAGE)
+        try:
+            maintain(settings, Timings(), within_the_retention)
+            break
+        except Unreachable as error:
+            full += 1
+            assert "No space left on device" in str(error) and "free space" in str(error)
+        finally:
+            disk.clear()
+            old_store.check_rows(store)
+    assert full >= 4, f"the sweep did not go through the commits: {full}"
+    maintain(settings, Timings(), within_the_retention)
+    old_store.check_rows(store)

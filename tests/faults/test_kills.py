@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,9 +18,12 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from spark_apps.contract import STAGES
+from spark_apps.contract import STAGES, MaintainSettings
+from spark_apps.maintain import maintain
+from spark_apps.spark.jobs import Timings
+from tests import old_store
 from tests.faults.day import Day
-from tests.faults.jobs import LEFTOVER_S, Job
+from tests.faults.jobs import LEFTOVER_S, REPOSITORY, Job
 from tests.faults.reader import Reader
 
 SURVIVORS = ("worker", "daemon", "executor")
@@ -140,6 +146,25 @@ def test_a_kill_in_each_stage_does_no_harm(tmp_path: Path) -> None:
         drill.round("quick", {"ingest": "worker", "extract": "group", "validate": "driver"})
         drill.finish()
     assert drill.reader.readings > 0
+
+
+def test_a_kill_of_the_maintenance_does_no_harm(tmp_path: Path) -> None:
+    """It is killed when it has changed the store so many times: while it merges, between two commits, at the log."""
+    for changes in (1, 4):
+        store = old_store.unpack(tmp_path / str(changes))
+        files = seen = sorted(Path(store).rglob("*"))
+        with (tmp_path / "maintain.log").open("wb") as log:
+            command = [sys.executable, "-m", "spark_apps.maintain", "--store", store]
+            job = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)
+        while changes and job.poll() is None:
+            files = sorted(Path(store).rglob("*"))
+            changes, seen = changes - (files != seen), files
+        job.kill()
+        assert job.wait() == -signal.SIGKILL, (tmp_path / "maintain.log").read_text()
+        old_store.check_rows(store)
+        maintain(MaintainSettings(store=store), Timings())
+        old_store.check_rows(store)
+        assert maintain(MaintainSettings(store=store), Timings()).counts["merged"] == 0, "nothing is left to merge"
 
 
 @pytest.mark.slow_faults

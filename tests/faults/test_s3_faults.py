@@ -16,9 +16,13 @@ from moto.server import ThreadedMotoServer
 
 from spark_apps import catalog, contract, storage
 from spark_apps.contract import STAGES, ExitCode, Unreachable
+from spark_apps.ingest import ingest
+from spark_apps.maintain import maintain
+from spark_apps.spark.jobs import Timings
 from spark_apps.storage import filesystems
 from spark_apps.tables import commits, schemas, staging
 from tests.faults.day import PARTITION, Day, Truth
+from tests.faults.in_process import InThisProcess
 from tests.faults.jobs import Job
 from tests.faults.proxy import FAULTS, FaultyProxy
 from tests.faults.reader import Reader
@@ -165,6 +169,37 @@ def publish_until_done(run_id: str) -> None:
 
 
 # --- the jobs ---------------------------------------------------------------------------------------------------------
+
+
+def test_each_stage_says_that_the_network_is_cut_and_goes_on_when_it_is_back(
+    proxy: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection ends before the first answer, in this process with short time-outs; the jobs go on as commands."""
+    day, reader = Day(tmp_path / "landing"), Reader(STORE)
+    reader.truths["run"] = upload(day, proxy)
+    monkeypatch.setattr(filesystems, "REQUEST_TIMEOUT_S", 1)
+    monkeypatch.setattr(filesystems, "CONNECT_TIMEOUT_S", 1)
+    filesystems._s3.cache_clear()
+    jobs = InThisProcess(day, STORE)
+    cut: dict[str, Callable[[], object]] = {
+        "ingest": lambda: ingest(
+            contract.IngestSettings(source=f"s3://{BUCKET}/landing/{{partition}}", **jobs.common("run")), Timings()
+        ),
+        "extract": lambda: jobs.extract("run"),
+        "validate": lambda: jobs.validate("run"),
+        "maintain": lambda: maintain(contract.MaintainSettings(store=STORE), Timings()),
+    }
+    for stage, work in cut.items():
+        proxy.faults = {"reset": 1.0}
+        with pytest.raises(Unreachable, match=STORE if stage != "ingest" else BUCKET):
+            work()
+        proxy.faults = {}
+        if stage in STAGES:
+            assert attempts(stage, "run", tmp_path) == [ExitCode.DONE]
+        else:
+            work()
+    reader.settled("run")
+    filesystems._s3.cache_clear()
 
 
 @pytest.mark.slow_faults
