@@ -10,6 +10,7 @@ import numpy as np
 import openvino as ov
 
 from spark_apps.contract import PRECISIONS
+from spark_apps.model import quantize
 from spark_apps.model.engines import Outputs, check_pixels
 
 if TYPE_CHECKING:
@@ -58,11 +59,17 @@ def open_engine(info: dict[str, Any], folder: Path, threads: int, device: str) -
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # pinning puts the workers of one host all on the same cores
             # The default is bf16 wherever that is fast.
-            "INFERENCE_PRECISION_HINT": _TYPES[PRECISIONS[info["precision"]].arithmetic],
+            "INFERENCE_PRECISION_HINT": _arithmetic(info),
             "ENABLE_MMAP": True,
         },
     )
     return OpenVinoEngine(compiled, info["preprocessing"]["crop"], info["dim"], info["classes"])
+
+
+def _arithmetic(info: dict[str, Any]) -> str:
+    if info.get("calibration"):
+        return quantize.arithmetic(info["calibration"].get("recipe", 0))
+    return _TYPES[PRECISIONS[info["precision"]].arithmetic]
 
 
 class OpenVinoEngine:
