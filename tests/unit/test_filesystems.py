@@ -107,11 +107,52 @@ def test_a_profile_of_the_environment_works_at_an_endpoint(
     assert server.keys == {"by-profile"}
 
 
+@pytest.mark.parametrize("inherited", [True, False])
+def test_an_empty_token_is_none(inherited: bool, server: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As compose files hand on what is not set; delta-rs by itself would send it."""
+    given = {**OWN, "AWS_ENDPOINT_URL": server.endpoint, "AWS_SESSION_TOKEN": "", "AWS_PROFILE": ""}
+    if inherited:
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+    else:
+        monkeypatch.setenv("AWS_SESSION_TOKEN", "")
+        catalog.use_storage(given)
+    use_the_store()
+    assert set(server.asked) == {("own", None)}
+
+
+def test_empty_keys_are_none(server: Witness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "credentials").write_text("[night]\naws_access_key_id = by-profile\naws_secret_access_key = x\n")
+    for name in access.S3_KEYS:
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("AWS_PROFILE", "night")
+    catalog.use_storage({"AWS_ENDPOINT_URL": server.endpoint, "AWS_ACCESS_KEY_ID": ""})
+    use_the_store()
+    assert set(server.asked) == {("by-profile", None)}
+
+
 def test_a_worker_s_own_token_does_not_mix_with_its_driver_s_keys() -> None:
     worker = {"AWS_SESSION_TOKEN": "node", "AWS_ENDPOINT_URL_S3": NOWHERE} | access.for_workers(OWN)
     found = filesystems.S3.of(worker)
     assert (found.key, found.token, found.endpoint) == ("own", "", "")
     assert access.for_workers({"AWS_REGION": "eu-central-1"}) == {"AWS_REGION": "eu-central-1"}
+
+
+@pytest.mark.parametrize(
+    "driver",
+    [
+        {"AZURE_STORAGE_ACCESS_KEY": "a2V5"},
+        {"AZURE_STORAGE_SAS_KEY": "sig=own"},
+        {"AZURE_CLIENT_ID": "own", "AZURE_CLIENT_SECRET": "own-secret", "AZURE_TENANT_ID": "own-tenant"},
+        {"AZURE_STORAGE_ACCOUNT_KEY": "a2V5", "AZURE_ENDPOINT": "http://127.0.0.1:9/own"},
+    ],
+)
+def test_a_worker_is_to_azure_who_its_driver_is(driver: dict[str, str]) -> None:
+    driver = {"AZURE_STORAGE_ACCOUNT_NAME": "own", **driver}
+    node = {"AZURE_STORAGE_ACCOUNT_KEY": "bm9kZQ==", "AZURE_STORAGE_SAS_TOKEN": "sig=node", "AZURE_CLIENT_ID": "node"}
+    worker = node | access.for_workers(driver)
+    assert filesystems.Azure.of("az://cont/day", worker) == filesystems.Azure.of("az://cont/day", driver)
+    assert "AZURE_CLIENT_ID" not in access.for_workers({"AZURE_CLIENT_ID": "the machine's"})
 
 
 def test_secrets_are_not_shown() -> None:
@@ -203,7 +244,7 @@ KEYS = ("a b/ä#1?.jpg", "100%25.jpg", "x//y.jpg", "folder")
 def test_a_uri_leads_to_a_path_and_back_letter_for_letter(
     root: str, path: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filesystems, "_other", lambda root: pa.fs.LocalFileSystem())  # HDFS needs a JVM and a server
+    monkeypatch.setattr(filesystems, "_hadoop", lambda root: pa.fs.LocalFileSystem())  # HDFS needs a JVM and a server
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account1")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", NOWHERE)
@@ -216,5 +257,16 @@ def test_a_uri_leads_to_a_path_and_back_letter_for_letter(
 
 @pytest.mark.parametrize("uri", ["az://cont/day", "abfss://cont/day", "abfss://cont@account1.example.com/day"])
 def test_an_azure_location_without_its_account_is_refused(uri: str) -> None:
-    with pytest.raises(BadSetting, match=r"no account is named|no account of"):
+    with pytest.raises(BadSetting, match=r"no account is named|not an account of"):
         filesystems.locate(uri)
+
+
+def test_hdfs_without_its_library_is_a_sentence() -> None:
+    for _ in range(2):  # of the second attempt Arrow says something else
+        try:
+            storage.read_json("hdfs://127.0.0.1:9/day")
+        except BadSetting as error:
+            assert error.code == "no_libhdfs" and "CLASSPATH" in error.hint
+            assert len(str(error)) < 400
+        except OSError:
+            pytest.skip("libhdfs is here")

@@ -1,0 +1,189 @@
+"""The three jobs, and writers who meet, on servers that speak Azure's and Google's storage APIs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from deltalake import CommitProperties, DeltaTable
+from deltalake.exceptions import CommitFailedError
+
+from spark_apps import catalog, storage
+from spark_apps.contract import Unreachable
+from spark_apps.tables import schemas
+from tests.clouds import servers
+from tests.conftest import REPOSITORY
+from tests.shelf import MODEL, Shelf
+from tests.spark.conftest import BAD, GOOD, fill
+
+pytestmark = pytest.mark.clouds
+
+
+@pytest.fixture(params=["azure", "google"])
+def cloud(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[servers.Cloud]:
+    """A server of its own, which this process and its children are told of as users are."""
+    for name in list(os.environ):
+        if name.startswith(("AZURE_", "GOOGLE_", "STORAGE_EMULATOR")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    with getattr(servers, request.param)(tmp_path_factory.mktemp(request.param)) as found:
+        for name, value in found.variables.items():
+            monkeypatch.setenv(name, value)
+        yield found
+
+
+def run(stage: str, store: str, partition: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    common = ["--store", store, *(["--partition", partition] if partition else []), "--run-id", "run+1"]
+    return subprocess.run(
+        [sys.executable, "-m", f"spark_apps.{stage}", *common, *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_a_day_from_a_bucket_to_a_bucket_and_again(cloud: servers.Cloud, tmp_path: Path) -> None:
+    for path in fill(tmp_path / "d1").iterdir():
+        cloud.put(f"landing/d1/{path.name}", path.read_bytes())
+    odd = ("ä#1 100%25?.jpg", "deep/er/photo.jpg")
+    for name in odd:
+        cloud.put(f"landing/d1/{name}", (tmp_path / "d1" / "chelsea.jpg").read_bytes())
+    cloud.put("landing/d1/x//empty part.jpg", b"photo" * 999)
+    cloud.put("landing/d1/Thumbs.db", b"debris")
+    store = f"{cloud.uri}/a store"
+    outcomes = [
+        run("ingest", store, "d1", "--source", f"{cloud.uri}/landing/{{partition}}"),
+        run("extract", store, "d1", "--model", "resnet18", "--weights", "random:0"),
+        run("validate", store, "d1", "--max-failed-fraction", "0.5", "--recheck", "2"),
+        run("extract", store, "d1", "--model", "resnet18", "--weights", "random:0"),
+        run("maintain", store, ""),
+    ]
+    for outcome in outcomes:
+        assert outcome.returncode == 0, outcome.stderr[-3000:]
+        assert servers.KEY not in outcome.stdout + outcome.stderr
+    [published] = catalog.partitions(store)
+    assert (published.rows, published.run_id) == (GOOD + len(odd), "run+1")
+    uris = {row["uri"] for row in catalog.vectors(store, "d1", MODEL).to_pylist()}
+    assert uris >= {f"{cloud.uri}/landing/d1/{name}" for name in (*odd, "coffee again.jpg")}
+    refused = {row["uri"]: row["error_code"] for row in catalog.quarantine(store, "d1").to_pylist()}
+    nameless = f"{cloud.uri}/landing/d1/x//" + ("" if cloud.uri.startswith("az:") else "empty part.jpg")
+    assert [uri for uri, code in refused.items() if code == "unreadable"] == [nameless]
+    assert len(refused) == sum(BAD.values()) + 1
+    extracted = catalog.manifest(store, "d1", "run+1", "extract")
+    assert extracted is not None and extracted.counts["computed"] == 0
+
+
+def test_a_version_is_written_once(cloud: servers.Cloud) -> None:
+    """Of writers who have read the same version one gets through, and the server itself refuses the others."""
+    shelf = Shelf(f"{cloud.uri}/store")
+    shelf.publish("d1", "first", {"u1": "a"})
+    uri, options, schema = schemas.FEATURES.uri(shelf.store), storage.delta_options(shelf.store), schemas.FEATURES
+
+    def commit(table: DeltaTable, start: threading.Barrier) -> bool:
+        once = CommitProperties(max_commit_retries=0)
+        start.wait(60)
+        try:
+            table.create_write_transaction([], "append", schema.schema, list(schema.keys), commit_properties=once)
+        except CommitFailedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(30):
+            tables = [DeltaTable(uri, storage_options=options) for _ in range(4)]
+            start = threading.Barrier(len(tables))
+            committed = sum(pool.map(commit, tables, [start] * len(tables)))
+            assert DeltaTable(uri, storage_options=options).version() == tables[0].version() + committed
+            assert committed == 1
+            if cloud.refused():  # else they were told by what they saw, and not by the server
+                return
+    pytest.fail("they never met")
+
+
+def test_two_writers_at_once_lose_nothing(cloud: servers.Cloud) -> None:
+    """Each publishes days of its own into the same tables, always at the same moment as the other."""
+    shelf = Shelf(f"{cloud.uri}/store")
+    days = {writer: [f"{writer}{day}" for day in range(6)] for writer in "ab"}
+    start, failed = threading.Barrier(len(days)), []
+
+    def write(writer: str) -> None:
+        try:
+            for day in days[writer]:
+                start.wait(60)
+                shelf.publish(day, f"run {day}", {f"u{day}": day})
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in days]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    every = sorted(day for mine in days.values() for day in mine)
+    assert sorted(found.partition for found in catalog.partitions(shelf.store)) == every
+    for day in every:
+        assert catalog.vectors(shelf.store, day, MODEL)["uri"].to_pylist() == [f"u{day}"]
+        assert catalog.images(shelf.store, day)["run_id"].to_pylist() == [f"run {day}"]
+
+
+def test_one_of_many_writers_of_a_day_wins_whole(cloud: servers.Cloud) -> None:
+    shelf = Shelf(f"{cloud.uri}/store")
+    runs = [f"run {number}" for number in range(6)]
+    threads = [
+        threading.Thread(target=shelf.publish, args=("d1", name, {name: name}), kwargs={"quarantined": [f"bad {name}"]})
+        for name in runs
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seen = [
+        catalog.images(shelf.store, "d1")["run_id"].to_pylist(),
+        catalog.quarantine(shelf.store, "d1")["run_id"].to_pylist(),
+        catalog.vectors(shelf.store, "d1", MODEL)["run_id"].to_pylist(),
+    ]
+    assert seen[0] == seen[1] == seen[2]
+    assert len(seen[0]) == 1
+
+
+@pytest.mark.parametrize("cloud", ["azure"], indirect=True)
+def test_an_account_in_the_uri_leads_to_the_same_place(cloud: servers.Cloud) -> None:
+    """`abfss://` names container and account; at an endpoint the account's own host is not asked."""
+    Shelf(f"abfss://{servers.CONTAINER}@{servers.ACCOUNT}.dfs.core.windows.net/store").publish("d1", "r", {"u": "a"})
+    assert catalog.vectors(f"{cloud.uri}/store", "d1", MODEL)["uri"].to_pylist() == ["u"]
+
+
+@pytest.mark.parametrize("cloud", ["azure"], indirect=True)
+@pytest.mark.parametrize("mark", ["", "?"])
+def test_a_token_does_without_the_account_s_key(
+    cloud: servers.Cloud, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_KEY")
+    monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", mark + servers.shared_access())
+    storage.write_json(f"{cloud.uri}/a.json", {"a": 1})
+    assert storage.read_json(f"{cloud.uri}/a.json") == {"a": 1}
+    Shelf(f"{cloud.uri}/store").publish("d1", "r", {"u": "a"})
+    assert catalog.vectors(f"{cloud.uri}/store", "d1", MODEL)["uri"].to_pylist() == ["u"]
+
+
+def test_a_missing_bucket_is_unreachable_and_an_empty_prefix_is_an_empty_day(
+    cloud: servers.Cloud, tmp_path: Path
+) -> None:
+    scheme = cloud.uri.partition(":")[0]
+    missing = run("ingest", f"{cloud.uri}/store", "d1", "--source", f"{scheme}://no-such-bucket/landing")
+    assert missing.returncode == 4, missing.stderr[-3000:]
+    assert "no-such-bucket" in missing.stderr
+    empty = run("ingest", f"{cloud.uri}/store", "d1", "--source", f"{cloud.uri}/none", "--on-empty", "skip")
+    assert empty.returncode == 5, empty.stderr[-3000:]
+    with pytest.raises(Unreachable):
+        catalog.partitions(f"{scheme}://no-such-bucket/store")
