@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import re
-from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.sdk import BaseHook
 
 from spark_apps.contract import BadSetting
 
-if TYPE_CHECKING:
-    from image_features.spark_hook import StageHook
-
-MASTER = r"local(\[[^\]]+\])?|yarn|(spark|k8s)://.+"
 HOW_TO = (
     "Create it under Admin → Connections (type Spark, host local[*] or spark://host:7077), or set "
     'AIRFLOW_CONN_{name} to {{"conn_type": "spark", "host": "local[*]"}}.'
@@ -63,32 +57,3 @@ def _has_kubernetes() -> bool:
         return importlib.util.find_spec("airflow.providers.cncf.kubernetes.kube_client") is not None
     except ModuleNotFoundError:  # of a package on the way to it
         return False
-
-
-def is_local(master: str) -> bool:
-    """Whether driver and tasks are one process on this machine, and no cluster has to be told anything."""
-    return master.startswith("local")
-
-
-def check_master(conn_id: str, hook: StageHook) -> str:
-    """The Spark master that the connection leads to.
-
-    Raises:
-        BadSetting: Spark has no such master, or it has a deploy mode that takes no Python application.
-    """
-    master = hook.master
-    if not re.fullmatch(MASTER, master):
-        raise BadSetting(
-            "bad_connection",
-            f"The Spark connection {conn_id!r} leads to {master!r}, which is not a valid Spark master.",
-            "Its host must be local[*], spark://host:7077, yarn or k8s://https://host:443.",
-        )
-    if hook.deploy_mode == "cluster" and (is_local(master) or master.startswith("spark://")):
-        # https://spark.apache.org/docs/latest/submitting-applications.html: no cluster mode for Python applications
-        kind = "local" if is_local(master) else "standalone"
-        raise BadSetting(
-            "bad_connection",
-            f"The Spark connection {conn_id!r} asks for deploy mode cluster.",
-            f"A {kind} Spark runs Python applications in client mode only: set its deploy-mode to client.",
-        )
-    return master

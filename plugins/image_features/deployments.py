@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,9 +14,11 @@ from pathlib import Path
 from image_features import JOBS, connections, processes, settings
 from image_features.spark_hook import StageHook
 from spark_apps import contract
+from spark_apps.contract import BadSetting
 
 log = logging.getLogger(__name__)
 
+MASTER = r"local(\[[^\]]+\])?|yarn|(spark|k8s)://.+"
 LOG4J = Path(__file__).with_name("log4j2.properties")
 DRIVER_VARIABLES = {"yarn": "spark.yarn.appMasterEnv", "k8s": "spark.kubernetes.driverEnv"}
 """Scheme of a master → the prefix of Spark's settings for the environment of a driver that it runs."""
@@ -132,7 +135,36 @@ class Cluster(_Remote):
 
 def of(conn_id: str, hook: StageHook) -> Deployment:
     """The way to run a job that the connection asks for. Raises BadSetting when it leads nowhere."""
-    master = connections.check_master(conn_id, hook)
+    master = _master(conn_id, hook)
     if hook.deploy_mode == "cluster":
         return Cluster(conn_id, master)
-    return Local(conn_id, master) if connections.is_local(master) else Client(conn_id, master)
+    return Local(conn_id, master) if _is_local(master) else Client(conn_id, master)
+
+
+def _is_local(master: str) -> bool:
+    """Whether driver and tasks are one process on this machine, and no cluster has to be told anything."""
+    return master.startswith("local")
+
+
+def _master(conn_id: str, hook: StageHook) -> str:
+    """The Spark master that the connection leads to.
+
+    Raises:
+        BadSetting: Spark has no such master, or it has a deploy mode that takes no Python application.
+    """
+    master = hook.master
+    if not re.fullmatch(MASTER, master):
+        raise BadSetting(
+            "bad_connection",
+            f"The Spark connection {conn_id!r} leads to {master!r}, which is not a valid Spark master.",
+            "Its host must be local[*], spark://host:7077, yarn or k8s://https://host:443.",
+        )
+    if hook.deploy_mode == "cluster" and (_is_local(master) or master.startswith("spark://")):
+        # https://spark.apache.org/docs/latest/submitting-applications.html: no cluster mode for Python applications
+        kind = "local" if _is_local(master) else "standalone"
+        raise BadSetting(
+            "bad_connection",
+            f"The Spark connection {conn_id!r} asks for deploy mode cluster.",
+            f"A {kind} Spark runs Python applications in client mode only: set its deploy-mode to client.",
+        )
+    return master
