@@ -169,6 +169,7 @@ def test_the_api_server_itself_loads_no_model(clients: Clients, filled: None, ph
         "from spark_apps import contract",
         "from spark_apps import catalog, contract",
         "from spark_apps.contract import BadSetting",
+        "from spark_apps.contract import frames",
         "from spark_apps.contract import JobError, Unreachable",
     }
 

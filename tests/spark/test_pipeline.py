@@ -134,7 +134,7 @@ def test_a_wrong_vector_is_found_by_the_independent_recomputation(pipeline: Pipe
 
     manifest = pipeline(upto="extract")["extract"]
     for file in manifest.staged["features"]:
-        path = tmp_path / "store" / "features" / file["path"]
+        path = tmp_path / "store" / "features" / file.path
         table = pq.read_table(path)
         reversed_ = [vector[::-1] for vector in table["features"].to_pylist()]
         table = table.set_column(2, "features", pa.array(reversed_, pa.list_(pa.float32())))
@@ -189,7 +189,7 @@ def test_one_vector_for_different_photos_is_found_and_its_level_is_a_choice(pipe
     store = tmp_path / "store"
     manifest = pipeline(upto="extract")["extract"]
     for file in manifest.staged["features"]:
-        path = store / "features" / file["path"]
+        path = store / "features" / file.path
         table = pq.read_table(path)
         same = pa.array([[float(at) for at in range(512)]] * len(table), pa.list_(pa.float32()))
         pq.write_table(table.set_column(table.schema.get_field_index("features"), "features", same), path)
@@ -231,7 +231,7 @@ def test_an_empty_day_fails_or_is_skipped_as_asked(pipeline: Pipeline, landing: 
 
 
 def test_a_missing_source_is_unreachable(pipeline: Pipeline) -> None:
-    with pytest.raises(Unreachable, match="no folder"):
+    with pytest.raises(Unreachable, match="does not exist"):
         pipeline("d5")
 
 
