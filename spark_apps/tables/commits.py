@@ -22,6 +22,8 @@ from spark_apps.tables.schemas import FEATURES, IMAGES, QUARANTINE, TABLES, Tabl
 Result = TypeVar("Result")
 
 COMMIT_TRIES = 50
+CONTENDED = "commit_contended"
+"""Code of the error when no try to commit got through."""
 
 CHECKPOINT_INTERVAL = "20"
 """Commits between two checkpoints of a table's log: opening it reads one checkpoint and at most so many commits."""
@@ -88,7 +90,7 @@ def _retried(table: Table, attempt: Callable[[], Result], tries: int) -> Result:
         except Overtaken:  # wait a moment, at random and longer each time
             time.sleep(random.uniform(0.01, 0.05) * min(2**number, 32))  # noqa: S311  not a secret
     raise JobError(
-        "commit_contended",
+        CONTENDED,
         f"The table {table.name} is being written by too many others; {tries} tries to commit failed.",
         "Run again; nothing was published.",
     )

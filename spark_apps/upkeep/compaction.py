@@ -175,7 +175,9 @@ def _commit(store_uri: str, table: schemas.Table, groups: list[Group]) -> list[G
 
     try:
         return commits.committed(store_uri, table, attempt, COMMIT_TRIES)
-    except JobError:  # so many write that no commit got through
+    except JobError as error:
+        if error.code != commits.CONTENDED:
+            raise
         for group in left:
             _discard(store_uri, table, group)
         return []

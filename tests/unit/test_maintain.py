@@ -403,3 +403,19 @@ def test_the_log_is_summed_up_and_versions_of_the_last_thirty_days_can_be_read(s
         assert catalog.dataset(shelf.store, "features", version=version).count_rows() == version
     assert len(catalog.partitions(shelf.store)) == 45
     assert run(shelf).counts["log_files"] == 0
+
+
+def test_a_refusal_while_merging_is_not_taken_for_contention(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer version may add a column between the look at a table and the commit."""
+    small_files(shelf, "d1", "r").commit()
+    look, looks = commits.open_table, []
+
+    def newer(store: str, table: schemas.Table) -> Any:
+        looks.append(table)
+        if len(looks) > 1:
+            raise contract.BadSetting("newer_store", "It has more columns.", "Update.")
+        return look(store, table)
+
+    monkeypatch.setattr(commits, "open_table", newer)
+    with pytest.raises(contract.BadSetting, match="more columns"):
+        compaction.compact(shelf.store, schemas.FEATURES)
