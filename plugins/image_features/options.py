@@ -178,6 +178,13 @@ _OWN = (
         version_added="0.2.0",
     ),
     Option(
+        name="stores",
+        description="Folders or URIs that a store of a run may lie in, separated by commas, beside the configured store "
+        "and those that the Dag itself names.",
+        example="/data/features,s3://features/cameras",
+        version_added="0.2.0",
+    ),
+    Option(
         name="weights_locations",
         description="Files, folders or URIs that a run may read weights from beside the configured ones, separated by "
         "commas. Weights known by name are always allowed.",
@@ -192,8 +199,7 @@ _OWN = (
     ),
     Option(
         name="dag_ids",
-        description="Dags whose runs fill the store, separated by commas: those that the pages show.",
-        default="image_features",
+        description="Dags that the pages show, separated by commas. Not set: all that hold tasks of this project.",
         example="image_features,image_features_archive",
     ),
     Option(

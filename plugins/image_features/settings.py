@@ -108,8 +108,13 @@ def weights_locations() -> list[str]:
     return [*_list("weights_locations"), *([] if allowed_places.is_named(weights) else [weights])]
 
 
+def stores() -> list[str]:
+    """Where the store of a run may be, beside the configured one and those that the Dag itself names."""
+    return _list("stores")
+
+
 def dag_ids() -> list[str]:
-    """The Dags whose runs fill the store: those that the pages show."""
+    """The only Dags that the pages show; empty: all that hold tasks of this project."""
     return _list("dag_ids")
 
 

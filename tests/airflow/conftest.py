@@ -35,14 +35,18 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def airflow_app() -> Any:
-    """Airflow's api-server with this repository's plugins and an empty database, in this process."""
+    """Airflow's api-server with this repository's plugins, in this process; its database knows one Dag."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "somebody:viewer")
         from airflow.api_fastapi.app import create_app
         from airflow.utils.db import initdb
 
         initdb()
-        return create_app(apps="core")
+        app = create_app(apps="core")
+        from tests.airflow.web import enter_dag, pipeline
+
+        enter_dag(pipeline("image_features"))
+        return app
 
 
 @pytest.fixture

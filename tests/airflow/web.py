@@ -105,6 +105,42 @@ class Run:
         return (self.began + timedelta(minutes=minute)).isoformat(timespec="seconds")
 
 
+def enter_dag(dag: Any) -> None:
+    """Keeps a Dag in Airflow's database, as the Dag processor does once it has parsed its file."""
+    from airflow.models.dag import DagModel
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.merge(DagBundleModel(name="tests"))
+        session.flush()
+        session.merge(DagModel(dag_id=dag.dag_id, bundle_name="tests", is_stale=False, fileloc="dags.py"))
+        session.flush()
+        SerializedDagModel.write_dag(LazyDeserializedDAG.from_dag(dag), bundle_name="tests", session=session)
+    forget_dags()
+
+
+def forget_dags() -> None:
+    """Has the pages look at Airflow's Dags again."""
+    from image_features.web import our_dags
+
+    our_dags._found.forget()
+
+
+def pipeline(dag_id: str) -> Any:
+    """A Dag with the tasks of the pipeline."""
+    from airflow.sdk import DAG
+    from image_features.operators import ExtractOperator, IngestOperator, ValidateOperator
+
+    with DAG(dag_id) as dag:
+        stages = zip((IngestOperator, ExtractOperator, ValidateOperator), contract.STAGES, strict=True)
+        ingest, extract, validate = (kind(task_id=stage) for kind, stage in stages)
+        ingest >> extract >> validate
+    return dag
+
+
 INFO = {
     **{"key": MODEL, "fingerprint": "fingerprint-1", "backbone": "resnet18", "weights": "random:0", "device": "cpu"},
     **{"weights_sha256": "ab", "precision": "fp32", "engine": "openvino", "dim": 4},

@@ -11,8 +11,8 @@ from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from image_features import settings
 from image_features.partition import resolve
+from image_features.web import our_dags
 from image_features.web.answers import DagRunInfo
 from image_features.web.refusals import Refused
 from spark_apps import contract
@@ -106,7 +106,7 @@ def newest(dag_id: str) -> list[Attempt]:
 
 def _shared(dag_id: str, run_ids: list[str]) -> set[str]:
     """Those of `run_ids` that another of the pipeline's Dags has, too."""
-    others = [other for other in settings.dag_ids() if other != dag_id]
+    others = [other for other in our_dags.ours() if other != dag_id]
     if not others or not run_ids:
         return set()
     with create_session(scoped=False) as session:

@@ -46,6 +46,12 @@ class Sized(Generic[Key, Value]):
                     self._making.pop(key, None)
         return value
 
+    def drop(self, key: Key | None = None) -> None:
+        """Forgets the value of `key`, or all."""
+        with self._lock:
+            for one in list(self._values) if key is None else [key] if key in self._values else []:
+                self._total -= self._size(self._values.pop(one))
+
     def _keep(self, key: Key, value: Value) -> None:
         size = self._size(value)
         if size > self._limit:
@@ -61,23 +67,29 @@ class Sized(Generic[Key, Value]):
 
 
 class Fresh(Generic[Key, Value]):
-    """Keeps one value, for `seconds`."""
+    """Keeps each value for `seconds`, and `limit` of them at most. Who waits for one key holds up no other."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, limit: int = 64) -> None:
         self._seconds = seconds
-        self._lock = threading.Lock()
-        self._kept: tuple[Key, Value, float] | None = None
+        self._kept: Sized[Key, _Kept[Value]] = Sized(limit)
 
     def get(self, key: Key, make: Callable[[Key], Value]) -> Value:
-        """The value of `key`, made anew by `make(key)` when it is too old or of another key."""
-        with self._lock:
-            if self._kept is not None and self._kept[0] == key and time.monotonic() - self._kept[2] < self._seconds:
-                return self._kept[1]
-            value = make(key)
-            self._kept = key, value, time.monotonic()
-            return value
+        """The value of `key`, made anew by `make(key)` when it is too old."""
+        kept = self._kept.get(key, _Kept)
+        with kept.lock:
+            if kept.made_at is None or time.monotonic() - kept.made_at >= self._seconds:
+                kept.value, kept.made_at = make(key), time.monotonic()
+            return kept.value  # type: ignore[return-value]
 
-    def forget(self) -> None:
-        """Asks again next time."""
-        with self._lock:
-            self._kept = None
+    def forget(self, key: Key | None = None) -> None:
+        """Asks again next time, for one key or all."""
+        self._kept.drop(key)
+
+
+class _Kept(Generic[Value]):
+    """A value, when it was made, and who makes it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.value: Value | None = None
+        self.made_at: float | None = None

@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import HTTPException, Request
 
-from image_features import settings
+from image_features.web import our_dags
 from image_features.web.refusals import Refused
 
 log = logging.getLogger(__name__)
@@ -24,12 +24,12 @@ HEADER = "X-Image-Features"
 
 def our_dag(dag_id: str) -> None:
     """Refuses Dags that do not fill the store: a right to read those is none to read the store."""
-    if dag_id not in settings.dag_ids():
+    if dag_id not in our_dags.ours():
         raise Refused(
             404,
             "not_our_dag",
             "This Dag computes no image features.",
-            "Dags with the tasks of this project under another name go into [image_features] dag_ids.",
+            "The pages show Dags that hold tasks of this project; [image_features] dag_ids may leave some of them out.",
         )
 
 
@@ -65,7 +65,7 @@ try:
         manager = get_auth_manager()
         return [
             dag_id
-            for dag_id in settings.dag_ids()
+            for dag_id in our_dags.ours()
             if manager.is_authorized_dag(
                 method="GET",
                 access_entity=DagAccessEntity.RUN,
