@@ -12,11 +12,12 @@ from image_features.operators import ExtractOperator, IngestOperator, ValidateOp
 with DAG(
     dag_id="image_features",
     description="One feature vector for each photo of the day.",
-    schedule=CronDataIntervalTimetable(settings.schedule(), timezone="UTC"),
+    schedule=CronDataIntervalTimetable(settings.schedule(), timezone=settings.timezone().key),
     start_date=datetime(2000, 1, 1, tzinfo=UTC),
     catchup=False,
-    max_active_runs=1,
+    max_active_runs=settings.max_active_runs(),
     default_args={
+        **settings.placement(),
         "retries": 2,
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": True,
@@ -30,8 +31,9 @@ with DAG(
 photo with a pretrained ResNet. **validate** accounts for every file, checks the result and publishes it in one commit;
 when a check fails, what was published before stays.
 
-* **Scheduled**: every day after midnight UTC, for the day before. **Trigger**: the form's partition, else the last
-  day that was complete at the logical date. Without either the run is refused.
+* **Scheduled**: every day after midnight, in UTC or the configured time zone, for the day before. **Trigger**: the
+  form's partition, else the run's partition key, else the last day that was complete at the logical date. Without any
+  of them the run is refused.
 * **Backfill**: `airflow backfill create --dag-id image_features --from-date 2026-11-01 --to-date 2026-11-07`
   (add `--reprocess-behavior completed` for days that have already run).
 * **Again**: clearing a run, or running a day twice, replaces that day as a whole; known photos are not computed again.

@@ -21,7 +21,7 @@ with DAG(
     start_date=datetime(2000, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": timedelta(minutes=10)},
+    default_args={**settings.placement(), "retries": 2, "retry_delay": timedelta(minutes=10)},
     params={
         "retention_hours": Param(
             settings.value(RETENTION.name),

@@ -5,20 +5,19 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 from airflow.sdk import Param
 
-from image_features import allowed_places, settings
+from image_features import allowed_places, partition, settings
 from image_features.options import FIELDS
-from image_features.partition import resolve
 from spark_apps import contract
 
 TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 DESCRIPTIONS = {
-    "partition": "The day or batch to work on, for example 2026-11-22. Empty: the day of the run's data interval.",
+    "partition": "The day or batch to work on, for example 2026-11-22. Empty: the run's partition key, else the day "
+    "of its data interval.",
     "extractor": "image: photos, by the backbone below. text, audio: files of that kind, without a backbone. "
     "Others are those that [image_features] extractors names.",
     "weights_sha256": "Expected sha256 of the weights file, 64 hex digits. Empty: not checked.",
@@ -33,9 +32,11 @@ def params() -> dict[str, Param]:
     """The Dag's params: one for each of `FIELDS`, with the default that [image_features] gives it.
 
     Raises:
-        BadSetting: a configured default is of the wrong type or out of range.
+        BadSetting: a configured default is of the wrong type or out of range, or time zone or form of the partition
+            keys are.
     """
     settings.warn_of_unknown()
+    partition.calendar()  # refused here where it is wrong, not in the first night
     return {
         name: _param(section, *field) for section, fields in FIELDS.items() for field in fields for name in [field[1]]
     }
@@ -79,9 +80,9 @@ def check_keys(given: Iterable[str], known: Iterable[str]) -> None:
 
 
 def job_settings(
-    stage: str, values: Mapping[str, Any], *, run: contract.RunKey, interval_start: datetime | None
+    stage: str, values: Mapping[str, Any], *, run: contract.RunKey, context: Mapping[str, Any]
 ) -> contract.Settings:
-    """The settings of one stage's job, from the values of the form.
+    """The settings of one stage's job, from the values of the form; `context` is the task's.
 
     Raises:
         BadSetting: a value is missing, out of bounds or contradicts another.
@@ -91,7 +92,7 @@ def job_settings(
     chosen = {name: value for name, value in values.items() if name in names and value is not None}
     if "source" in names and not chosen.get("source"):
         chosen["source"] = settings.required("source")
-    chosen["partition"] = resolve(values.get("partition"), interval_start)
+    chosen["partition"] = partition.of(values.get("partition"), context)
     return kind(**{**chosen, "store": settings.required("store"), **dataclasses.asdict(run)})
 
 

@@ -93,8 +93,7 @@ class StageOperator(SparkSubmitOperator):
 
     def job_settings(self, context: Context, stage: str) -> contract.JobSettings:
         """The settings of a stage's job in this run. Raises BadSetting."""
-        interval_start = context.get("data_interval_start")
-        job = form.job_settings(stage, context["params"], run=run_key.key(self, context), interval_start=interval_start)
+        job = form.job_settings(stage, context["params"], run=run_key.key(self, context), context=context)
         return form.confined(job)
 
     def on_kill(self) -> None:

@@ -166,9 +166,45 @@ _OWN = (
     ),
     Option(
         name="schedule",
-        description="When the daily run of the Dag image_features starts, as a cron expression in UTC.",
+        description="When the daily run of the Dag image_features starts, as a cron expression in its time zone.",
         default="0 0 * * *",
         example="30 2 * * *",
+    ),
+    Option(
+        name="timezone",
+        description="Time zone, by its IANA name, of the Dag image_features and of partition keys that are made from a "
+        "run's data interval.",
+        default="UTC",
+        example="Europe/Berlin",
+        version_added="0.2.0",
+    ),
+    Option(
+        name="partition_format",
+        description="How the begin of a run's data interval is written as a partition key, as strftime takes it; "
+        "the + of %z becomes _. In airflow.cfg each % is written twice. Not set: the day, %Y-%m-%d.",
+        example="%Y-%m-%dT%H%z",
+        version_added="0.2.0",
+    ),
+    Option(
+        name="max_active_runs",
+        description="How many runs of the Dag image_features may work at once, on partitions of their own.",
+        kind=int,
+        default=1,
+        minimum=1,
+        version_added="0.2.0",
+    ),
+    Option(
+        name="pool",
+        description="Airflow pool, which must exist, of the tasks of the Dags image_features and "
+        "image_features_maintenance. Not set: Airflow's default pool.",
+        example="spark",
+        version_added="0.2.0",
+    ),
+    Option(
+        name="queue",
+        description="Queue of these tasks, for executors that have queues. Not set: Airflow's default queue.",
+        example="spark",
+        version_added="0.2.0",
     ),
     Option(
         name="sources",

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import zoneinfo
+from configparser import InterpolationError
 from functools import cache
 from typing import Any
 
@@ -18,16 +20,24 @@ from image_features import allowed_places
 from image_features.options import OPTIONS, SECTION
 from spark_apps import contract
 
+DAY = "%Y-%m-%d"
+"""The form of partition keys where none is configured. In the table it would be taken for variables of Airflow 3.1."""
+
 
 def value(name: str) -> Any:
     """The configured value of an option, else its default; None where there is neither.
 
     Raises:
-        BadSetting: the configured text is of another type or out of range.
+        BadSetting: the configured text is of another type or out of range, or airflow.cfg has a single % in it.
         KeyError: there is no such option in the table.
     """
     option = OPTIONS[name]
-    return option.parse((conf.get(SECTION, option.name, fallback="") or "").strip())
+    try:
+        text = conf.get(SECTION, option.name, fallback="") or ""
+    except InterpolationError:
+        what = f"[{SECTION}] {name} has a single % in airflow.cfg, where it begins a variable."
+        raise contract.BadSetting(f"bad_{name}", what, "Write each % twice there: %%Y-%%m-%%d.") from None
+    return option.parse(text.strip())
 
 
 def required(name: str) -> Any:
@@ -82,8 +92,41 @@ def environment() -> str:
 
 
 def schedule() -> str:
-    """When the daily run starts, as a cron expression in UTC."""
+    """When the daily run starts, as a cron expression in the configured time zone."""
     return str(value("schedule"))
+
+
+def timezone() -> zoneinfo.ZoneInfo:
+    """The time zone of the daily run and of partition keys.
+
+    Raises:
+        BadSetting: there is no such time zone; the hint names the nearest.
+    """
+    name = str(value("timezone"))
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (LookupError, ValueError, OSError):  # unknown; no name; a part of names, such as Europe
+        raise contract.BadSetting(
+            "bad_timezone",
+            f"[{SECTION}] timezone = {name!r} is not a valid time zone.",
+            f"{_nearest_zone(name)}Write a name of the IANA database, such as Europe/Berlin, in airflow.cfg or in "
+            f"{OPTIONS['timezone'].variable}.",
+        ) from None
+
+
+def partition_format() -> str:
+    """The form of partition keys that are made from a data interval, as `strftime` takes it."""
+    return str(value("partition_format") or DAY)
+
+
+def max_active_runs() -> int:
+    """How many runs of the Dag `image_features` may work at once. Raises BadSetting."""
+    return int(value("max_active_runs"))
+
+
+def placement() -> dict[str, str]:
+    """Pool and queue of the tasks of our own Dags, as arguments of operators; without what is not configured."""
+    return {name: found for name, found in (("pool", value("pool")), ("queue", value("queue"))) if found}
 
 
 def extractors() -> list[str]:
@@ -160,6 +203,12 @@ def warn_of_unknown() -> None:
         logging.getLogger(__name__).warning(
             "[%s] %s is not an option, %sThey are: %s.", SECTION, name, guess, ", ".join(sorted(OPTIONS))
         )
+
+
+@cache
+def _nearest_zone(name: str) -> str:
+    names = {known.lower(): known for known in zoneinfo.available_timezones()}
+    return next((f"Did you mean {names[near]}? " for near in difflib.get_close_matches(name.lower(), names, n=1)), "")
 
 
 def _list(name: str) -> list[str]:

@@ -27,7 +27,7 @@ def check_partition(key: str) -> str:
     if not re.fullmatch(PARTITION_PATTERN, key):
         raise BadSetting(
             "bad_partition",
-            f"{key!r} is not a partition key.",
+            f"{key!r} is not a valid partition key.",
             "Use 1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit, "
             "for example 2026-11-22.",
         )

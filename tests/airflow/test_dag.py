@@ -51,6 +51,36 @@ def test_tasks_are_tried_again_with_growing_pauses(dag: DAG) -> None:
         assert task.retry_exponential_backoff
 
 
+def test_pool_queue_and_active_runs_are_configured(dag: DAG, monkeypatch: pytest.MonkeyPatch) -> None:
+    def placed() -> dict[str, set[tuple[str, str]]]:
+        dags = DagBag(REPO / "dags").dags
+        return {name: {(task.pool, task.queue) for task in found.tasks} for name, found in dags.items()}
+
+    from airflow.dag_processing.dagbag import DagBag
+
+    names = ("image_features", "image_features_maintenance")
+    assert placed() == {name: {("default_pool", "default")} for name in names}
+    for option, text in {"pool": "spark", "queue": "big", "max_active_runs": "4"}.items():
+        monkeypatch.setenv(f"AIRFLOW__IMAGE_FEATURES__{option.upper()}", text)
+    assert placed() == {name: {("spark", "big")} for name in names}
+    active = {name: found.max_active_runs for name, found in DagBag(REPO / "dags").dags.items()}
+    assert active == {"image_features": 4, "image_features_maintenance": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("timezone", "Berlin"), ("partition_format", "%H"), ("max_active_runs", "0")]
+)
+def test_a_wrong_option_is_an_import_error_that_says_where(
+    name: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    monkeypatch.setenv(f"AIRFLOW__IMAGE_FEATURES__{name.upper()}", text)
+    (error,) = DagBag(REPO / "dags" / "image_features.py").import_errors.values()
+    assert f"[image_features] {name} = '{text}'" in error
+    assert f"AIRFLOW__IMAGE_FEATURES__{name.upper()}" in error
+
+
 def test_the_dag_parses_quickly_where_only_dags_and_plugins_are_known() -> None:
     """In a fresh process outside the repository, and without what only a job needs."""
     code = """

@@ -60,7 +60,7 @@ def test_form_and_contract_refuse_the_same_numbers(name: str) -> None:
 def test_an_untouched_form_means_the_contract_s_defaults() -> None:
     untouched = {name: param.resolve() for name, param in form.params().items()}
     for stage, kind in contract.SETTINGS.items():
-        made = form.job_settings(stage, {**untouched, "partition": "2026-11-20"}, run=RUN, interval_start=None)
+        made = form.job_settings(stage, {**untouched, "partition": "2026-11-20"}, run=RUN, context={})
         for field in dataclasses.fields(kind):
             if field.default is not dataclasses.MISSING and field.name != "dag_id":
                 assert getattr(made, field.name) == field.default, field.name
@@ -94,4 +94,4 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
 def _job(**values: Any) -> Any:
     """Settings of the job that `values` belong to."""
     (stage,) = [stage for stage, kind in contract.SETTINGS.items() if SETTINGS[next(iter(values))] is kind]
-    return form.job_settings(stage, {"partition": "2026-11-20", **values}, run=RUN, interval_start=None)
+    return form.job_settings(stage, {"partition": "2026-11-20", **values}, run=RUN, context={})

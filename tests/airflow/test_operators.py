@@ -127,7 +127,11 @@ def test_the_job_gets_exactly_the_settings_of_the_run(stage: str, spark: FakeSpa
 
 def test_the_day_of_the_data_interval_is_the_partition(spark: FakeSpark) -> None:
     spark.succeeds("ingest")
-    scheduled = {**context(partition=None), "data_interval_start": datetime(2026, 11, 20, tzinfo=UTC)}
+    day = {
+        "data_interval_start": datetime(2026, 11, 20, tzinfo=UTC),
+        "data_interval_end": datetime(2026, 11, 21, tzinfo=UTC),
+    }
+    scheduled = {**context(partition=None), **day}
     operator("ingest").execute(scheduled)
     arguments = spark.called[0]
     assert arguments[arguments.index("--source") + 1] == f"/photos/{DAY}"
@@ -244,7 +248,7 @@ def test_airflow_s_own_secrets_do_not_reach_spark(spark: FakeSpark) -> None:
         ({"engine": "openvino", "device": "cuda"}, "openvino does not run on device cuda"),
         ({"weights": "keras-v1", "model": "resnet18"}, "keras-v1 are a resnet50"),
         ({"weights_sha256": "abc"}, "is not a sha256"),
-        ({"partition": "../../x"}, "is not a partition key"),
+        ({"partition": "../../x"}, "is not a valid partition key"),
         ({"partition": None}, "neither a partition nor a logical date"),
         ({"max_failed_fraction": 2}, "out of bounds"),
         ({"source": "photos"}, "neither an absolute path nor a URI"),

@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -136,6 +137,32 @@ def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 @prints("This run has neither a partition nor a logical date.")
 def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task(partition=None)
+
+
+def started(start: str, end: str, **facts: Any) -> None:
+    """The first task of a run with a data interval in UTC."""
+    interval = {"data_interval_start": moment(start), "data_interval_end": moment(end)}
+    run = context(partition=None)
+    operator("ingest").execute({**run, **interval, "dag_run": SimpleNamespace(conf={}, **facts)})
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@prints("The data interval of this run has no length, …")
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started("2026-11-20", "2026-11-20")
+
+
+@prints("The data interval of this run and the next would both publish the partition …")
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started("2026-11-20T07:00", "2026-11-20T08:00")
+
+
+@prints("The partition key of this run, …, is not a valid partition key here.")
+def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started("2026-11-20", "2026-11-21", partition_key="2026-11-20T00:00:00")
 
 
 @prints("Unknown setting …")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -426,12 +427,42 @@ def test_a_run_without_a_partition_says_so(get: Any, shelf: Shelf) -> None:
 
 
 def test_the_days_of_a_backfill_each_have_their_own_run(get: Any, shelf: Shelf) -> None:
+    assert _partition_of({}, DAY_19) == "2026-11-19"
+    assert _partition_of({"partition": "batch-7"}, DAY_19) == "batch-7"
+    assert _partition_of(None) is None
+    assert _partition_of({"partition": 7}) is None
+
+
+def test_a_run_with_a_partition_key_has_that_partition(get: Any, shelf: Shelf) -> None:
+    run = Run(shelf.store, "2026-W47", state="failed").enter(conf={}, partition_key="2026-W47")
+    assert get(run_path(run))["partition"] == "2026-W47"
+    assert _partition_of({"partition": "batch-7"}, DAY_19, partition_key="2026-W47") == "batch-7"
+    assert _partition_of({}, DAY_19, partition_key="2026-W47") == "2026-W47"
+
+
+def test_the_partition_is_that_of_the_configured_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_berlin = datetime(2026, 11, 18, 23, tzinfo=UTC), datetime(2026, 11, 19, 23, tzinfo=UTC)
+    assert _partition_of({}, in_berlin) == "2026-11-18"
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__TIMEZONE", "Europe/Berlin")
+    assert _partition_of({}, in_berlin) == "2026-11-19"
+
+
+def test_a_run_that_would_be_refused_today_has_a_partition_only_if_an_older_version_ran_it() -> None:
+    trigger = DAY_19[0], DAY_19[0]
+    hour = DAY_19[0], DAY_19[0] + timedelta(hours=1)
+    for interval in (trigger, hour):
+        assert _partition_of({}, interval, state="failed") is None
+        assert _partition_of({}, interval, state="success") == "2026-11-19"
+
+
+DAY_19 = datetime(2026, 11, 19, tzinfo=UTC), datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def _partition_of(conf: Any, interval: Any = (None, None), partition_key: str | None = None, state: str = "") -> Any:
     from image_features.web.airflow_runs import partition_of
 
-    assert partition_of({}, datetime(2026, 11, 19, tzinfo=UTC)) == "2026-11-19"
-    assert partition_of({"partition": "batch-7"}, datetime(2026, 11, 19, tzinfo=UTC)) == "batch-7"
-    assert partition_of(None, None) is None
-    assert partition_of({"partition": 7}, None) is None
+    named = {"data_interval_start": interval[0], "data_interval_end": interval[1], "partition_key": partition_key}
+    return partition_of(SimpleNamespace(conf=conf, state=state, **named))
 
 
 # --- quarantine and sample --------------------------------------------------------------------------------------------

@@ -43,8 +43,8 @@ class Run:
     def folder(self) -> Path:
         return Path(contract.run_folder(self.store, self.partition, self.key))
 
-    def enter(self, conf: dict[str, Any] | None = None) -> Run:
-        """Adds the Dag run to Airflow's database."""
+    def enter(self, conf: dict[str, Any] | None = None, **facts: Any) -> Run:
+        """Adds the Dag run to Airflow's database; `facts` are further columns of it."""
         from airflow.models.dagrun import DagRun
         from airflow.utils.session import create_session
         from airflow.utils.types import DagRunTriggeredByType, DagRunType
@@ -59,6 +59,7 @@ class Run:
                 state=self.state,  # type: ignore[arg-type]
                 conf={"partition": self.partition} if conf is None else conf,
                 triggered_by=DagRunTriggeredByType.TEST,
+                **facts,
             )
             run.end_date = self.ended
             session.add(run)

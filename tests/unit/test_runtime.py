@@ -163,7 +163,7 @@ def test_a_wrong_argument_exits_with_2_before_anything_is_touched(
     store = tmp_path / "store"
     monkeypatch.setattr(sys, "argv", ["extract", "--store", str(store), "--partition", "../x", "--run-id", "r"])
     assert jobs.run("extract", ExtractSettings, succeeds, None) == 2  # type: ignore[arg-type]
-    assert "'../x' is not a partition key" in capsys.readouterr().err
+    assert "'../x' is not a valid partition key" in capsys.readouterr().err
     assert not store.exists()
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
-from sqlalchemy import select
+from sqlalchemy import literal, select
 
-from image_features.partition import resolve
+from image_features import partition
 from image_features.web import our_dags
 from image_features.web.answers import DagRunInfo
 from image_features.web.refusals import Refused
@@ -77,6 +76,8 @@ _COLUMNS = (
     DagRun.state,
     DagRun.conf,
     DagRun.data_interval_start,
+    DagRun.data_interval_end,
+    getattr(DagRun, "partition_key", literal(None).label("partition_key")),  # since Airflow 3.2
     DagRun.queued_at,
     DagRun.start_date,
     DagRun.end_date,
@@ -115,12 +116,18 @@ def _shared(dag_id: str, run_ids: list[str]) -> set[str]:
         )
 
 
-def partition_of(conf: Mapping[str, Any] | None, interval_start: datetime | None) -> str | None:
-    """The partition that the run's tasks resolve; None where they refuse the run."""
-    explicit = (conf or {}).get("partition")
+def partition_of(run: Any) -> str | None:
+    """The partition that the run's tasks resolve; None where they refuse the run.
+
+    `run`: a Dag run of Airflow's, or a row with its conf, data interval and partition key.
+    """
+    explicit = (run.conf or {}).get("partition")
+    known = {"data_interval_start": run.data_interval_start, "data_interval_end": run.data_interval_end, "dag_run": run}
     try:
-        return resolve(explicit if isinstance(explicit, str) else None, interval_start)
-    except BadSetting:
+        return partition.of(explicit if isinstance(explicit, str) else None, known)
+    except BadSetting as error:
+        if error.code in partition.ONCE_TAKEN and run.state == "success":  # by a version that took the day in UTC
+            return partition.Calendar().key(run.data_interval_start)
         return None
 
 
@@ -130,14 +137,13 @@ def iso(moment: datetime | None) -> str | None:
 
 
 def _attempt(row: Any, shared: set[str]) -> Attempt:
-    dag_id, run_id, state, conf, interval_start, queued_at, started_at, ended_at = row
     return Attempt(
-        dag_id=dag_id,
-        dag_run_id=run_id,
-        state=str(getattr(state, "value", state)),
-        partition=partition_of(conf, interval_start),
-        began=started_at or queued_at,
-        started_at=started_at,
-        ended_at=ended_at,
-        shared=run_id in shared,
+        dag_id=row.dag_id,
+        dag_run_id=row.run_id,
+        state=str(getattr(row.state, "value", row.state)),
+        partition=partition_of(row),
+        began=row.start_date or row.queued_at,
+        started_at=row.start_date,
+        ended_at=row.end_date,
+        shared=row.run_id in shared,
     )
