@@ -46,7 +46,7 @@ def main() -> None:
         settings = ModelSettings(options.backbone, options.weights, engine="openvino", **wanted)
         calibrated = Calibration("benchmark", lambda preprocessing: decoded(calibration, preprocessing))
         made = prepare(settings, calibration=calibrated if wanted.get("precision") == "int8" else None)
-        return load(made.info, made.files[0].parent, threads=1), imaging.Preprocessing.of(made.info)
+        return load(made.info, made.files[0].parent, threads=1), imaging.Preprocessing.of(made.info.preprocessing)
 
     full, exact = engine()
     ordinary = decoded(photos, exact)

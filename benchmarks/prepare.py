@@ -98,7 +98,7 @@ def models(weights: str, chosen: PhotoSet, entries: tuple[Entry, ...], say: Say)
             continue
         manifest = catalog.manifest(str(places.STORE), chosen.name, RUN_ID, "extract")
         assert manifest is not None and manifest.model is not None
-        found.artifacts[engine, precision] = places.STORE / "models" / manifest.model["fingerprint"]
+        found.artifacts[engine, precision] = places.STORE / "models" / manifest.model.fingerprint
     return found
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spark_apps import contract
+
 MARK = "BENCH_FIRST_ROW"
 """Environment variable: the file that gets the moment of the first feature row of a run."""
 
@@ -54,10 +56,9 @@ class Job:
         """The photos as Parquet files."""
         return sorted(str(path) for path in Path(self.photos, "parquet").glob("*.parquet"))
 
-    def artifact(self) -> dict[str, Any]:
+    def artifact(self) -> contract.ModelInfo:
         """`info` of our engine's artefact."""
-        info: dict[str, Any] = json.loads(Path(self.model, "model.json").read_text())
-        return info
+        return contract.ModelInfo.from_record(json.loads(Path(self.model, "model.json").read_text()))
 
 
 @dataclass

@@ -47,7 +47,7 @@ def read(store: str, partition: str, run_id: str, landing: Path) -> DayResult:
     if ingest is None or extract is None or validate is None or extract.model is None:
         absent = [stage for stage, manifest in manifests.items() if manifest is None]
         raise NotAccountedFor(f"{partition}: no manifest of {', '.join(absent) or 'a model'}.")
-    model = extract.model["key"]
+    model = extract.model.key
     published = [entry.run_id for entry in catalog.partitions(store, model) if entry.partition == partition]
     if published != [run_id]:
         raise NotAccountedFor(f"{partition}: published is run {published or 'none'}, not {run_id}.")
@@ -64,8 +64,8 @@ def read(store: str, partition: str, run_id: str, landing: Path) -> DayResult:
         reused=extract.counts.get("reused", 0),
         seconds=seconds,
         images_per_second=round(len(featured) / seconds["extract"], 1),
-        weights=extract.model["weights"],
-        model_fingerprint=extract.model["fingerprint"],
+        weights=extract.model.weights,
+        model_fingerprint=extract.model.fingerprint,
         model=model,
     )
 

@@ -30,7 +30,7 @@ from typing import Any, BinaryIO
 
 from PIL import ImageFile
 
-from spark_apps.contract import EXTRACTORS, BadFile, BadSetting, JobError, frames
+from spark_apps.contract import EXTRACTORS, BadFile, BadSetting, JobError, ModelInfo, frames
 from spark_apps.media import preview
 
 IDLE_SECONDS = 120
@@ -62,12 +62,13 @@ def embedder(folder: Path, max_pixels: int) -> Callable[[bytes], Answer]:
     """
     from spark_apps import extractors
 
-    info = json.loads((folder / "model.json").read_text())
-    if not re.fullmatch("[0-9a-f]+", info["fingerprint"]):  # it names files
+    info = ModelInfo.from_record(json.loads((folder / "model.json").read_text()))
+    if not re.fullmatch("[0-9a-f]+", info.fingerprint):  # it names files
         raise ValueError("The fingerprint is not a hexadecimal number.")
-    name = info.get("extractor", "image")
-    if name not in EXTRACTORS:
-        raise BadSetting("own_extractor", f"The extractor {name} is not run here.", "Only those that are built in are.")
+    if info.extractor not in EXTRACTORS:
+        raise BadSetting(
+            "own_extractor", f"The extractor {info.extractor} is not run here.", "Only those that are built in are."
+        )
     extractor = extractors.opened(info, max_pixels, folder, THREADS, "cpu")
 
     def embed(content: bytes) -> Answer:

@@ -16,7 +16,7 @@ if __name__ == "__main__":
 from functools import partial
 
 from spark_apps import extractors
-from spark_apps.contract import BadSetting, ExtractSettings, Manifest
+from spark_apps.contract import PHOTOS, BadSetting, ExtractSettings, Manifest
 from spark_apps.host import cores
 from spark_apps.pipeline import plan
 from spark_apps.pipeline.compute import TaskPlan, TaskSlot, compute_units, copy_units
@@ -58,7 +58,7 @@ def extract(settings: ExtractSettings, timings: jobs.Timings) -> Manifest:
                 records += compute(iter(todo.compute), slot=driver) if todo.compute else []
         else:
             with timings.phase("session"):
-                on_gpu = artifact.info["device"] == "cuda"
+                on_gpu = artifact.info.device == "cuda"
                 spark = contexts.context(
                     "image-features extract", partial(resources.task_settings, settings.resources, on_gpu)
                 )
@@ -92,8 +92,8 @@ def extract(settings: ExtractSettings, timings: jobs.Timings) -> Manifest:
 
 def _check_ingested(settings: ExtractSettings, ingested: Manifest) -> None:
     """Raises BadSetting when ingest has refused, as no photos, what this extractor is to read."""
-    photos_only = ingested.settings.get("extractor", "image") == "image"
-    if photos_only and settings.extractor != "image":
+    photos_only = ingested.settings.get("extractor", PHOTOS) == PHOTOS
+    if photos_only and settings.extractor != PHOTOS:
         raise BadSetting(
             "contradiction",
             f"Ingest took only photos, but the extractor is {settings.extractor}.",

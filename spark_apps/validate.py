@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spark_apps import catalog, contract, extractors, storage
-from spark_apps.contract import Manifest, QualityFailed, Staged, StagedFile, ValidateSettings
+from spark_apps.contract import Manifest, ModelInfo, QualityFailed, Staged, StagedFile, ValidateSettings
 from spark_apps.pipeline import drift, quality, twins
 from spark_apps.spark import jobs
 from spark_apps.tables import commits, data_files, schemas
@@ -49,15 +49,15 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
                 "quarantine": ingested.staged["quarantine"] + extracted.staged["quarantine"],
                 "features": extracted.staged["features"],
             }
-            measured = quality.measure(settings.store, staged["features"], extracted.model["dim"])
+            measured = quality.measure(settings.store, staged["features"], extracted.model.dim)
             quarantine = _read(settings.store, schemas.QUARANTINE, staged["quarantine"], ["uri", "error_code"])
             listed = [uri for part in ingested.outcome["listing"] for uri in _uris(part)]
         with timings.phase("history"):
-            history = _history(settings, extracted.model["key"])
+            history = _history(settings, extracted.model.key)
             compared = history if settings.levels["drift"] != quality.OFF else []
-            sketches = _sketches(settings, compared, extracted.model["fingerprint"])
+            sketches = _sketches(settings, compared, extracted.model.fingerprint)
             fingerprints = catalog.fingerprints(
-                settings.store, extracted.model["key"], settings.partition, settings.history
+                settings.store, extracted.model.key, settings.partition, settings.history
             )
         with timings.phase("recheck"):
             cosines = recheck(settings, extracted.model, staged, ingested.settings["max_pixels"])
@@ -97,7 +97,7 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
         "counts": counts,
         "quarantined": evidence.quarantine_codes,
         "checks": [check.to_json() for check in checks],
-        "model": {name: value for name, value in extracted.model.items() if name != "categories"},
+        "model": {name: value for name, value in extracted.model.to_record().items() if name != "categories"},
         "norms": _norms(measured.norms),
         "drift": {
             "value": evidence.drift,
@@ -123,19 +123,19 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
             versions = commits.Replacement(
                 store=settings.store,
                 partition=settings.partition,
-                model=extracted.model["key"],
+                model=extracted.model.key,
                 run_id=settings.run_id,
                 staged=staged,
                 metadata={
                     **({"dag_id": settings.dag_id} if settings.dag_id else {}),
                     "partition": settings.partition,
-                    "model": extracted.model["key"],
-                    "model_fingerprint": extracted.model["fingerprint"],
+                    "model": extracted.model.key,
+                    "model_fingerprint": extracted.model.fingerprint,
                     **{name: str(count) for name, count in counts.items()},
                 },
             ).commit()
     report["table_versions"] = versions
-    verdict = "checked" if settings.no_publish else _shown(settings, extracted.model["key"])
+    verdict = "checked" if settings.no_publish else _shown(settings, extracted.model.key)
     location = _write_report(settings, timings, report, verdict)
     return timings.manifest(
         "validate",
@@ -161,9 +161,7 @@ def _shown(settings: ValidateSettings, model: str) -> str:
     return "published" if current == [settings.run.folder] else "superseded"
 
 
-def recheck(
-    settings: ValidateSettings, info: dict[str, Any], staged: Staged, max_pixels: int
-) -> list[tuple[str, float]]:
+def recheck(settings: ValidateSettings, info: ModelInfo, staged: Staged, max_pixels: int) -> list[tuple[str, float]]:
     """(uri, cosine) of a random sample of files, computed again by the extractor's slow and independent way.
 
     The sample is drawn by a hash of run and image, so a retry draws the same. Reads only the row groups it needs.
@@ -181,7 +179,7 @@ def recheck(
     vectors = _read(settings.store, schemas.FEATURES, staged["features"], ["uri", "features"], chosen)
     if not chosen:
         return []
-    extractor = extractors.opened({**info, "weights_within": settings.weights_within}, max_pixels)
+    extractor = extractors.opened(info, max_pixels, weights_within=settings.weights_within)
     by_uri = dict(zip(vectors["uri"].to_pylist(), vectors["features"].to_pylist(), strict=True))
     return [
         (uri, _cosine(extractor.reference(content), np.array(by_uri[uri], np.float64)))
@@ -191,7 +189,7 @@ def recheck(
 
 def _twins(
     settings: ValidateSettings,
-    info: dict[str, Any],
+    info: ModelInfo,
     staged: Staged,
     measured: quality.Measured,
     max_pixels: int,

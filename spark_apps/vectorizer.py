@@ -48,7 +48,13 @@ class ImageVectorizer:
         batch_size: photos per model call where there is a whole column of them.
         max_pixels: larger photos are refused before they are decoded.
         calibration: photos as bytes, for precision int8; the same ones give the same model again.
-        settings: `weights_sha256`, `engine`, `precision`, `device`, `decode`, `layer`, as in `contract.ModelSettings`.
+        weights_sha256: of the weights' file, 64 hex digits, to be sure of it; empty: not checked.
+        engine: auto, torch or openvino; auto takes OpenVINO on a CPU when it is installed.
+        precision: fp32, bf16 or int8.
+        device: auto, cpu or cuda; auto takes a GPU when there is one.
+        decode: exact, or scaled: large JPEGs several times faster, with vectors that differ a little.
+        layer: an earlier layer to take the features from, for example layer3 of a resnet50.
+        weights_within: folders and URIs, one a line, that no link or redirect of the weights may lead out of.
 
     Raises:
         BadSetting, Unreachable: the model cannot be had as asked for.
@@ -62,11 +68,19 @@ class ImageVectorizer:
         calibration: Sequence[bytes] = (),
         batch_size: int = ExtractSettings.batch_size,
         max_pixels: int = IngestSettings.max_pixels,
-        **settings: str,
+        weights_sha256: str = ModelSettings.weights_sha256,
+        engine: str = ModelSettings.engine,
+        precision: str = ModelSettings.precision,
+        device: str = ModelSettings.device,
+        decode: str = ModelSettings.decode,
+        layer: str = ModelSettings.layer,
+        weights_within: str = ModelSettings.weights_within,
     ) -> None:
         weights = weights or os.environ.get(WEIGHTS_VARIABLE) or ModelSettings.weights
         artifact = prepare(
-            ModelSettings(model, weights, **settings),
+            ModelSettings(
+                model, weights, weights_sha256, engine, precision, device, decode, layer, weights_within=weights_within
+            ),
             calibration=Calibration(
                 hashlib.sha256(b"".join(hashlib.sha256(photo).digest() for photo in calibration)).hexdigest(),
                 lambda preprocessing: np.stack(
@@ -76,9 +90,14 @@ class ImageVectorizer:
             if calibration
             else None,
         )
-        self.info: dict[str, Any] = artifact.info
+        self._model_info = artifact.info
         self.batch_size, self.max_pixels = batch_size, max_pixels
         self._files = tuple(str(file) for file in artifact.files)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The model as `model.json` tells it: its `key`, `fingerprint`, `dim`, `weights` and so on by name."""
+        return self._model_info.to_record()
 
     def extract_features(self, image_binary: bytes) -> list[float]:
         """The features of one photo, as many floats as the model has dimensions (2048 for resnet50).
@@ -120,10 +139,10 @@ class ImageVectorizer:
 
     @property
     def _preprocessing(self) -> Preprocessing:
-        return Preprocessing.of(self.info)
+        return Preprocessing.of(self._model_info.preprocessing)
 
     def _engine(self) -> Engine:
-        return worker.engine(self.info, _found(self._files), cores.threads(cores.available()))
+        return worker.engine(self._model_info, _found(self._files), cores.threads(cores.available()))
 
     def __getstate__(self) -> dict[str, Any]:
         _follow(self._files)

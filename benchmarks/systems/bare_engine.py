@@ -32,7 +32,7 @@ def start(job: Job, barrier: Any) -> None:
     """The beginning of a process."""
     global _engine, _crop, _barrier
     info = job.artifact()
-    _engine, _crop, _barrier = model.load(info, Path(job.model), 1), info["preprocessing"]["crop"], barrier
+    _engine, _crop, _barrier = model.load(info, Path(job.model), 1), info.preprocessing["crop"], barrier
 
 
 def measure(batch: int) -> float:

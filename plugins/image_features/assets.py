@@ -33,7 +33,7 @@ def facts(manifest: contract.Manifest) -> dict[str, Any]:
         "rows": manifest.counts["featured"],
         "table_version": manifest.outcome["table_versions"]["features"],
         "report": manifest.outcome["report"],
-        "model": (manifest.model or {}).get("key"),
+        "model": manifest.model.key if manifest.model else None,
         "run_id": manifest.run_id,
     }
 

@@ -20,12 +20,12 @@ def model_folder(store: str, fingerprint: str, keep: Path) -> Path | None:
         return None
     uri = contract.join(store, "models", fingerprint)
     with storage.reaching("store", store):
-        info = storage.read_json(contract.join(uri, "model.json"))
-        if info is None:
+        record = storage.read_json(contract.join(uri, "model.json"))
+        if record is None:
             return None
         if storage.is_local(uri):
             return Path(storage.filesystem(uri)[1])
-        for name in [*info["files"], "model.json"]:
+        for name in [*contract.ModelInfo.from_record(record).files, "model.json"]:
             if (
                 name in ("", ".", "..") or Path(name).name != name
             ):  # whoever wrote the document may mean another's files

@@ -7,6 +7,7 @@ from spark_apps.contract.command_line import AnySettings, parse, to_args
 from spark_apps.contract.documents import (
     REPORT_VERSION,
     Manifest,
+    ModelInfo,
     Staged,
     StagedFile,
     error_from_record,
@@ -21,7 +22,7 @@ from spark_apps.contract.errors import (
     QualityFailed,
     Unreachable,
 )
-from spark_apps.contract.extractors import EXTRACTOR_HELP, EXTRACTOR_PATTERN, EXTRACTORS, check_extractor
+from spark_apps.contract.extractors import EXTRACTOR_HELP, EXTRACTOR_PATTERN, EXTRACTORS, PHOTOS, check_extractor
 from spark_apps.contract.fields import describe, out_of_range, setting
 from spark_apps.contract.model_settings import LAYER_PATTERN, WEIGHTS_HELP, ModelSettings
 from spark_apps.contract.names import (

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from spark_apps.contract.errors import JobError
+from spark_apps.contract.extractors import PHOTOS
+from spark_apps.contract.model_settings import ModelSettings
 from spark_apps.contract.names import RunKey
 
 REPORT_VERSION = 1
@@ -27,6 +30,76 @@ class StagedFile:
 
 Staged = dict[str, list[StagedFile]]
 """Data files by the name of their table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What made the vectors: the content of `model.json`, which manifests and reports repeat.
+
+    `key`, `fingerprint`: what they are published under, and what differs whenever they may differ. `dim`: floats of a
+    vector. `files`: sha256 by the name of each file of the artefact, in the order in which it was made.
+
+    Of photos: `variant` of the backbone, `layer` of the features, `preprocessing` (`Preset.to_json`, and `decode`),
+    `classes` and their names, the `categories`, where they are known; `calibration`: how an int8 model was made.
+    Of another `extractor`: where it is imported from, and the smallest cosine to its own reference.
+    """
+
+    key: str
+    fingerprint: str
+    backbone: str = ""
+    variant: str = ""
+    weights: str = ""
+    weights_sha256: str = ""
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    layer: str = ""
+    engine: str = ""
+    precision: str = "fp32"
+    calibration: Mapping[str, Any] | None = None
+    device: str = "cpu"
+    dim: int = 0
+    classes: int = 0
+    categories: Sequence[str] | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    extractor: str = PHOTOS
+    import_: str = ""
+    min_cosine: float | None = None
+
+    @property
+    def scaled(self) -> bool:
+        """Whether large JPEGs are decoded at a fraction of their size."""
+        return self.preprocessing.get("decode") == "scaled"
+
+    def __getitem__(self, name: str) -> Any:
+        """A field by its name in the record: manifests that readers have code for held a dict here."""
+        return self.to_record()[name]
+
+    def settings(self, weights_within: str = "") -> ModelSettings:
+        """What asks for the same weights and layer again, to be run in any way. Of photos only."""
+        return ModelSettings(
+            self.backbone, self.weights, self.weights_sha256, layer=self.layer, weights_within=weights_within
+        )
+
+    def to_record(self) -> dict[str, Any]:
+        """JSON-able; without the fields of the other kind of extractor."""
+        left_out = _OF_OTHERS if self.extractor == PHOTOS else _OF_PHOTOS
+        fields = {name.removesuffix("_"): value for name, value in vars(self).items()}
+        return {name: value for name, value in fields.items() if name not in left_out}
+
+    @classmethod
+    def from_record(cls, record: Any) -> ModelInfo:
+        """What `to_record` gave. Fields that this version does not know, of a newer one, are left out.
+
+        Raises:
+            ValueError: it does not describe a model.
+        """
+        try:
+            return cls(**_known(cls, {"import_" if name == "import" else name: record[name] for name in record}))
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"not the description of a model: {error}") from error
+
+
+_OF_PHOTOS = ("variant", "preprocessing", "layer", "calibration", "classes", "categories")
+_OF_OTHERS = ("extractor", "import", "min_cosine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +128,14 @@ class Manifest:
     map_index: int = -1
     branch: str = ""
     attempt: str = ""
-    model: dict[str, Any] | None = None
+    model: ModelInfo | None = None
     staged: Staged = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
     outcome: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1)
+        record = dataclasses.asdict(self)
+        return json.dumps(record | {"model": self.model.to_record() if self.model else None}, indent=1)
 
     @classmethod
     def from_record(cls, record: Any) -> Manifest:
@@ -75,7 +149,8 @@ class Manifest:
                 name: [StagedFile(**_known(StagedFile, file)) for file in files]
                 for name, files in dict(record.get("staged") or {}).items()
             }
-            return cls(**{**_known(cls, record), "staged": staged})
+            model = ModelInfo.from_record(record["model"]) if record.get("model") else None
+            return cls(**{**_known(cls, record), "staged": staged, "model": model})
         except (AttributeError, TypeError) as error:
             raise ValueError(f"not a manifest: {error}") from error
 

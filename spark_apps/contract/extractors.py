@@ -6,12 +6,14 @@ import re
 
 from spark_apps.contract.errors import BadSetting
 
+PHOTOS = "image"
+"""The extractor whose model is chosen by settings of its own."""
 EXTRACTORS = {
-    "image": "",
+    PHOTOS: "",
     "text": "spark_apps.extractors.text:Text",
     "audio": "spark_apps.extractors.audio:Audio",
 }
-"""What is built in, and the class to load: none for `image`, whose model is chosen by settings of its own."""
+"""What is built in, and the class to load: none for `PHOTOS`."""
 EXTRACTOR_HELP = (
     "What makes a vector of a file: image (a backbone of torchvision), text, audio, or your own, as module:factory or "
     "/path/file.py:factory."

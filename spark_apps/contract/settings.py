@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from spark_apps.contract import checks
 from spark_apps.contract.errors import BadSetting
-from spark_apps.contract.extractors import EXTRACTOR_HELP, check_extractor
+from spark_apps.contract.extractors import EXTRACTOR_HELP, PHOTOS, check_extractor
 from spark_apps.contract.fields import Checked, setting
 from spark_apps.contract.model_settings import WEIGHTS_WITHIN_HELP, ModelSettings
 from spark_apps.contract.names import RunKey, check_location, check_partition, check_store, join, run_folder
@@ -106,7 +106,7 @@ class IngestSettings(Settings):
     extractor: str = setting(
         "The same as for extract. With image, a file whose header is not that of an image is quarantined; with "
         "another extractor, headers are not checked.",
-        "image",
+        PHOTOS,
     )
     within: str = setting(
         "Folders, one a line, that no link in the source may lead out of; empty: links are followed anywhere.",
@@ -124,7 +124,7 @@ class IngestSettings(Settings):
 class ExtractSettings(ModelSettings, Settings):
     """Settings of `extract`: which extractor, which model, and how to run it."""
 
-    extractor: str = setting(EXTRACTOR_HELP, "image")
+    extractor: str = setting(EXTRACTOR_HELP, PHOTOS)
     resources: str = setting(
         "Resources per Spark task: narrow, one core; wide, all cores of its executor; gpu, one GPU and its share of "
         "the cores. auto is gpu where the model runs on one, else narrow.",

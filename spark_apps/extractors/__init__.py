@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from spark_apps.contract import BadFile, ExtractSettings, Manifest
+from spark_apps.contract import PHOTOS, BadFile, ExtractSettings, Manifest, ModelInfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,17 +84,23 @@ def prepare(settings: ExtractSettings, ingested: Manifest, here: bool) -> ModelA
 
 
 def opened(
-    info: dict[str, Any], max_pixels: int, folder: Path | None = None, cores: int = 1, device: str | None = None
+    info: ModelInfo,
+    max_pixels: int,
+    folder: Path | None = None,
+    cores: int = 1,
+    device: str | None = None,
+    weights_within: str = "",
 ) -> Extractor:
     """The extractor of an artefact's `info`, in a worker. `folder`: of the artefact's files; without it nothing but
-    `prepare` and `reference` can be called. `device`: the GPU that Spark gave the task.
+    `prepare` and `reference` can be called. `device`: the GPU that Spark gave the task. `weights_within`: as in
+    `ModelSettings`, for the weights that `reference` resolves again.
 
     Raises:
         BadSetting: it cannot be loaded here.
     """
-    extractor: Extractor = _kind(info.get("extractor", "image")).opened(info, max_pixels, folder, cores, device)
+    extractor: Extractor = _kind(info.extractor).opened(info, max_pixels, folder, cores, device, weights_within)
     return extractor
 
 
 def _kind(name: str) -> ModuleType:
-    return importlib.import_module(f"spark_apps.extractors.{'image' if name == 'image' else 'custom'}")
+    return importlib.import_module(f"spark_apps.extractors.{'image' if name == PHOTOS else 'custom'}")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spark_apps.contract import EXTRACTORS, BadFile, BadSetting, ExtractSettings, JobError, Manifest
+from spark_apps.contract import EXTRACTORS, BadFile, BadSetting, ExtractSettings, JobError, Manifest, ModelInfo
 from spark_apps.extractors import Extractor, Labelled, kept_models
 from spark_apps.model import ModelArtifact, worker
 
@@ -41,36 +41,32 @@ def prepare(settings: ExtractSettings, ingested: Manifest, here: bool) -> ModelA
     source = Path(inspect.getfile(type(extractor)))
     identity = extractor.fingerprint or hashlib.sha256(source.read_bytes()).hexdigest()
     fingerprint = hashlib.sha256(f"{extractor.name} {extractor.dim} {identity}".encode()).hexdigest()[:16]
-    info: dict[str, Any] = {
-        "extractor": settings.extractor,
-        "import": where,
-        "backbone": extractor.name,
-        "weights": settings.extractor,
-        "weights_sha256": "",
-        "precision": "fp32",
-        "engine": "extractor",
-        "device": "cpu",
-        "dim": extractor.dim,
-        "min_cosine": extractor.min_cosine,
-        "key": extractor.name.lower(),
-        "fingerprint": fingerprint,
-        "files": {},
-    }
-    artifact = ModelArtifact(info["key"], fingerprint, (), info, tuple(_sources(where)))
+    info = ModelInfo(
+        key=extractor.name.lower(),
+        fingerprint=fingerprint,
+        extractor=settings.extractor,
+        import_=where,
+        backbone=extractor.name,
+        weights=settings.extractor,
+        engine="extractor",
+        dim=extractor.dim,
+        min_cosine=extractor.min_cosine,
+    )
+    artifact = ModelArtifact(info, sources=tuple(_sources(where)))
     kept_models.keep(settings.store, artifact)
     return artifact
 
 
-def opened(info: dict[str, Any], max_pixels: int, folder: Path | None, cores: int, device: str | None) -> Extractor:
-    """See `extractors.opened`. One per process: it is kept by the worker's cache."""
+def opened(info: ModelInfo, *_: Any) -> Extractor:
+    """See `extractors.opened`; the other arguments are for photos. One per process, kept by the worker's cache."""
 
     def make() -> Tolerant:
         # What is built in comes from the registry, never from a document in the store that others may write to.
-        where: str = EXTRACTORS.get(info["extractor"]) or info["import"]
+        where = EXTRACTORS.get(info.extractor) or info.import_
         shipped = importlib.util.find_spec(where.partition(":")[0].partition(".")[0])
-        return Tolerant(load(where if shipped else _importable(info["extractor"])))
+        return Tolerant(load(where if shipped else _importable(info.extractor)))
 
-    made: Tolerant = worker.kept(("extractor", info["fingerprint"]), make)
+    made: Tolerant = worker.kept(("extractor", info.fingerprint), make)
     return made
 
 

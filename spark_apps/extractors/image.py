@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spark_apps import model
-from spark_apps.contract import ExtractSettings, Manifest
+from spark_apps.contract import ExtractSettings, Manifest, ModelInfo
 from spark_apps.extractors import Extractor, Labelled, kept_models
 from spark_apps.media import imaging
 from spark_apps.media.imaging import Preprocessing
@@ -25,11 +25,6 @@ def prepare(settings: ExtractSettings, ingested: Manifest, here: bool) -> model.
     return kept_models.prepare(settings, ingested, here)
 
 
-def opened(info: dict[str, Any], max_pixels: int, folder: Path | None, cores: int, device: str | None) -> Extractor:
-    """See `extractors.opened`."""
-    return Photos(info, max_pixels, folder, cores, device)
-
-
 class Photos(Extractor):
     """Photos to the features of a backbone; the engine is opened at the first batch and shared by all of this process.
 
@@ -37,12 +32,18 @@ class Photos(Extractor):
     """
 
     def __init__(
-        self, info: dict[str, Any], max_pixels: int, folder: Path | None, cores: int, device: str | None
+        self,
+        info: ModelInfo,
+        max_pixels: int,
+        folder: Path | None = None,
+        cores: int = 1,
+        device: str | None = None,
+        weights_within: str = "",
     ) -> None:
-        self.name, self.dim, self.fingerprint = info["key"], info["dim"], info["fingerprint"]
-        self._info, self._max_pixels = info, max_pixels
-        self._folder, self._cores, self._device = folder, cores, device if info["device"] == "cuda" else None
-        self._preprocessing = Preprocessing.of(info)
+        self.name, self.dim, self.fingerprint = info.key, info.dim, info.fingerprint
+        self._info, self._max_pixels, self._weights_within = info, max_pixels, weights_within
+        self._folder, self._cores, self._device = folder, cores, device if info.device == "cuda" else None
+        self._preprocessing = Preprocessing.of(info.preprocessing)
 
     def prepare(self, content: bytes) -> NDArray[np.uint8]:
         return imaging.decode(content, self._preprocessing, self._max_pixels)
@@ -53,7 +54,7 @@ class Photos(Extractor):
     def label(self, items: Sequence[NDArray[np.uint8]]) -> Labelled:
         outputs = self._run(items)
         assert outputs.logits is not None
-        return list(outputs.features), model.labels(self._info, outputs.logits)
+        return list(outputs.features), model.labels(self._info.categories, outputs.logits)
 
     def reference(self, content: bytes) -> NDArray[np.float32]:
         """By plain torchvision in fp32, with its own transforms."""
@@ -67,4 +68,8 @@ class Photos(Extractor):
     def _torchvision(self) -> Callable[[Any], NDArray[np.float32]]:
         from spark_apps.model.reference import reference
 
-        return reference(self._info)
+        return reference(self._info.settings(self._weights_within))
+
+
+opened = Photos
+"""See `extractors.opened`."""

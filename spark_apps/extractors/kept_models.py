@@ -6,12 +6,12 @@ photos, the model is kept in the store, and whoever asks for the same model find
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from pyarrow import fs
 
 from spark_apps import contract, model, storage
-from spark_apps.contract import PRECISIONS, ExtractSettings, Manifest, ModelSettings
+from spark_apps.contract import PRECISIONS, ExtractSettings, Manifest, ModelInfo, ModelSettings
 from spark_apps.extractors import calibration
 
 
@@ -31,25 +31,30 @@ def prepare(settings: ExtractSettings, ingested: Manifest, here: bool) -> model.
     if kept is None:
         sample = calibration.sample(settings, ingested)
         artifact = model.prepare(spec, here=here, calibration=sample)
-        artifact.info["calibration"].update(uncalibrated=kin, partition=settings.partition, at=contract.now())
-        keep(settings.store, artifact)
+        of_store = {"uncalibrated": kin, "partition": settings.partition, "at": contract.now()}
+        info = replace(artifact.info, calibration={**(artifact.info.calibration or {}), **of_store})
+        keep(settings.store, replace(artifact, info=info))
         kept = _first(settings.store, kin)  # another run may have been first
         assert kept is not None
-    folder = contract.join(settings.store, "models", kept["fingerprint"])
+    folder = contract.join(settings.store, "models", kept.fingerprint)
     with storage.reaching("store", settings.store):
         return model.adopt(kept, lambda name: storage.read_bytes(contract.join(folder, name)), here=here)
 
 
-def _first(store_uri: str, kin: str) -> dict[str, Any] | None:
-    """The `info` of the model that was calibrated first, among those of one kin in the store."""
+def _first(store_uri: str, kin: str) -> ModelInfo | None:
+    """The model that was calibrated first, among those of one kin in the store."""
     filesystem, root = storage.filesystem(contract.join(store_uri, "models"))
     with storage.reaching("store", store_uri):
         folders = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True))
         found = [
             storage.read_json(contract.join(store_uri, "models", item.base_name, "model.json")) for item in folders
         ]
-    calibrated = [info for info in found if info and (info.get("calibration") or {}).get("uncalibrated") == kin]
-    return min(calibrated, key=lambda info: (info["calibration"]["at"], info["fingerprint"]), default=None)
+    calibrated = [
+        (info.calibration["at"], info.fingerprint, info)
+        for info in map(ModelInfo.from_record, filter(None, found))
+        if info.calibration and info.calibration.get("uncalibrated") == kin
+    ]
+    return min(calibrated)[-1] if calibrated else None
 
 
 def keep(store_uri: str, artifact: model.ModelArtifact) -> None:
@@ -61,4 +66,4 @@ def keep(store_uri: str, artifact: model.ModelArtifact) -> None:
             return
         for file in artifact.files:
             storage.write_bytes(contract.join(folder, file.name), file.read_bytes())
-        storage.write_json(described, artifact.info)  # last: it says that the rest is whole
+        storage.write_json(described, artifact.info.to_record())  # last: it says that the rest is whole

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,9 +62,8 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     @classmethod
-    def of(cls, info: dict[str, Any]) -> Preprocessing:
-        """That of a model, from the `info` of its artefact."""
-        values = info["preprocessing"]
+    def of(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """That of a model, from `ModelInfo.preprocessing`."""
         scaled, interpolation = values.get("decode") == "scaled", values.get("interpolation", "bilinear")
         return cls(values["resize"], values["crop"], scaled, interpolation)
 

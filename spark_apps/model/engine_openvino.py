@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import openvino as ov
 
-from spark_apps.contract import PRECISIONS
+from spark_apps.contract import PRECISIONS, ModelInfo
 from spark_apps.model import quantize
 from spark_apps.model.engines import Outputs, check_pixels
 
@@ -44,7 +44,7 @@ def export(weights: ResolvedWeights, model: nn.Module, layer: str, precision: st
     return width(weights.backbone, weights.preset, weights.variant, layer), network.classes
 
 
-def open_engine(info: dict[str, Any], folder: Path, threads: int, device: str) -> OpenVinoEngine:
+def open_engine(info: ModelInfo, folder: Path, threads: int, device: str) -> OpenVinoEngine:
     """The compiled model. `device` is "cpu": nothing else reaches this engine.
 
     The .bin file is mapped and shared by all processes; on the first run OpenVINO adds a private copy of the
@@ -52,7 +52,7 @@ def open_engine(info: dict[str, Any], folder: Path, threads: int, device: str) -
     """
     core = ov.Core()
     compiled = core.compile_model(
-        core.read_model(folder / f"{info['fingerprint']}.xml"),
+        core.read_model(folder / f"{info.fingerprint}.xml"),
         "CPU",
         {
             "INFERENCE_NUM_THREADS": threads,
@@ -63,13 +63,13 @@ def open_engine(info: dict[str, Any], folder: Path, threads: int, device: str) -
             "ENABLE_MMAP": True,
         },
     )
-    return OpenVinoEngine(compiled, info["preprocessing"]["crop"], info["dim"], info["classes"])
+    return OpenVinoEngine(compiled, info.preprocessing["crop"], info.dim, info.classes)
 
 
-def _arithmetic(info: dict[str, Any]) -> str:
-    if info.get("calibration"):
-        return quantize.arithmetic(info["calibration"].get("recipe", 0))
-    return _TYPES[PRECISIONS[info["precision"]].arithmetic]
+def _arithmetic(info: ModelInfo) -> str:
+    if info.calibration:
+        return quantize.arithmetic(info.calibration.get("recipe", 0))
+    return _TYPES[PRECISIONS[info.precision].arithmetic]
 
 
 class OpenVinoEngine:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from spark_apps.contract import PRECISIONS
+from spark_apps.contract import PRECISIONS, ModelInfo
 from spark_apps.model import backbones
 from spark_apps.model.engines import Outputs, check_pixels
 from spark_apps.model.network import Network, width
@@ -31,13 +31,13 @@ def export(weights: ResolvedWeights, model: torch.nn.Module, layer: str, precisi
     return width(weights.backbone, weights.preset, weights.variant, layer), network.classes
 
 
-def open_engine(info: dict[str, Any], folder: Path, threads: int, device: str) -> TorchEngine:
+def open_engine(info: ModelInfo, folder: Path, threads: int, device: str) -> TorchEngine:
     """The model on `device`; on a CPU its weights stay in the file, mapped, and are shared by all processes."""
-    path = folder / f"{info['fingerprint']}.pt"
+    path = folder / f"{info.fingerprint}.pt"
     state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    backbone, preset = backbones.get(info["backbone"]), Preset.from_json(info["preprocessing"])
-    model = backbones.build(backbone, info["classes"] or 1000, info["variant"])  # at 0 the classifier is cut off
-    network = Network(backbone, model, preset, _DTYPES[PRECISIONS[info["precision"]].arithmetic], info["layer"])
+    backbone, preset = backbones.get(info.backbone), Preset.from_json(info.preprocessing)
+    model = backbones.build(backbone, info.classes or 1000, info.variant)  # at 0 the classifier is cut off
+    network = Network(backbone, model, preset, _DTYPES[PRECISIONS[info.precision].arithmetic], info.layer)
     network.load_state_dict(state, assign=True)
     if device.startswith("cuda"):
         torch.backends.cudnn.allow_tf32 = False  # on by default, and keeps 10 bits of fp32's 23

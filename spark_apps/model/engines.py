@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_apps.contract import PRECISIONS, BadSetting, ModelSettings, model_key
+from spark_apps.contract import PRECISIONS, BadSetting, ModelInfo, ModelSettings, model_key
 from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import backbones, cache, machine, quantize
 from spark_apps.model.spec import Calibration, ModelArtifact, fingerprint
@@ -70,29 +70,25 @@ def prepare(spec: ModelSettings, *, here: bool = True, calibration: Calibration 
     folder = cache.folder("engines", f"{engine}-{version(engine)}-{FORMAT}") / identity
     made = _intact(folder)
     if not made:
-        preprocessing = Preprocessing.of({"preprocessing": _preprocessing(spec, weights)})
+        preprocessing = Preprocessing.of(_preprocessing(spec, weights))
         needed = calibration if PRECISIONS[spec.precision].calibrated else None
         pixels = needed.pixels(preprocessing) if needed else None
         made = _make(folder, weights, _layer(spec), engine, spec.precision, identity, pixels)
-    info = {
-        "backbone": spec.model,
-        "variant": weights.variant,
-        "weights": weights.name,
-        "weights_sha256": weights.sha256,
-        "preprocessing": _preprocessing(spec, weights),
-        "layer": _layer(spec),
-        "engine": engine,
-        "precision": spec.precision,
-        "calibration": made["calibration"],
-        "device": device,
-        "dim": made["dim"],
-        "classes": made["classes"],
-        "categories": made["categories"],
-        "fingerprint": identity,
-        "key": model_key(spec.model, weights.label, spec.precision, spec.decode, _named(spec)),
-        "files": made["files"],
-    }
-    return ModelArtifact(info["key"], identity, tuple(folder / name for name in info["files"]), info)
+    info = ModelInfo(
+        key=model_key(spec.model, weights.label, spec.precision, spec.decode, _named(spec)),
+        fingerprint=identity,
+        backbone=spec.model,
+        variant=weights.variant,
+        weights=weights.name,
+        weights_sha256=weights.sha256,
+        preprocessing=_preprocessing(spec, weights),
+        layer=_layer(spec),
+        engine=engine,
+        precision=spec.precision,
+        device=device,
+        **{name: made[name] for name in ("calibration", "dim", "classes", "categories", "files")},
+    )
+    return ModelArtifact(info, tuple(folder / name for name in info.files))
 
 
 def uncalibrated(spec: ModelSettings) -> str:
@@ -104,31 +100,31 @@ def uncalibrated(spec: ModelSettings) -> str:
     return _identity(spec, resolve(spec), _choose(spec, here=False)[0], None)
 
 
-def adopt(info: dict[str, Any], fetch: Callable[[str], bytes], *, here: bool = True) -> ModelArtifact:
+def adopt(info: ModelInfo, fetch: Callable[[str], bytes], *, here: bool = True) -> ModelArtifact:
     """An artefact that was made elsewhere, from its `info` and from what `fetch` gives for the name of each file.
 
     Raises:
         BadSetting: a file is not the one that was made, or this machine cannot run the model.
     """
     if here:
-        machine.require(info["engine"], info["device"], info["precision"])
-    folder = cache.folder("engines", "adopted") / info["fingerprint"]
+        machine.require(info.engine, info.device, info.precision)
+    folder = cache.folder("engines", "adopted") / info.fingerprint
     if not _intact(folder):
         with cache.staged(folder) as staging:
             staging.mkdir()
-            for name in info["files"]:
+            for name in info.files:
                 (staging / Path(name).name).write_bytes(fetch(name))
-            (staging / "made.json").write_text(json.dumps({"files": info["files"]}))
+            (staging / "made.json").write_text(json.dumps({"files": info.files}))
     if not _intact(folder):
         raise BadSetting(
             "model_damaged",
-            f"The files of model {info['fingerprint']} in the store are not those that were made.",
+            f"The files of model {info.fingerprint} in the store are not those that were made.",
             "Restore them from a copy, or delete the model's folder in the store and recompute its partitions.",
         )
-    return ModelArtifact(info["key"], info["fingerprint"], tuple(folder / name for name in info["files"]), info)
+    return ModelArtifact(info, tuple(folder / name for name in info.files))
 
 
-def load(info: dict[str, Any], folder: Path, threads: int, device: str | None = None) -> Engine:
+def load(info: ModelInfo, folder: Path, threads: int, device: str | None = None) -> Engine:
     """Opens the artefact that `info` describes from `folder` (which may hold others), to run on `threads` cores.
 
     `device` overrides the one in `info`, for example `cuda:1` for a task that was given the second GPU.
@@ -136,15 +132,14 @@ def load(info: dict[str, Any], folder: Path, threads: int, device: str | None = 
     Raises:
         BadSetting: this machine lacks the device or the number format.
     """
-    device = device or info["device"]
-    machine.require(info["engine"], device, info["precision"])
-    engine: Engine = importlib.import_module(_ENGINES[info["engine"]]).open_engine(info, Path(folder), threads, device)
+    device = device or info.device
+    machine.require(info.engine, device, info.precision)
+    engine: Engine = importlib.import_module(_ENGINES[info.engine]).open_engine(info, Path(folder), threads, device)
     return engine
 
 
-def labels(info: dict[str, Any], logits: NDArray[np.float32]) -> list[tuple[str | None, float | None]]:
+def labels(categories: Sequence[str] | None, logits: NDArray[np.float32]) -> list[tuple[str | None, float | None]]:
     """For each row of logits the most likely category and its softmax score; (None, None) where none has a name."""
-    categories: Sequence[str] | None = info["categories"]
     if categories is None:
         return [(None, None)] * len(logits)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)

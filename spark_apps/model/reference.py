@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def reference(model: ModelSettings | dict[str, Any]) -> Callable[[Image.Image], NDArray[np.float32]]:
+def reference(model: ModelSettings) -> Callable[[Image.Image], NDArray[np.float32]]:
     """A function from an upright RGB photo to its features, float32 [dim].
 
-    `model` is a spec, or the `info` of an artefact: then its weights are resolved again and must have the same sha256.
+    That of an artefact: `reference(artifact.info.settings())`, whose weights must have the same sha256 again.
     Shares no code with the engines: no folding, no exported graph, no resizing of ours.
 
     Raises:
@@ -29,14 +29,6 @@ def reference(model: ModelSettings | dict[str, Any]) -> Callable[[Image.Image], 
     """
     import torch
 
-    if isinstance(model, dict):
-        model = ModelSettings(
-            model["backbone"],
-            model["weights"],
-            model["weights_sha256"],
-            layer=model["layer"],
-            weights_within=model.get("weights_within", ""),
-        )
     weights = resolve(model)
     network, preset = weights.model(), weights.preset
     taken: list[NDArray[np.float32]] = []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spark_apps.contract import PRECISIONS
+from spark_apps.contract import PRECISIONS, ModelInfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ class Preset:
         return values | ({} if self.interpolation == "bilinear" else {"interpolation": self.interpolation})
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Preset:
+    def from_json(cls, values: Mapping[str, Any]) -> Preset:
         mean, std = tuple(values["mean"]), tuple(values["std"])
         return cls(values["resize"], values["crop"], mean, std, values.get("interpolation", "bilinear"))
 
@@ -53,16 +53,22 @@ class ModelArtifact:
     """A verified model, ready to be shipped.
 
     `files` lie in a cache folder of the driver; their names hold the fingerprint, so that files of several models can
-    share one flat folder. `info` is JSON-able and becomes `model.json`: backbone, variant, weights, weights_sha256,
-    preprocessing, layer, engine, precision, calibration, device, dim, classes, categories, fingerprint, key, and the
-    sha256 of each file by its name. `sources`: Python modules that workers need and may lack.
+    share one flat folder. `sources`: Python modules that workers need and may lack.
     """
 
-    key: str
-    fingerprint: str
-    files: tuple[Path, ...]
-    info: dict[str, Any]
+    info: ModelInfo
+    files: tuple[Path, ...] = ()
     sources: tuple[Path, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What its features are published under."""
+        return self.info.key
+
+    @property
+    def fingerprint(self) -> str:
+        """See `fingerprint`."""
+        return self.info.fingerprint
 
     @property
     def folder(self) -> Path | None:

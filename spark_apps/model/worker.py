@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from spark_apps.contract import ModelInfo
 from spark_apps.model.engines import Engine, load
 
 loads = 0
@@ -29,10 +30,8 @@ def kept(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         return _kept[key]
 
 
-def engine(info: dict[str, Any], folder: Path, threads: int, device: str | None = None) -> Engine:
+def engine(info: ModelInfo, folder: Path, threads: int, device: str | None = None) -> Engine:
     """`engines.load`, once per process for each fingerprint, engine, device and number of threads."""
-    device = device or info["device"]
-    found: Engine = kept(
-        (info["fingerprint"], info["engine"], device, threads), lambda: load(info, folder, threads, device)
-    )
+    device = device or info.device
+    found: Engine = kept((info.fingerprint, info.engine, device, threads), lambda: load(info, folder, threads, device))
     return found

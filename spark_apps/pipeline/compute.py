@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from spark_apps import extractors, storage
-from spark_apps.contract import BadFile, ExtractSettings
+from spark_apps.contract import BadFile, ExtractSettings, ModelInfo
 from spark_apps.extractors import Extractor, Label
 from spark_apps.media import guard
 from spark_apps.model import worker
@@ -43,7 +43,7 @@ class TaskPlan:
     """What every task of a run needs to know. `folder`: where it stages, relative to a table."""
 
     settings: ExtractSettings
-    info: dict[str, Any]
+    info: ModelInfo
     folder: str
     notes: str
     max_pixels: int
@@ -98,7 +98,7 @@ def compute_units(
     yield replace(outbox.record(), loads=worker.loads - loads)
 
 
-def preparation(info: dict[str, Any], max_pixels: int) -> guard.Decode:
+def preparation(info: ModelInfo, max_pixels: int) -> guard.Decode:
     """How the extractor of `info` prepares a file, for a process that runs no model."""
     return extractors.opened(info, max_pixels).prepare
 
@@ -209,7 +209,7 @@ class Outbox:
     """
 
     def __init__(self, shared: TaskPlan, extractor: Extractor) -> None:
-        self._extractor, self._fingerprint = extractor, shared.info["fingerprint"]
+        self._extractor, self._fingerprint = extractor, shared.info.fingerprint
         self._run_id, self._store = shared.settings.run_id, shared.settings.store
         self._batch_size = shared.settings.batch_size
         self._features = staging.StagedWriter(self._store, schemas.FEATURES, shared.folder)

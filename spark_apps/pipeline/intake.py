@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spark_apps import contract, storage
-from spark_apps.contract import BadFile, IngestSettings
+from spark_apps.contract import PHOTOS, BadFile, IngestSettings
 from spark_apps.media import imaging
 from spark_apps.pipeline import landing
 from spark_apps.pipeline.records import TaskRecord
@@ -64,7 +64,7 @@ def ingest_units(
 ) -> Iterator[TaskRecord]:
     """The work of one task: reads, hashes, checks and packs the files of its units; yields what it staged."""
     codes: Counter[str] = Counter()
-    photos_only = settings.extractor == "image"
+    photos_only = settings.extractor == PHOTOS
     with (
         storage.reaching("store", settings.store),
         staging.StagedWriter(settings.store, schemas.IMAGES, folder, row_group_bytes) as images,

@@ -148,7 +148,7 @@ class Evidence:
     quarantined: list[str]
     quarantine_codes: dict[str, int]
     measured: Measured
-    model: dict[str, Any]
+    model: contract.ModelInfo
     history: list[catalog.Partition]
     neighbour_fingerprints: dict[str, str]
     cosines: list[tuple[str, float]]
@@ -205,7 +205,7 @@ def reconciliation(evidence: Evidence) -> Check:
 def dimension(evidence: Evidence) -> Check:
     """Every vector has the model's length."""
     bad = evidence.measured.where(evidence.measured.wrong_length)
-    return _check("dimension", len(bad), EQUALS, 0, f"Vectors that are not {evidence.model['dim']} long.", bad)
+    return _check("dimension", len(bad), EQUALS, 0, f"Vectors that are not {evidence.model.dim} long.", bad)
 
 
 def finite(evidence: Evidence) -> Check:
@@ -242,10 +242,10 @@ def identical(evidence: Evidence) -> Check:
 
 def fingerprint(evidence: Evidence) -> Check:
     """All vectors, here and in the neighbouring partitions of the same model key, come from one and the same model."""
-    own = evidence.model["fingerprint"]
+    own = evidence.model.fingerprint
     inside = sum(count for found, count in evidence.measured.fingerprints.items() if found != own)
     others = [partition for partition, found in evidence.neighbour_fingerprints.items() if found != own]
-    message = f"Vectors and neighbouring partitions of {evidence.model['key']} with another fingerprint than {own}."
+    message = f"Vectors and neighbouring partitions of {evidence.model.key} with another fingerprint than {own}."
     if others:
         message += f" Different: {', '.join(others[:OFFENDERS])}. Use other weights names, or publish those days again."
     return _check("fingerprint", inside + len(others), EQUALS, 0, message, [])
@@ -296,8 +296,8 @@ def recomputed(evidence: Evidence) -> Check:
     is, when the lower bound of Clopper and Pearson (Biometrika 26, 1934, pages 404 to 413) is above that share. The
     value is the smallest cosine but for as many as the sample may have below.
     """
-    limit = evidence.model.get("min_cosine") or contract.PRECISIONS[evidence.model["precision"]].min_cosine
-    if evidence.model.get("preprocessing", {}).get("decode") == "scaled":
+    limit = evidence.model.min_cosine or contract.PRECISIONS[evidence.model.precision].min_cosine
+    if evidence.model.scaled:
         limit = min(limit, MIN_COSINE_SCALED)
     limit = evidence.settings.min_cosine or limit
     if not evidence.cosines:
@@ -320,10 +320,9 @@ def recomputed(evidence: Evidence) -> Check:
     )
 
 
-def lossy(model: dict[str, Any]) -> bool:
+def lossy(model: contract.ModelInfo) -> bool:
     """Whether a few vectors of a sound model may be far from fp32. An extractor's own `min_cosine` holds for each."""
-    scaled = model.get("preprocessing", {}).get("decode") == "scaled"
-    return not model.get("min_cosine") and (contract.PRECISIONS[model["precision"]].has_tail or scaled)
+    return not model.min_cosine and (contract.PRECISIONS[model.precision].has_tail or model.scaled)
 
 
 def most_below(sample: int) -> int:

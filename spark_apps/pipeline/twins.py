@@ -10,13 +10,12 @@ import hashlib
 import pickle
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from spark_apps import extractors
-from spark_apps.contract import BadFile, StagedFile
+from spark_apps.contract import BadFile, ModelInfo, StagedFile
 from spark_apps.tables import data_files, schemas
 
 DRAWN = 200
@@ -44,7 +43,7 @@ def look(
     store_uri: str,
     images: Sequence[StagedFile],
     sharing: Sequence[Collection[str]],
-    info: dict[str, Any],
+    info: ModelInfo,
     max_pixels: int,
     lot: str,
 ) -> Twins:

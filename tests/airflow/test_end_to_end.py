@@ -209,7 +209,7 @@ def test_two_dags_with_one_run_id_publish_each_its_own(airflow: AirflowServer, s
     assert {model: item.folder for model, item in found.items()} == {model: key.folder for model, key in keys.items()}
     for model, key in keys.items():
         extracted = catalog.manifest(airflow.store, "batch-7", key, "extract")
-        assert extracted is not None and extracted.model is not None and extracted.model["key"] == model
+        assert extracted is not None and extracted.model is not None and extracted.model.key == model
 
 
 def test_each_publication_starts_a_run_where_they_come_one_at_a_time(

@@ -427,7 +427,7 @@ def test_validate_says_on_the_asset_what_was_published(spark: FakeSpark) -> None
     spark.succeeds(
         "validate",
         counts={"listed": 41, "featured": 40},
-        model={"key": "resnet18-random_0-fp32"},
+        model={"key": "resnet18-random_0-fp32", "fingerprint": "f"},
         outcome={"table_versions": {"images": 3, "features": 2}, "report": "/store/runs/report.json"},
     )
     asset = Asset(name="image_features", uri="file:///store/features")

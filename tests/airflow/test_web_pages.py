@@ -127,7 +127,7 @@ def test_failures_stay_in_sight_whatever_model_is_asked_for(get: Any, shelf: She
 
 def test_a_model_that_failed_does_not_hide_another_that_is_published(get: Any, shelf: Shelf) -> None:
     published(shelf)
-    other = {"key": "other-model"}
+    other = {"key": "other-model", "fingerprint": "f"}
     failed = Run(shelf.store, DAY, state="failed", began=LATER).enter().finishes("ingest", "extract", model=other)
     rows = {row["model"]: row["status"] for row in get("overview")["partitions"]}
     assert rows == {MODEL: "published", "other-model": "failed"}

@@ -78,7 +78,7 @@ def fill(location: str, photos: dict[str, bytes], vectors: dict[str, list[float]
     folder = contract.join(location, "models", artifact.fingerprint)
     for file in artifact.files:
         storage.write_bytes(contract.join(folder, file.name), file.read_bytes())
-    storage.write_json(contract.join(folder, "model.json"), artifact.info)
+    storage.write_json(contract.join(folder, "model.json"), artifact.info.to_record())
 
 
 def image_id(content: bytes) -> str:

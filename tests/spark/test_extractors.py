@@ -60,7 +60,7 @@ def test_the_example_of_the_documentation_runs_on_photos(pipeline: Pipeline, tmp
     assert manifests["validate"].quarantined == {"empty": 1, "not_an_image": 1, "truncated": 1}
     table = catalog.vectors(str(tmp_path / "store"), "d1", "colours_64")
     assert table.num_rows == GOOD and {len(row) for row in table["features"].to_pylist()} == {64}
-    kept = catalog.model_folder(str(tmp_path / "store"), manifests["extract"].model["fingerprint"], tmp_path)
+    kept = catalog.model_folder(str(tmp_path / "store"), manifests["extract"].model.fingerprint, tmp_path)
     assert kept is not None and (kept / "model.json").exists()
 
 

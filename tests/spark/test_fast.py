@@ -48,12 +48,12 @@ def test_int8_is_calibrated_on_the_first_day_and_later_days_share_its_model(
     second = pipeline("d3", "int8", precision="int8")
     pipeline("d3", "fp32")
     model = first["extract"].model
-    assert model["calibration"]["partition"] == "d2"
+    assert model.calibration["partition"] == "d2"
     assert second["extract"].model == model
     assert (first["extract"].counts["computed"], second["extract"].counts["computed"]) == (20, 20)
     store = tmp_path / "store"
-    kept = storage.read_json(contract.join(str(store), "models", model["fingerprint"], "model.json"))
-    assert kept == model
+    kept = storage.read_json(contract.join(str(store), "models", model.fingerprint, "model.json"))
+    assert kept == model.to_record()
     close = cosines(store, "d3", "resnet18-random_0-int8", "resnet18-random_0-fp32")
     assert 0.99 <= close.min() < 0.99999
 
@@ -67,8 +67,8 @@ def test_scaled_vectors_are_published_beside_exact_ones_and_stay_close(
         Image.open(PHOTOS / name).convert("RGB").resize((2400, 1800)).save(large / f"{name}.jpg", quality=92)
     pipeline("d2", "exact")
     scaled = pipeline("d2", "scaled", decode="scaled")["validate"]
-    assert scaled.model["key"] == "resnet18-random_0-fp32-scaled"
-    close = cosines(tmp_path / "store", "d2", "resnet18-random_0-fp32", scaled.model["key"])
+    assert scaled.model.key == "resnet18-random_0-fp32-scaled"
+    close = cosines(tmp_path / "store", "d2", "resnet18-random_0-fp32", scaled.model.key)
     assert 0.99 <= close.min() < 1
 
 

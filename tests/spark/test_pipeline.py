@@ -43,7 +43,7 @@ def test_every_listed_file_is_featured_or_quarantined(pipeline: Pipeline, tmp_pa
     }
     assert {len(row["features"]) for row in featured.values()} == {512}
     assert {row["run_id"] for row in [*featured.values(), *refused]} == {"run 1"}
-    assert {row["model_fingerprint"] for row in featured.values()} == {manifests["extract"].model["fingerprint"]}
+    assert {row["model_fingerprint"] for row in featured.values()} == {manifests["extract"].model.fingerprint}
 
 
 def test_features_equal_those_of_plain_torchvision(pipeline: Pipeline, tmp_path: Path) -> None:

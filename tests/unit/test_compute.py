@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from spark_apps.contract import BadFile, ExtractSettings, Unreachable
+from spark_apps.contract import BadFile, ExtractSettings, ModelInfo, Unreachable
 from spark_apps.pipeline.compute import DECODED_AHEAD, Outbox, Photo, TaskPlan, _ahead, one_by_one, pooled
 from spark_apps.tables import staging
 from tests.shelf import Shelf
@@ -90,7 +90,7 @@ def test_a_writer_that_fails_at_its_end_does_not_keep_the_others_files(
     failing: str, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ExtractSettings(store=shelf.store, partition="d1", run_id="r")
-    outbox = Outbox(TaskPlan(settings, {"fingerprint": "f"}, "data/d1/r/a", "", 1), cast(Any, None))
+    outbox = Outbox(TaskPlan(settings, ModelInfo(key="k", fingerprint="f"), "data/d1/r/a", "", 1), cast(Any, None))
     finish = staging.StagedWriter._finish_file
 
     def full(writer: staging.StagedWriter) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from spark_apps.contract import (
     IngestSettings,
     JobError,
     Manifest,
+    ModelInfo,
     NothingToDo,
     QualityFailed,
     Settings,
@@ -380,6 +382,44 @@ def test_a_manifest_survives_its_file() -> None:
         outcome={"bytes": 5},
     )
     assert Manifest.from_record(json.loads(manifest.to_json())) == manifest
+    extracted = replace(manifest, stage="extract", model=OF_PHOTOS)
+    assert Manifest.from_record(json.loads(extracted.to_json())) == extracted
+
+
+OF_PHOTOS = ModelInfo(
+    key="resnet18-random_0-fp32",
+    fingerprint="0" * 16,
+    backbone="resnet18",
+    preprocessing={"resize": 256, "crop": 224},
+    dim=512,
+    classes=1000,
+    categories=["tench", "goldfish"],
+    files={"a.xml": "ab"},
+)
+OF_OTHERS = ModelInfo(key="own", fingerprint="1" * 16, extractor="a.b:Own", import_="a.b:Own", dim=3, min_cosine=0.9)
+
+
+@pytest.mark.parametrize("info", [OF_PHOTOS, OF_OTHERS])
+def test_a_model_survives_its_file_and_a_newer_version_s_fields_are_left_out(info: ModelInfo) -> None:
+    record = json.loads(json.dumps(info.to_record()))
+    assert ModelInfo.from_record(record) == info
+    assert ModelInfo.from_record({**record, "of_a_newer_version": {"a": 1}}) == info
+
+
+def test_a_model_is_written_as_older_versions_read_it() -> None:
+    """Those took what is missing for photos', and looked for the class of another extractor under `import`."""
+    assert not {"extractor", "import", "import_", "min_cosine"} & set(OF_PHOTOS.to_record())
+    assert {"calibration", "categories"} <= set(OF_PHOTOS.to_record())
+    assert OF_OTHERS.to_record()["import"] == OF_OTHERS["import"] == "a.b:Own"
+    with pytest.raises(KeyError, match="nothing"):
+        OF_OTHERS["nothing"]
+    assert not {"preprocessing", "calibration", "classes"} & set(OF_OTHERS.to_record())
+
+
+@pytest.mark.parametrize("record", [None, 7, "text", [], {}, {"key": "k"}, ["key"]])
+def test_what_does_not_describe_a_model_is_refused(record: object) -> None:
+    with pytest.raises(ValueError, match="not the description of a model"):
+        ModelInfo.from_record(record)
 
 
 @pytest.mark.parametrize("text", ['{"stage": "ingest", "run_', "", '{"stage": "ingest"}', "[]", '{"unknown": 1}'])

@@ -47,7 +47,7 @@ class TestAccount:
             results.account(DAY, landing, featured, uris(landing, "empty.jpg"))
 
 
-def manifest(stage: str, counts: dict[str, int], seconds: float, model: dict[str, Any] | None) -> contract.Manifest:
+def manifest(stage: str, counts: dict[str, int], seconds: float, model: contract.ModelInfo | None) -> contract.Manifest:
     return contract.Manifest(
         stage=stage,
         run_id=RUN_ID,
@@ -66,7 +66,7 @@ def manifest(stage: str, counts: dict[str, int], seconds: float, model: dict[str
 @pytest.fixture
 def published(landing: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A store that holds the day's run; a test may spoil it."""
-    model = {"key": MODEL, "fingerprint": "f" * 16, "weights": "keras-v1"}
+    model = contract.ModelInfo(key=MODEL, fingerprint="f" * 16, weights="keras-v1")
     store: dict[str, Any] = {
         "ingest": manifest("ingest", {"listed": 4}, 10.0, None),
         "extract": manifest("extract", {"reused": 1}, 4.0, model),

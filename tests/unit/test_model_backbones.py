@@ -17,7 +17,7 @@ import skimage.data
 import torch
 from PIL import Image
 
-from spark_apps.contract import BACKBONES, BadSetting, ExtractSettings, ModelSettings
+from spark_apps.contract import BACKBONES, BadSetting, ExtractSettings, ModelInfo, ModelSettings
 from spark_apps.media import imaging
 from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import Calibration, Preset, backbones, engines, labels, load, prepare, state_dicts, uncalibrated
@@ -131,10 +131,10 @@ def needs_memory(name: str) -> None:
         pytest.skip(f"{name} needs {wanted / 2**30:.0f} GiB of memory, {available / 2**30:.0f} are free")
 
 
-def run(spec: ModelSettings, photos: list[Image.Image]) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+def run(spec: ModelSettings, photos: list[Image.Image]) -> tuple[ModelInfo, np.ndarray, np.ndarray]:
     """`info`, features and logits of an engine; the photos are prepared as extract does it."""
     artifact = prepare(spec)
-    preprocessing = Preprocessing.of(artifact.info)
+    preprocessing = Preprocessing.of(artifact.info.preprocessing)
     pixels = np.stack([np.asarray(imaging.fit(photo, preprocessing)) for photo in photos])
     outputs = load(artifact.info, artifact.files[0].parent, threads=1).run(pixels)
     for file in artifact.files:  # all names together would fill the disk
@@ -184,8 +184,8 @@ def test_engines_and_reference_equal_torchvisions_model_and_transforms(name: str
         info, *outputs = run(ModelSettings(name, "random:0", engine=engine), photos)
         assert_close(outputs[0], features, lambda: exact()[0])
         assert_close(outputs[1], logits, lambda: exact()[1])
-        assert (info["dim"], info["classes"]) == (features.shape[1], 1000)
-    assert_close(reference(info)(photos[0])[None], features[:1], lambda: exact()[0][:1])
+        assert (info.dim, info.classes) == (features.shape[1], 1000)
+    assert_close(reference(info.settings())(photos[0])[None], features[:1], lambda: exact()[0][:1])
 
 
 @pytest.mark.parametrize("name", by_name(list(LAYERS)))
@@ -209,14 +209,14 @@ def test_an_earlier_layer_is_that_of_torchvisions_model(name: str, photos: list[
         info, *outputs = run(ModelSettings(name, "random:0", engine=engine, layer=layer), photos)
         assert_close(outputs[0], features)
         assert outputs[1].shape == (len(photos), 0)
-        assert (info["layer"], info["dim"], info["classes"], info["categories"]) == (layer, features.shape[1], 0, None)
-        assert labels(info, outputs[1]) == [(None, None)] * len(photos)
-        assert info["key"] == f"{name}-random_0-fp32-{layer}".lower()
-    assert_close(reference(info)(photos[0])[None], features[:1])
+        assert (info.layer, info.dim, info.classes, info.categories) == (layer, features.shape[1], 0, None)
+        assert labels(info.categories, outputs[1]) == [(None, None)] * len(photos)
+        assert info.key == f"{name}-random_0-fp32-{layer}".lower()
+    assert_close(reference(info.settings())(photos[0])[None], features[:1])
 
 
 def preprocessing_of(preset: Preset) -> Preprocessing:
-    return Preprocessing.of({"preprocessing": preset.to_json()})
+    return Preprocessing.of(preset.to_json())
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -484,7 +484,7 @@ def test_int8_that_is_too_coarse_is_refused_and_nothing_is_kept(
         prepare(spec, calibration=Calibration("those", squares))
     assert caught.value.code == "int8_too_coarse"
     monkeypatch.setattr(engines, "MIN_INT8_COSINE", 0.9)
-    assert prepare(spec, calibration=Calibration("those", squares)).info["precision"] == "int8"
+    assert prepare(spec, calibration=Calibration("those", squares)).info.precision == "int8"
 
 
 @pytest.mark.slow_models
@@ -494,7 +494,7 @@ def test_int8_of_every_family_is_close_to_fp32_or_refused(
 ) -> None:
     try:
         spec = ModelSettings(name, "random:0", precision="int8")
-        made = prepare(spec, calibration=Calibration("those", squares)).info["calibration"]
+        made = prepare(spec, calibration=Calibration("those", squares)).info.calibration
         print(f"{name}: cosine min {made['cosine_min']}, 5 % {made['cosine_q05']}, median {made['cosine_median']}")
         assert made["cosine_q05"] >= engines.MIN_INT8_COSINE
     except BadSetting as refused:

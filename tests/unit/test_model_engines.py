@@ -14,7 +14,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from spark_apps.contract import BACKBONES, BadSetting, ModelSettings
+from spark_apps.contract import BACKBONES, BadSetting, ModelInfo, ModelSettings
 from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import Calibration, adopt, backbones, engines, labels, load, prepare, uncalibrated, worker
 from spark_apps.model.network import Network
@@ -73,7 +73,7 @@ def test_fp32_features_and_logits_equal_torchvisions(
     artifact = prepare(ModelSettings(model=backbone, weights="random:0", engine=engine))
     outputs = load(artifact.info, artifact.files[0].parent, threads=1).run(pixels)
     assert outputs.features.dtype == outputs.logits.dtype == np.float32
-    assert outputs.features.shape == (len(photos), artifact.info["dim"]) == features.shape
+    assert outputs.features.shape == (len(photos), artifact.info.dim) == features.shape
     assert abs(outputs.features - features).max() <= 1e-4
     assert abs(outputs.logits - logits).max() <= 1e-4
 
@@ -81,7 +81,7 @@ def test_fp32_features_and_logits_equal_torchvisions(
 def test_reference_equals_torchvisions_model_and_transforms(photos: list[Image.Image]) -> None:
     features, _ = plain_torchvision("resnet18", 0, photos)
     by_spec = reference(ModelSettings(model="resnet18", weights="random:0"))
-    by_info = reference(prepare(ModelSettings(model="resnet18", weights="random:0")).info)
+    by_info = reference(prepare(ModelSettings(model="resnet18", weights="random:0")).info.settings())
     for photo, expected in zip(photos, features, strict=True):
         np.testing.assert_allclose(by_spec(photo), expected, atol=1e-5)
         np.testing.assert_array_equal(by_info(photo), by_spec(photo))
@@ -189,8 +189,8 @@ def test_int8_is_calibrated_once_and_stays_close_to_fp32(crops: np.ndarray, pixe
     a, b = (load(one.info, one.files[0].parent, threads=1).run(pixels).features for one in (full, small))
     cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     assert 0.99 <= cosine.min() < 1
-    assert small.info["calibration"]["photos"] + small.info["calibration"]["held_out"] == len(crops)
-    noted = small.info["calibration"]
+    assert small.info.calibration["photos"] + small.info.calibration["held_out"] == len(crops)
+    noted = small.info.calibration
     assert 0.99 <= noted["cosine_min"] <= noted["cosine_q01"] <= noted["cosine_q05"] <= noted["cosine_median"] < 1
     assert noted["below"] == 0
     assert sum(path.stat().st_size for path in small.files) < 0.3 * sum(path.stat().st_size for path in full.files)
@@ -227,10 +227,10 @@ def test_a_model_that_was_damaged_in_the_store_is_refused() -> None:
 
 def test_label_is_the_most_likely_category_with_its_probability() -> None:
     logits = np.array([[0.0, np.log(3.0), 0.0], [1000.0, 0.0, 0.0]], np.float32)
-    names = labels({"categories": ["cat", "dog", "cup"]}, logits)
+    names = labels(["cat", "dog", "cup"], logits)
     assert [name for name, _ in names] == ["dog", "cat"]
     assert [score for _, score in names] == pytest.approx([0.6, 1.0])
-    assert labels({"categories": None}, logits) == [(None, None), (None, None)]
+    assert labels(None, logits) == [(None, None), (None, None)]
     json.dumps(names)
 
 
@@ -240,21 +240,21 @@ def test_label_is_the_most_likely_category_with_its_probability() -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_artefact_says_all_about_itself_in_json(engine: str) -> None:
     artifact = prepare(ModelSettings(model="resnet18", weights="random:0", engine=engine, device="cpu"))
-    info = json.loads(json.dumps(artifact.info))
+    info = ModelInfo.from_record(json.loads(json.dumps(artifact.info.to_record())))
     assert info == artifact.info
-    assert info["preprocessing"] == {
+    assert info.preprocessing == {
         "resize": 256, "crop": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]
     }  # fmt: skip
-    assert (info["backbone"], info["weights"], info["engine"], info["precision"]) == (
+    assert (info.backbone, info.weights, info.engine, info.precision) == (
         "resnet18",
         "random:0",
         engine,
         "fp32",
     )
-    assert (info["layer"], info["device"], info["dim"], info["categories"]) == ("avgpool", "cpu", 512, None)
-    assert (info["key"], info["fingerprint"]) == (artifact.key, artifact.fingerprint)
+    assert (info.layer, info.device, info.dim, info.categories) == ("avgpool", "cpu", 512, None)
+    assert (info.key, info.fingerprint) == (artifact.key, artifact.fingerprint)
     assert artifact.key == "resnet18-random_0-fp32"
-    assert [path.name for path in artifact.files] == list(info["files"])
+    assert [path.name for path in artifact.files] == list(info.files)
     assert all(path.is_file() and artifact.fingerprint in path.name for path in artifact.files)
 
 
@@ -302,8 +302,9 @@ WORKER = """
 import json, sys
 from pathlib import Path
 import numpy as np
+from spark_apps.contract import ModelInfo
 from spark_apps.model import worker
-info, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+info, folder = ModelInfo.from_record(json.loads(sys.argv[1])), Path(sys.argv[2])
 engines = {id(worker.engine(info, folder, 1)) for _ in range(3)}
 worker.engine(info, folder, 1).run(np.zeros((2, 224, 224, 3), np.uint8))
 mapped, name = {}, ""
@@ -311,7 +312,7 @@ for line in open("/proc/self/smaps"):
     first, *rest = line.split()
     if not first.endswith(":"):
         name = rest[-1] if len(rest) == 5 else ""
-    elif info["fingerprint"] in name and first in ("Rss:", "Pss:", "Anonymous:"):
+    elif info.fingerprint in name and first in ("Rss:", "Pss:", "Anonymous:"):
         mapped[first] = mapped.get(first, 0) + int(rest[0])
 print(json.dumps({"loads": worker.loads, "engines": len(engines), "mapped": mapped,
                   "torch": "torch" in sys.modules, "torchvision": "torchvision" in sys.modules}), flush=True)
@@ -323,7 +324,7 @@ sys.stdin.read()
 def test_workers_load_once_and_map_the_weights_instead_of_copying_them(engine: str) -> None:
     artifact = prepare(ModelSettings(model="resnet18", weights="random:0", engine=engine, device="cpu"))
     size_kb = max(path.stat().st_size for path in artifact.files) / 1024
-    command = [sys.executable, "-c", WORKER, json.dumps(artifact.info), str(artifact.files[0].parent)]
+    command = [sys.executable, "-c", WORKER, json.dumps(artifact.info.to_record()), str(artifact.files[0].parent)]
     first, second = (
         subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(2)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_apps.contract import BACKBONES, PRECISIONS, BadSetting, ExtractSettings, ModelSettings
+from spark_apps.contract import BACKBONES, PRECISIONS, BadSetting, ExtractSettings, ModelInfo, ModelSettings
 from spark_apps.model import Calibration, Preset, backbones, load, machine, prepare
 from spark_apps.model.spec import fingerprint
 from spark_apps.vectorizer import ImageVectorizer
@@ -77,7 +77,7 @@ def test_the_vectorizer_takes_the_same_settings_and_no_others() -> None:
     assert refused(ImageVectorizer, weights="random:0", precision="int4").code == "bad_precision"
     assert refused(ImageVectorizer, weights="random:0", layer="layer9").code == "bad_layer"
     with pytest.raises(TypeError, match="presicion"):
-        ImageVectorizer(weights="random:0", presicion="bf16")
+        ImageVectorizer(weights="random:0", presicion="bf16")  # type: ignore[call-arg]
 
 
 def test_fingerprint_is_stable_across_versions_of_this_code() -> None:
@@ -156,7 +156,7 @@ def test_missing_gpu_is_refused_on_the_driver_and_in_the_worker(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     error = refused(prepare, ModelSettings(weights="random:0", device="cuda"))
     assert (error.code, "0 CUDA devices" in error.message) == ("no_cuda", True)
-    info = {"engine": "torch", "precision": "fp32", "device": "cuda:1"}
+    info = ModelInfo(key="k", fingerprint="f", engine="torch", device="cuda:1")
     assert refused(load, info, tmp_path, 1).code == "no_cuda"
 
 
@@ -165,7 +165,7 @@ def test_driver_without_a_gpu_can_prepare_for_workers_that_have_one(
 ) -> None:
     monkeypatch.setenv("IMAGE_FEATURES_CACHE", str(tmp_path))
     artifact = prepare(ModelSettings(model="resnet18", weights="random:0", device="cuda"), here=False)
-    assert (artifact.info["engine"], artifact.info["device"]) == ("torch", "cuda")
+    assert (artifact.info.engine, artifact.info.device) == ("torch", "cuda")
 
 
 def test_bf16_is_refused_without_hardware_unless_forced(monkeypatch: pytest.MonkeyPatch) -> None:

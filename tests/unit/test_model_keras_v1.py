@@ -144,17 +144,17 @@ def test_real_weights_recognise_photos(real: Path, photo: str, sensible: set[str
     cut = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
     artifact = prepare(ModelSettings(weights="keras-v1"))
     outputs = load(artifact.info, artifact.files[0].parent, threads=1).run(np.asarray(cut(image))[None])
-    assert labels(artifact.info, outputs.logits)[0][0] in sensible
-    best = {artifact.info["categories"][index] for index in outputs.logits[0].argsort()[-4:]}
+    assert labels(artifact.info.categories, outputs.logits)[0][0] in sensible
+    best = {artifact.info.categories[index] for index in outputs.logits[0].argsort()[-4:]}
     assert len(best & sensible) >= 2
-    assert abs(reference(artifact.info)(image) - outputs.features[0]).max() <= 1e-4
+    assert abs(reference(artifact.info.settings())(image) - outputs.features[0]).max() <= 1e-4
 
 
 def test_real_weights_are_named_in_the_artefact(real: Path) -> None:
     info = prepare(ModelSettings(weights="keras-v1")).info
-    assert (info["key"], info["weights"], info["variant"]) == ("resnet50-keras_v1-fp32", "keras-v1", "stride-in-conv1")
-    assert info["weights_sha256"] == keras_v1.SHA256
-    assert (info["dim"], len(info["categories"])) == (2048, 1000)
+    assert (info.key, info.weights, info.variant) == ("resnet50-keras_v1-fp32", "keras-v1", "stride-in-conv1")
+    assert info.weights_sha256 == keras_v1.SHA256
+    assert (info.dim, len(info.categories)) == (2048, 1000)
 
 
 # --- npm --------------------------------------------------------------------------------------------------------------

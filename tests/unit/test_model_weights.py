@@ -157,8 +157,8 @@ def test_number_of_classes_follows_the_weights(tmp_path: Path, state: dict[str, 
             {**state, "fc.weight": torch.ones(classes, 512), "fc.bias": torch.zeros(classes)}, tmp_path / "w.pth"
         )
         info = prepare(spec(tmp_path / "w.pth")).info
-        assert info["classes"] == classes
-        assert (info["categories"] or [None])[0] == ("tench" if classes == 1000 else None)
+        assert info.classes == classes
+        assert (info.categories[0] if info.categories else None) == ("tench" if classes == 1000 else None)
 
 
 def test_half_precision_checkpoints_are_widened(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
@@ -343,8 +343,8 @@ def test_hub_weights_are_downloaded_checked_and_recorded_under_their_real_name(
     assert asked == [f"/{name}"]
     assert (tmp_path / "torch" / "hub" / "checkpoints" / name).exists()
     info = prepare(spec("DEFAULT")).info
-    assert (info["weights"], info["key"]) == ("IMAGENET1K_V2", "resnet18-imagenet1k_v2-fp32")
-    assert (info["preprocessing"]["resize"], len(info["categories"])) == (232, 1000)
+    assert (info.weights, info.key) == ("IMAGENET1K_V2", "resnet18-imagenet1k_v2-fp32")
+    assert (info.preprocessing["resize"], len(info.categories)) == (232, 1000)
 
 
 def test_known_hub_weights_are_found_again_without_torch(

@@ -14,7 +14,7 @@ import scipy.stats
 
 from spark_apps import contract
 from spark_apps.catalog import Partition
-from spark_apps.contract import BadSetting, ValidateSettings
+from spark_apps.contract import BadSetting, ModelInfo, ValidateSettings
 from spark_apps.pipeline import drift, quality
 from spark_apps.pipeline.quality import ERROR, OFFENDERS, WARNING, Check, Evidence
 from spark_apps.pipeline.twins import Twins
@@ -22,7 +22,7 @@ from tests.shelf import FINGERPRINT, MODEL, Shelf, image_id
 
 DIM = 4
 SETTINGS = ValidateSettings(store="/s", partition="d9", run_id="r")
-INFO = {"dim": DIM, "fingerprint": FINGERPRINT, "key": MODEL, "precision": "fp32", "preprocessing": {}}
+INFO = ModelInfo(key=MODEL, fingerprint=FINGERPRINT, dim=DIM, precision="fp32")
 FILES = {f"u{index:02}": f"photo {index}" for index in range(20)}
 QUARANTINED = ("bad",)
 
@@ -197,7 +197,7 @@ def keeps(relation: str | None, value: float, limit: float) -> bool:
         {"listed": [*FILES, *QUARANTINED, "lost"]},
         {"vectors": {"u05": [float("nan"), 1, 2, 3], "u06": [1.0, 2, 3]}},
         {"neighbour_fingerprints": {"d8": "another"}},
-        {"model": {**INFO, "precision": "int8"}, "cosines": [(f"u{at:02}", 0.9) for at in range(8)]},
+        {"model": replace(INFO, precision="int8"), "cosines": [(f"u{at:02}", 0.9) for at in range(8)]},
     ],
 )
 def test_a_check_says_how_its_value_relates_to_its_limit(evidence: Evidences, fault: dict[str, Any]) -> None:
@@ -302,7 +302,7 @@ def test_the_drift_keeps_its_limit(evidence: Evidences, value: float, limit: flo
 def test_a_recomputed_vector_must_be_the_stored_one(
     evidence: Evidences, precision: str, worst: float, passes: bool
 ) -> None:
-    found = evidence(model={**INFO, "precision": precision}, cosines=[("u01", 1.0), ("u02", worst)])
+    found = evidence(model=replace(INFO, precision=precision), cosines=[("u01", 1.0), ("u02", worst)])
     check = named(quality.checks(found), "recomputation")
     assert (check.passed, check.offenders) == (passes, () if worst >= (check.limit or 0) else ("u02",))
 
@@ -310,7 +310,7 @@ def test_a_recomputed_vector_must_be_the_stored_one(
 def test_an_int8_sample_is_judged_as_a_sample(evidence: Evidences) -> None:
     def passes(below: int, of: int, **model: Any) -> bool:
         cosines = [(f"u{index:02}", 0.9 if index < below else 0.999) for index in range(of)]
-        check = quality.recomputed(evidence(model={**INFO, "precision": "int8", **model}, cosines=cosines))
+        check = quality.recomputed(evidence(model=replace(INFO, **{"precision": "int8", **model}), cosines=cosines))
         assert check.value is not None and check.passed == (check.value >= check.limit), "pages compare the two"
         return check.passed
 
@@ -339,7 +339,7 @@ def test_neither_luck_nor_chance_decides_a_night() -> None:
 
 
 def test_a_scaled_decode_may_differ_more_from_the_recomputation(evidence: Evidences) -> None:
-    model = {**INFO, "preprocessing": {"decode": "scaled"}}
+    model = replace(INFO, preprocessing={"decode": "scaled"})
     found = [
         quality.recomputed(evidence(model=model, cosines=[(f"u{index:02}", worst) for index in range(8)])).passed
         for worst in (0.991, 0.98)

@@ -79,7 +79,7 @@ def test_a_kept_model_on_this_machine_is_used_where_it_lies(shelf: Shelf, tmp_pa
     folder = Path(contract.join(shelf.store, "models", fingerprint))
     assert catalog.model_folder(shelf.store, fingerprint, tmp_path) is None
     folder.mkdir(parents=True)
-    (folder / "model.json").write_text(json.dumps({"files": []}))
+    (folder / "model.json").write_text(json.dumps({"key": "k", "fingerprint": "0" * 16, "files": {}}))
     assert catalog.model_folder(shelf.store, fingerprint, tmp_path) == folder
     assert catalog.model_folder(shelf.store, "../../elsewhere", tmp_path) is None
 
@@ -101,7 +101,7 @@ def test_a_model_s_document_leads_to_files_of_its_own_folder_alone(
     folder.mkdir(parents=True)
     keep.mkdir()
     (folder.parent / "secret").write_text("another's")
-    (folder / "model.json").write_text(json.dumps({"files": [name]}))
+    (folder / "model.json").write_text(json.dumps({"key": "k", "fingerprint": "0" * 16, "files": {name: ""}}))
     monkeypatch.setattr(storage, "is_local", lambda uri: False)  # as a store on another machine is copied
     with pytest.raises(ValueError, match="not a file of the model"):
         catalog.model_folder(shelf.store, "0" * 16, keep)

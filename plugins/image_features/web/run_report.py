@@ -245,7 +245,7 @@ def _model(run: Run) -> ModelInfo | None:
         return None
     names = [name for name in ModelInfo.model_fields if name != "has_labels"]
     return ModelInfo.model_validate(
-        {**{name: info.get(name) for name in names}, "has_labels": bool(info.get("categories"))}
+        {**{name: getattr(info, name) for name in names}, "has_labels": bool(info.categories)}
     )
 
 
