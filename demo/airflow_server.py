@@ -1,8 +1,8 @@
 """A real Airflow on this machine for the demo and the tests: loopback, free ports, SQLite, gone without a trace.
 
-What `airflow standalone` starts, less two things: the triggerer (nothing here defers) and the log servers, which
-listen on every network interface. The components live in a session of their own under `keeper.py`, which ends all of
-them, Spark included, when `stop` is called, when a component dies, or when the owning process is gone.
+What `airflow standalone` starts, less the log servers, which listen on every network interface. The components live in
+a session of their own under `keeper.py`, which ends all of them, Spark included, when `stop` is called, when a
+component dies, or when the owning process is gone.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ COMPONENTS = {
     "api-server": ["airflow", "api-server"],
     "scheduler": ["airflow", "scheduler", "--skip-serve-logs"],
     "dag-processor": ["airflow", "dag-processor"],
+    "triggerer": ["airflow", "triggerer", "--skip-serve-logs"],
 }
 
 
@@ -60,7 +61,7 @@ class AirflowServer(AirflowClient):
         self.stop()
 
     def start(self, timeout: float = 240) -> None:
-        """Start, and wait until the API, the scheduler and the Dag processor are healthy and the Dag is parsed.
+        """Start, and wait until the API, scheduler, Dag processor and triggerer are healthy and the Dag is parsed.
 
         Raises:
             ServerError: another server runs from the same home, a component died, the Dag does not import, or
@@ -175,7 +176,7 @@ class AirflowServer(AirflowClient):
             health = request("GET", f"{self.url}/api/v2/monitor/health", timeout=5)
         except OSError:
             return "the API"
-        for part in ("scheduler", "dag_processor"):
+        for part in ("scheduler", "dag_processor", "triggerer"):
             if (health.get(part) or {}).get("status") != "healthy":
                 return f"a healthy {part}"
         if errors := self.api("GET", "/api/v2/importErrors")["import_errors"]:

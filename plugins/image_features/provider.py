@@ -1,4 +1,4 @@
-"""What Airflow is told of the package where it is installed: its options, operators and links."""
+"""What Airflow is told of the package where it is installed: its options, operators, sensors and links."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ def get_provider_info() -> dict[str, Any]:
         "versions": [_version()],
         "integrations": [{"integration-name": "Image Features", "tags": ["software"]}],
         "operators": [{"integration-name": "Image Features", "python-modules": ["image_features.operators"]}],
+        "sensors": [{"integration-name": "Image Features", "python-modules": ["image_features.sensors"]}],
+        "triggers": [{"integration-name": "Image Features", "python-modules": ["image_features.triggers"]}],
         "extra-links": ["image_features.links.ReportLink", "image_features.links.SparkLink"],
         "config": {SECTION: {"description": ABOUT, "options": options}},
     }

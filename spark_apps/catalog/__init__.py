@@ -1,4 +1,5 @@
-"""Reading the store: partitions, runs, manifests, reports and vectors. Needs pyarrow and deltalake, no pyspark.
+"""Reading the store: partitions, runs, manifests, reports and vectors; and what has landed in a source so far. Needs
+pyarrow and deltalake, no pyspark.
 
 Nothing here writes to the store; `model_folder` may copy a model's files to a folder of the caller's. Every function
 raises `contract.Unreachable` when the store cannot be read.
@@ -16,6 +17,10 @@ from spark_apps.catalog.documents import model_folder as model_folder
 from spark_apps.catalog.documents import report as report
 from spark_apps.catalog.documents import runs as runs
 from spark_apps.catalog.documents import stage_of as stage_of
+from spark_apps.catalog.landings import Landed as Landed
+from spark_apps.catalog.landings import landed as landed
+from spark_apps.catalog.landings import marker as marker
+from spark_apps.catalog.landings import reached_with as reached_with
 from spark_apps.catalog.photos import Place as Place
 from spark_apps.catalog.photos import contents as contents
 from spark_apps.catalog.photos import places as places

@@ -8,33 +8,21 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from fnmatch import fnmatchcase
-from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import fs
 
-from spark_apps.contract import BadFile, Unreachable
+from spark_apps.contract import BadFile
 from spark_apps.contract.locations import is_open_below
-from spark_apps.pipeline.ignored import Ignored
-from spark_apps.storage import filesystem, is_local, reaching
-from spark_apps.storage.filesystems import locate
+from spark_apps.storage import filesystem, is_local, listing, reaching
+from spark_apps.storage.listing import ELSEWHERE, NOT_A_FILE
 
 LISTING = pa.schema([("uri", pa.string()), ("size_bytes", pa.int64()), ("modified_at", pa.timestamp("us", "UTC"))])
 """One row per source file, sorted by uri. A size of -1: the name is there, but no regular file behind it,
 or it is a folder that may not be read."""
 
-NOT_A_FILE = -1
-LOG = "_delta_log"
-"""The folder that makes a Delta table of the one that it lies in."""
 READ_AHEAD, READ_AHEAD_BYTES = 8, 64 * 2**20
 """Files of an object store that one task reads at a time, because each costs a round trip, and their bytes."""
-ELSEWHERE = {
-    *(errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN),
-    *(errno.ENETUNREACH, errno.ECONNRESET, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-}
-"""Errors of the disk, the network or this process, whichever file is read."""
 THE_STORES = re.compile(
     "SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|status (429|503)|BANDWIDTH_LIMIT|"  # Arrow's names for the errors of S3
     "INVALID_ACCESS_KEY|SIGNATURE|SECURITY_TOKEN|CLIENT_TOKEN|CREDENTIAL|SKEWED|ExpiredToken|InvalidToken|NO_SUCH_BUCKET|"
@@ -55,12 +43,8 @@ def list_files(source: str, pattern: str, exclude: str = "", store: str = "", wi
         Unreachable: the source cannot be read, or it is missing: code `source_missing`, and `bucket_missing` for the
             whole bucket of an object store.
     """
-    ignored = Ignored(exclude)
     with reaching("source", source):
-        if is_local(source):
-            rows = sorted(_walk_disk(source, pattern, ignored, store, within))
-        else:
-            rows = sorted(_walk_store(source, pattern, ignored, store))
+        rows = sorted(listing.files(source, pattern, exclude, store, within))
     columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), LISTING, strict=False)]
     return pa.table(columns, schema=LISTING) if rows else LISTING.empty_table()
 
@@ -171,136 +155,3 @@ def _content_at_second_try(uri: str, size: int, within: str, error: Exception) -
             with reaching("source", uri):
                 raise
         raise
-
-
-def _moment(seconds: float) -> datetime | None:
-    """A time of a disk; None for one that no calendar has."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-Row = tuple[str, int, datetime | None]
-
-
-def _walk_disk(source: str, pattern: str, ignored: Ignored, store: str, within: str) -> Iterator[Row]:
-    root = filesystem(source)[1]
-    if not os.path.isdir(root):
-        raise Unreachable(
-            "source_missing",
-            f"The source {source} {'is not a folder' if os.path.lexists(root) else 'does not exist'}.",
-            "Check its spelling, and that the partition's folder is there where the job runs.",
-        )
-    ours = os.path.realpath(filesystem(store)[1]) if store and is_local(store) else None
-    if ours and Path(os.path.realpath(root)).is_relative_to(ours):
-        ours = None  # the source lies in the store's folder
-    # Linked folders count like others, but each folder once, under its own name where it has one below the source;
-    # so a circle of links ends.
-    visited: set[str] = set()
-    folders: list[tuple[str, ...]] = [()]
-    links: list[tuple[str, ...]] = []
-    while folders or links:
-        names = folders.pop() if folders else links.pop(0)
-        folder = Path(root, *names)
-        place = os.path.realpath(folder)
-        if place in visited or (ours and Path(place).is_relative_to(ours)) or (names and _holds_tables(folder)):
-            continue
-        if _leads_out(place, within):
-            yield folder.as_uri(), NOT_A_FILE, None
-            continue
-        visited.add(place)
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
-        except OSError as error:
-            if not names or error.errno in ELSEWHERE:
-                raise
-            if not isinstance(error, FileNotFoundError | NotADirectoryError):  # one that vanished holds nothing
-                yield folder.as_uri(), NOT_A_FILE, None
-            continue
-        for entry in entries:
-            path = (*names, entry.name)
-            if _is_folder(entry):
-                if not ignored.folder(path):
-                    (links if entry.is_symlink() else folders).append(path)
-            elif fnmatchcase(entry.name, pattern) and not ignored.file(path, folders=False):
-                file = Path(folder, entry.name)
-                out = entry.is_symlink() and _leads_out(os.path.realpath(file), within)
-                yield (file.as_uri(), NOT_A_FILE, None) if out else _row(file)
-
-
-def _leads_out(place: str, within: str) -> bool:
-    allowed = within.splitlines()
-    return bool(allowed) and not any(Path(place).is_relative_to(os.path.realpath(folder)) for folder in allowed)
-
-
-def _holds_tables(folder: Path) -> bool:
-    """Whether it is a Delta table, or a store of ours: another Dag's, or one of earlier."""
-    return any(os.path.isdir(folder.joinpath(*table, LOG)) for table in ((), ("images",)))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a circle of links
-        return False
-
-
-def _row(path: Path) -> Row:
-    try:
-        status = path.stat()
-    except OSError:
-        return path.as_uri(), NOT_A_FILE, None
-    return path.as_uri(), status.st_size if stat.S_ISREG(status.st_mode) else NOT_A_FILE, _moment(status.st_mtime)
-
-
-def _walk_store(source: str, pattern: str, ignored: Ignored, store: str) -> Iterator[Row]:
-    place = locate(source)
-    filesystem_, root = place.filesystem, place.path
-    ours = filesystem(store)[1].rstrip("/") + "/" if store and not is_local(store) else None
-    found, nameless = _everything(filesystem_, root)
-    for path in nameless:
-        yield place.uri(path), NOT_A_FILE, None
-    if not found and not nameless:
-        bucket = root.split("/")[0] or "/"
-        if filesystem_.get_file_info(bucket).type == fs.FileType.NotFound:
-            raise Unreachable("bucket_missing", f"{source} is in no bucket that is there.", "Check the bucket's name.")
-        kind = filesystem_.get_file_info(root).type
-        if kind == fs.FileType.File:
-            raise Unreachable("source_no_folder", f"The source {source} is one object.", "Give the folder around it.")
-        if kind == fs.FileType.NotFound:
-            raise FileNotFoundError(f"no object's name begins with {root}/")
-    folders = {info.path for info in found if info.type == fs.FileType.Directory}
-    tables = [path.removesuffix(LOG) for path in folders if path.endswith(f"/{LOG}")]
-    stores = [path.removesuffix("images/") for path in tables if path.endswith("/images/")]
-    # One that holds the source, as a store at the root of its bucket does, closes nothing.
-    here = f"{root.rstrip('/')}/"
-    closed = tuple(path for path in (*tables, *stores, ours) if path and not here.startswith(path))
-    for info in found:
-        if info.type != fs.FileType.File or info.path.startswith(closed):
-            continue
-        if not info.size and info.path in folders:
-            continue  # an object without bytes that stands for a folder
-        names = info.path.removeprefix(root).strip("/").split("/")
-        if fnmatchcase(names[-1], pattern) and not ignored.file(names):
-            yield place.uri(info.path), info.size, info.mtime
-
-
-def _everything(filesystem_: fs.FileSystem, root: str) -> tuple[list[fs.FileInfo], list[str]]:
-    """What lies below `root`, and the folders without a name, as in `x//photo.jpg`, whose content cannot be listed.
-
-    Of those Azure's listing says that they are the folder around them, and Arrow follows it without an end.
-    """
-    if filesystem_.type_name != "abfs":
-        return filesystem_.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True)), []
-    found, nameless, folders = [], [], [root]
-    while folders:
-        folder = folders.pop()
-        for info in filesystem_.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
-            if info.type == fs.FileType.Directory and info.path.rstrip("/") == folder.rstrip("/"):
-                nameless.append(f"{folder.rstrip('/')}//")
-                continue
-            found.append(info)
-            if info.type == fs.FileType.Directory:
-                folders.append(info.path)
-    return found, nameless

@@ -10,7 +10,9 @@ import ipaddress
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
@@ -28,6 +30,7 @@ CLOUDS = ("AWS_", "AZURE_", "GOOGLE_")
 AZURE = ("abfs", "abfss", "az")
 
 _connection: dict[str, str] = {}
+_here: ContextVar[Mapping[str, str] | None] = ContextVar("_here", default=None)
 
 
 def use(connection: Mapping[str, str]) -> None:
@@ -37,9 +40,20 @@ def use(connection: Mapping[str, str]) -> None:
     _connection.update({name: value for name, value in connection.items() if value})
 
 
+@contextmanager
+def reached_with(connection: Mapping[str, str]) -> Iterator[None]:
+    """Inside, this thread alone reaches stores with these variables, in the place of what `use` was given."""
+    token = _here.set({name: value for name, value in connection.items() if value})
+    try:
+        yield
+    finally:
+        _here.reset(token)
+
+
 def variables() -> dict[str, str]:
-    """What stores are reached with: the environment, and what `use` was given."""
-    return access.merged(os.environ, _connection)
+    """What stores are reached with: the environment, and what `reached_with`, or else `use`, was given."""
+    here = _here.get()
+    return access.merged(os.environ, _connection if here is None else here)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,16 @@ from spark_apps import embed
 Image.new("RGB", (300, 200)).save(photo := BytesIO(), "JPEG")
 assert embed.thumbnail(photo.getvalue(), 64, 100_000)
 """,
+    "triggerer": """
+import asyncio, pathlib, sys, time
+from airflow._shared.module_loading import import_string
+pathlib.Path(STORE, "_SUCCESS").touch()
+waits = import_string("image_features.triggers.LandingTrigger")
+trigger = waits(source=STORE, marker="_SUCCESS", deadline=time.time() + 60)
+event = asyncio.run(anext(trigger.run()))
+assert event.payload == {"outcome": "landed", "marker": "_SUCCESS"}, event
+assert not {"pyspark", "torch", "openvino", "airflow.providers.apache.spark"} & set(sys.modules)
+""",
     "worker": """
 from image_features import operators
 from spark_apps import catalog, contract
@@ -74,6 +84,7 @@ HIDDEN = {
     "dag-processor": DRIVERS | PAGES,
     "scheduler": DRIVERS | PAGES | OURS,
     "api-server": DRIVERS,
+    "triggerer": DRIVERS | {"PIL", "openvino", "psutil"},
     "worker": DRIVERS | {"PIL", "openvino"},  # of deploy mode cluster; pyspark is the program spark-submit to it
 }
 
@@ -113,6 +124,10 @@ def test_the_scheduler_needs_nothing_of_ours(serialised: Path, tmp_path: Path) -
 
 def test_the_api_server_needs_no_packages_of_a_driver() -> None:
     run("api-server")
+
+
+def test_the_triggerer_needs_no_packages_of_the_jobs(tmp_path: Path) -> None:
+    run("triggerer", STORE=str(tmp_path))
 
 
 def test_a_worker_needs_no_packages_of_a_driver_that_is_elsewhere(tmp_path: Path) -> None:

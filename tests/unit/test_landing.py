@@ -155,11 +155,12 @@ def test_a_source_may_be_a_file_uri(source: Path) -> None:
 
 def test_a_missing_source_cannot_be_reached(source: Path) -> None:
     put(source, "a.jpg")
-    for place in (source / "nowhere", source / "a.jpg", source / "a.jpg" / "below"):
+    places = {"nowhere": "source_missing", "a.jpg": "source_no_folder", "a.jpg/below": "source_missing"}
+    for name, code in places.items():
         with pytest.raises(Unreachable) as caught:
-            landing.list_files(str(place), "*")
-        assert caught.value.code == "source_missing"
-        assert str(place) in caught.value.message
+            landing.list_files(str(source / name), "*")
+        assert caught.value.code == code
+        assert str(source / name) in caught.value.message
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

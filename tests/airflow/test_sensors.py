@@ -1,0 +1,305 @@
+"""What the sensors refuse, what they hand to the triggerer, and what their triggers see there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferred,
+)
+from airflow.serialization.serialized_objects import DagSerialization
+from image_features import form, triggers
+from image_features.sensors import GRACE_SECONDS, LandingSensor
+from image_features.triggers import Landing, LandingTrigger, Watch
+
+from spark_apps import catalog
+from spark_apps.catalog import Landed
+from spark_apps.contract import BadSetting, Unreachable
+
+DAY = "2026-11-20"
+
+
+def sensor(params: Any = None, **arguments: Any) -> LandingSensor:
+    with DAG("waits", params=params, schedule=None):
+        return LandingSensor(task_id="landing", **arguments)
+
+
+def context(partition: str | None = DAY, params: Any = None, **conf: Any) -> Any:
+    """What Airflow hands to a task of a run that was triggered with `conf`."""
+    values = {name: param.value for name, param in (params or {}).items()}
+    return {
+        "run_id": "r",
+        "params": {**values, "partition": partition, **conf},
+        "dag_run": SimpleNamespace(conf=conf, partition_key=None),
+        "data_interval_start": None,
+        "data_interval_end": None,
+    }
+
+
+def deferred(task: LandingSensor, context: Any) -> tuple[LandingTrigger, TaskDeferred]:
+    with pytest.raises(TaskDeferred) as raised:
+        task.execute(context)
+    trigger = raised.value.trigger
+    assert isinstance(trigger, LandingTrigger)
+    return trigger, raised.value
+
+
+def fired(trigger: LandingTrigger, beside: Callable[[], Any] | None = None) -> dict[str, Any]:
+    """The payload of the one event; `beside` runs in the same loop of events, before it."""
+
+    async def run() -> list[Any]:
+        async def act() -> None:
+            if beside:
+                await asyncio.sleep(0)
+                beside()
+
+        async def events() -> list[Any]:
+            return [event.payload async for event in trigger.run()]
+
+        found, _ = await asyncio.gather(events(), act())
+        return found
+
+    (payload,) = asyncio.run(run())
+    json.dumps(payload)
+    return dict(payload)
+
+
+def trigger(source: Path | str, seconds: float = 60, **arguments: Any) -> LandingTrigger:
+    return LandingTrigger(source=str(source), deadline=time.time() + seconds, poll_interval=0.02, **arguments)
+
+
+# --- the task ---------------------------------------------------------------------------------------------------------
+
+
+def test_it_defers_with_the_configured_source_of_the_run_s_partition() -> None:
+    found, how = deferred(sensor(timeout=7200), context())
+    assert found.landing == Landing(source=f"/photos/{DAY}", settle=600, store=found.landing.store, within="/photos")
+    assert how.timeout == timedelta(seconds=7200 + GRACE_SECONDS), "the trigger itself tells what it saw"
+    assert how.method_name == "execute_complete"
+
+
+def test_the_trigger_survives_airflow_s_database() -> None:
+    arguments = {"marker": "done/*.ok", "settle": 5, "pattern": "*.jpg", "exclude": "raw", "within": "/a\n/b"}
+    before = trigger("/photos", storage_conn_id="photo_store", **arguments)
+    path, kwargs = before.serialize()
+    module, _, name = path.rpartition(".")
+    assert (module, name) == (LandingTrigger.__module__, LandingTrigger.__name__)
+    after = LandingTrigger(**json.loads(json.dumps(kwargs)))
+    assert after.serialize() == before.serialize()
+
+
+def test_the_trigger_keeps_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = {"conn_type": "aws", "login": "key-id", "password": "very-private"}
+    monkeypatch.setenv("AIRFLOW_CONN_STORAGE", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORAGE_CONN_ID", "storage")
+    found, _ = deferred(sensor(), context())
+    assert found.storage_conn_id == "storage"
+    assert "very-private" not in json.dumps(found.serialize()) and "key-id" not in json.dumps(found.serialize())
+
+
+def test_the_run_s_conf_wins_over_the_argument_where_the_dag_has_the_param(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__SOURCES", "/other,/archive")
+    params = form.params()
+    task = sensor(params, source="/other", pattern="*.png")
+    assert deferred(task, context(params=params))[0].landing.source == "/other"
+    found = deferred(task, context(params=params, source="/archive/{partition}", pattern="*.tif"))[0].landing
+    assert (found.source, found.pattern) == (f"/archive/{DAY}", "*.tif")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seconds"),
+    [
+        ({"settle": "90 seconds"}, 90),
+        ({"settle": "1.5 hours"}, 5400),
+        ({"settle": "1 min"}, 60),
+        ({"settle": timedelta(minutes=3)}, 180),
+        ({"settle": 20}, 20),
+        ({"settle": "45"}, 45),
+        ({}, 600),
+    ],
+)
+def test_a_time_to_settle_is_a_text_a_timedelta_or_seconds(arguments: dict[str, Any], seconds: float) -> None:
+    assert deferred(sensor(**arguments), context())[0].landing.settle == seconds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"settle": "soon"}, "'soon' is not a valid time"),
+        ({"settle": "-5 minutes"}, "is not a valid time"),
+        ({"settle": "1 hour", "timeout": 60}, "is not shorter than timeout"),
+        ({"marker": "/etc/passwd"}, "is not a valid marker"),
+        ({"marker": "../_SUCCESS"}, "is not a valid marker"),
+        ({"marker": "s3://b/_SUCCESS"}, "is not a valid marker"),
+    ],
+)
+def test_what_is_wrong_in_the_dag_is_refused_when_it_is_parsed(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadSetting, match=words):
+        sensor(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"source": "/etc"}, "'/etc' is not allowed"),
+        ({"source": "photos"}, "neither an absolute path nor a URI"),
+        ({"partition": "a/b"}, "is not a partition key"),
+        ({"settle": "{{ nothing }}"}, "is not a valid time"),
+    ],
+)
+def test_what_is_wrong_in_the_run_is_refused_before_it_waits(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(AirflowFailException, match=words):
+        sensor(**arguments).execute(context(partition=arguments.get("partition", DAY)))
+    with pytest.raises(AirflowSkipException, match=words):
+        sensor(**arguments, soft_fail=True).execute(context(partition=arguments.get("partition", DAY)))
+
+
+def test_it_goes_through_airflow_s_serialisation_mapped_too() -> None:
+    with DAG("waits", schedule=None) as dag:
+        LandingSensor(task_id="one", marker="_SUCCESS", settle=timedelta(minutes=5))
+        LandingSensor.partial(task_id="two", marker="{partition}.ok").expand(source=["/a", "/b"])
+    found = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
+    assert found.task_dict["one"].marker == "_SUCCESS"
+    assert found.task_dict["two"].partial_kwargs["marker"] == "{partition}.ok"
+
+
+def test_a_trigger_that_never_answered_is_told_of() -> None:
+    from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
+
+    late = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
+    with pytest.raises(AirflowSensorTimeout, match="Check that a triggerer runs"):
+        sensor().resume_execution(TRIGGER_FAIL_REPR, late, context())
+    with pytest.raises(AirflowSkipException):
+        sensor(soft_fail=True).resume_execution(TRIGGER_FAIL_REPR, late, context())
+
+
+def test_what_it_was_too_late_for_is_told_also_when_it_is_skipped() -> None:
+    event = {"outcome": "late", "message": "It holds 3 files."}
+    with pytest.raises(AirflowSensorTimeout, match=r"not complete after 0:01:00\. It holds 3 files\. .*longer timeout"):
+        sensor(timeout=60, settle=5).resume_execution("execute_complete", {"event": event}, context())
+    with pytest.raises(AirflowSkipException, match="It holds 3 files"):
+        sensor(soft_fail=True).resume_execution("execute_complete", {"event": event}, context())
+
+
+# --- what a watch makes of listings -----------------------------------------------------------------------------------
+
+
+def test_a_folder_is_complete_when_it_has_been_the_same_for_so_long() -> None:
+    watch = Watch(Landing("/photos", settle=600))
+    three, four = Landed(3, 30), Landed(4, 30)
+    looks = [(None, 0), (None, 900), (Landed(), 1000), (Landed(), 2000), (three, 2100), (three, 2699), (four, 2700)]
+    for landed, now in looks:
+        assert not watch.see(landed, 10_000 + now), "neither there, nor full, nor at rest"
+    assert not watch.see(four, 13_299)
+    assert watch.see(four, 13_300)
+
+
+def test_a_failed_look_is_told_and_the_time_at_rest_goes_on() -> None:
+    watch = Watch(Landing("/photos", settle=600))
+    watch.see(Landed(3, 2_500_000), 10_000)
+    watch.problem = "The store does not answer."
+    assert watch.news(10_060) == "The store does not answer."
+    assert watch.news(10_120) == "", "said a minute ago"
+    assert watch.news(10_060 + triggers.TELL_AGAIN_SECONDS) == "The store does not answer."
+    assert watch.see(Landed(3, 2_500_000), 10_600)
+    told = watch.news(10_600)
+    assert "/photos holds 3 files of 2.5 MB." in told and "since 02:46:40 UTC, for 0:10:00 of 0:10:00" in told
+
+
+# --- the trigger ------------------------------------------------------------------------------------------------------
+
+
+def test_it_fires_when_the_folder_is_at_rest(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"12345")
+    found = fired(trigger(tmp_path, settle=0.1))
+    assert found.pop("newest").startswith("20")
+    assert found == {"outcome": "landed", "files": 1, "bytes": 5}
+
+
+def test_it_fires_when_the_marker_is_there(tmp_path: Path) -> None:
+    def arrive() -> None:
+        (tmp_path / "day").mkdir()
+        (tmp_path / "day" / "_SUCCESS").touch()
+
+    assert fired(trigger(tmp_path / "day", marker="_SUC*"), arrive) == {"outcome": "landed", "marker": "_SUCCESS"}
+
+
+def test_it_says_what_it_saw_when_it_is_too_late(tmp_path: Path) -> None:
+    assert fired(trigger(tmp_path / "day", 0.1)) == {
+        "outcome": "late",
+        "message": f"The folder {tmp_path}/day is not there.",
+    }
+    (tmp_path / "a.jpg").write_bytes(b"1" * 1500)
+    assert f"{tmp_path} holds 1 file of 1.5 kB, the newest of 20" in fired(trigger(tmp_path, 0.1))["message"]
+    said = fired(trigger(tmp_path, 0.1, marker="_SUCCESS"))["message"]
+    assert f"There is no _SUCCESS in {tmp_path}. {tmp_path} holds 1 file" in said
+
+
+@pytest.mark.parametrize("code", triggers.REFUSED)
+def test_a_source_that_refuses_is_not_waited_for(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise Unreachable(code, "It says no.", "Ask for the right.")
+
+    monkeypatch.setattr(catalog, "landed", refuse)
+    event = fired(trigger("/photos"))
+    assert (event["outcome"], event["error"]["code"]) == ("refused", code)
+    with pytest.raises(AirflowFailException, match=r"It says no\. Ask for the right\."):
+        sensor().execute_complete(context(), event)
+
+
+def test_a_connection_that_is_not_there_is_refused() -> None:
+    event = fired(trigger("/photos", storage_conn_id="nowhere"))
+    assert "'nowhere' does not exist" in event["error"]["message"]
+
+
+def test_a_source_that_does_not_answer_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers: Iterator[Any] = iter(
+        [Unreachable("source_unreachable", "It does not answer."), Landed(1, 5), Landed(1, 5)]
+    )
+
+    def look(*arguments: Any) -> Landed:
+        answer = next(answers, Landed(1, 5))
+        if isinstance(answer, Exception):
+            raise answer
+        return Landed(answer.files, answer.bytes)
+
+    monkeypatch.setattr(catalog, "landed", look)
+    assert fired(trigger("/photos", settle=0.01))["outcome"] == "landed"
+    log = capsys.readouterr().out
+    assert "It does not answer." in log and "/photos holds 1 file of 5 bytes" in log
+
+
+def test_a_listing_that_takes_long_keeps_no_other_trigger_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+
+    def slow(*arguments: Any) -> Landed:
+        assert answer.wait(30), "nothing else ran in the loop of events"
+        return Landed(1, 5)
+
+    monkeypatch.setattr(catalog, "landed", slow)
+    assert fired(trigger("/photos", settle=0), answer.set)["outcome"] == "landed"
+
+
+def test_a_listing_that_hangs_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr(catalog, "landed", lambda *arguments: answer.wait(60) and None)
+    monkeypatch.setattr(triggers, "LAST_LOOK_SECONDS", 0.1)
+    try:
+        assert "has not answered" in fired(trigger("/photos", 0.2))["message"]
+    finally:
+        answer.set()
