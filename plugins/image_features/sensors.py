@@ -154,8 +154,7 @@ class LandingSensor(BaseSensorOperator):
 
     def _trigger(self, context: Context) -> LandingTrigger:
         """The trigger for this run. Raises BadSetting."""
-        start = context.get("data_interval_start")
-        key = self.partition = partition.resolve(self._chosen(context, "partition"), start)
+        key = self.partition = partition.of(self._chosen(context, "partition"), context)
         source = self._chosen(context, "source") or settings.required("source")
         source = contract.check_location("source", str(source).replace("{partition}", key))
         allowed = [allowed_places.above_partition(place, key) for place in settings.sources()]
