@@ -16,6 +16,7 @@ from deltalake.exceptions import DeltaError
 
 from spark_apps import catalog, contract, storage
 from spark_apps.contract import BadSetting, ExitCode, JobError, NothingToDo, UndoSettings
+from spark_apps.spark import jobs
 from spark_apps.tables import commits, data_files, schemas
 
 
@@ -171,10 +172,38 @@ def _forgotten(item: catalog.Publication) -> BadSetting:
     )
 
 
+def put_back(settings: UndoSettings, timings: jobs.Timings) -> contract.Manifest:
+    """`undo` as a job. The manifest says what readers see now, as that of the run did which had published it.
+
+    Raises:
+        JobError: as `undo`.
+    """
+    print(undo(settings))
+    shown = _published(settings)[0]
+    (standing,) = (
+        item for item in catalog.partitions(settings.store, settings.model) if item.partition == settings.partition
+    )
+    report = catalog.document_in(settings.store, settings.partition, standing.folder, "report.json") or {}
+    return timings.manifest(
+        "undo",
+        settings,
+        counts={**report.get("counts", {}), "featured": standing.rows},
+        model={"key": settings.model},
+        outcome={
+            "verdict": "published",
+            "table_versions": {schemas.FEATURES.name: shown.version},
+            "report": contract.join(settings.store, "runs", settings.partition, standing.folder, "report.json"),
+            "drift": report.get("drift", {}).get("value"),
+            "run_id": standing.run_id,
+        },
+    )
+
+
 def main() -> int:
+    if "--list" not in sys.argv[1:]:
+        return jobs.run("undo", UndoSettings, put_back, __doc__)
     try:
-        settings = contract.parse(UndoSettings, sys.argv[1:], "spark_apps.undo", (__doc__ or "").split("\n")[0])
-        print(listing(settings) if settings.list else undo(settings))
+        print(listing(contract.parse(UndoSettings, sys.argv[1:], "spark_apps.undo", (__doc__ or "").split("\n")[0])))
     except JobError as error:
         print(f"undo failed: {error}", file=sys.stderr)
         return error.exit_code

@@ -149,6 +149,7 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
             "report": location,
             "warnings": [check.name for check in checks if check.failed(quality.WARNING)],
             "off": [check.name for check in checks if check.severity == quality.OFF],
+            "drift": evidence.drift,
         },
     )
 

@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 
 def _check_airflow() -> None:
@@ -51,3 +52,12 @@ def _find_jobs() -> Path:
 _check_airflow()
 JOBS = _find_jobs()
 """The folder of the package `spark_apps`: one file for each job that spark-submit is given."""
+
+
+def __getattr__(name: str) -> Any:
+    """`ImageFeaturesTaskGroup`, imported when it is asked for: the provider's entry point must stay light."""
+    if name == "ImageFeaturesTaskGroup":
+        from image_features.task_group import ImageFeaturesTaskGroup
+
+        return ImageFeaturesTaskGroup
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

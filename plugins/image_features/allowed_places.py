@@ -12,6 +12,14 @@ NAMED_WEIGHTS = r"\w+|keras-v1|random:.*"
 """Weights that are named, not at a location: the hub's, the registry's, random ones."""
 
 
+OPTIONS = {
+    "store": ("stores", "another"),
+    "source": ("sources", "another"),
+    "weights": ("weights_locations", "named ones"),
+}
+"""Setting → the option that allows places for it, and what to use where none is allowed."""
+
+
 def check(name: str, location: str, allowed: Sequence[str]) -> None:
     """Refuses a location that is none of `allowed` and lies below none of them.
 
@@ -19,12 +27,12 @@ def check(name: str, location: str, allowed: Sequence[str]) -> None:
         BadSetting: it says which option allows it.
     """
     if not is_below(location, allowed):
-        option = {"source": "sources"}.get(name, "weights_locations")
+        option, else_ = OPTIONS[name]
         raise BadSetting(
             f"{name}_not_allowed",
             f"The {name} {location!r} is not allowed in this Airflow.",
-            f"Use {' or '.join(allowed) if allowed else 'a named one'}, or let an administrator of Airflow add its "
-            f"folder to [image_features] {option}.",
+            f"Use {' or '.join(allowed) or else_}, or let an administrator of Airflow add its folder to "
+            f"[image_features] {option}.",
         )
 
 

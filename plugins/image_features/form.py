@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow.sdk import Param
 
-from image_features import allowed_places, partition, settings
+from image_features import arguments, partition, run_key, settings
 from image_features.options import FIELDS
 from spark_apps import contract
 
@@ -79,43 +78,23 @@ def check_keys(given: Iterable[str], known: Iterable[str]) -> None:
     )
 
 
-def job_settings(
-    stage: str, values: Mapping[str, Any], *, run: contract.RunKey, context: Mapping[str, Any]
-) -> contract.Settings:
-    """The settings of one stage's job, from the values of the form; `context` is the task's.
+def check_conf(task: Any, conf: Mapping[str, Any]) -> None:
+    """Refuse what a run asks for and would not get: unknown settings where the Dag has a form of ours, else settings
+    that the Dag has no param for and that no argument of its tasks reads.
 
     Raises:
-        BadSetting: a value is missing, out of bounds or contradicts another.
+        BadSetting: it names each.
     """
-    kind = contract.SETTINGS[stage]
-    names = {field.name for field in dataclasses.fields(kind)}
-    chosen = {name: value for name, value in values.items() if name in names and value is not None}
-    if "source" in names and not chosen.get("source"):
-        chosen["source"] = settings.required("source")
-    chosen["partition"] = partition.of(values.get("partition"), context)
-    return kind(**{**chosen, "store": settings.required("store"), **dataclasses.asdict(run)})
-
-
-def confined(job: contract.Settings) -> contract.Settings:
-    """The same settings, with what keeps the job within the places that the administrator of this Airflow allows.
-
-    Raises:
-        BadSetting: they name another source or extractor, or weights at another place.
-    """
-    extractor = getattr(job, "extractor", "image")
-    if extractor not in settings.extractors():
+    params = {**task.dag.params, **task.params}
+    ours = {name for kind in contract.COMMANDS.values() for name in arguments.names(kind)}
+    if ours & set(params):
+        check_keys(conf, known=params)
+        return
+    unread = sorted(ours & set(conf))
+    if unread and not any(getattr(one, "reads_conf", True) for one in task.dag.tasks if run_key.stage(one)):
         raise contract.BadSetting(
-            "extractor_not_allowed",
-            f"The extractor {extractor!r} is not allowed in this Airflow.",
-            f"Use {', '.join(settings.extractors())}, or let an administrator of Airflow add it to [image_features] "
-            "extractors.",
+            "unknown_setting",
+            f"This Dag takes no {' and no '.join(unread)} from a run.",
+            "Give the Dag params=image_features.form.params(), or an argument of its tasks "
+            f"\"{{{{ dag_run.conf['{unread[0]}'] }}}}\".",
         )
-    if isinstance(job, contract.ExtractSettings) and not allowed_places.is_named(job.weights):
-        allowed_places.check("weights", job.weights, settings.weights_locations())
-    if isinstance(job, contract.ExtractSettings | contract.ValidateSettings):
-        return dataclasses.replace(job, weights_within="\n".join(settings.weights_locations()))
-    if isinstance(job, contract.IngestSettings):
-        allowed = [allowed_places.above_partition(place, job.partition) for place in settings.sources()]
-        allowed_places.check("source", job.source, allowed)
-        return dataclasses.replace(job, within=allowed_places.folders(allowed))
-    return job

@@ -13,6 +13,9 @@ from image_features import settings
 if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
+FACTS = "image_features"
+"""Key of the XCom in which a task says, before its job starts, what it works on: store, partition, stage, branch."""
+
 
 @attrs.define()
 class ReportLink(BaseOperatorLink):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,14 +16,16 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from image_features import (
     JOBS,
+    arguments,
     assets,
     connections,
     deployments,
+    facts,
     form,
     job_failures,
     links,
     processes,
-    run_key,
+    run_settings,
     settings,
     spark_hook,
     storage_connection,
@@ -37,30 +39,70 @@ if TYPE_CHECKING:
 
 
 class StageOperator(SparkSubmitOperator):
-    """Runs one stage of the pipeline as a Spark job and returns the counts of its manifest.
+    """Runs one stage as a Spark job and returns the counts of its manifest.
 
-    Everything that can be refused is refused before a JVM starts, without a retry. A failed job fails the task with
-    the words of its `error.json`: at once for a wrong setting or bad data, as skipped when there was nothing to do,
-    with a retry for everything else. Takes what SparkSubmitOperator takes, but for `submission.REFUSED`; `conf` adds
-    to, and wins over, ours, and `env_vars` to the job's environment, which has none of Airflow's own variables.
+    Everything that can be refused is refused before a JVM starts, without a retry; what stands in the Dag as it is,
+    when the Dag is parsed. A failed job fails the task with the words of its `error.json`: at once for a wrong setting
+    or bad data, as skipped when there was nothing to do, with a retry for everything else.
+
+    Takes every setting of its stage as a keyword argument, and each may be a template. The conf of a run, where the Dag
+    has a param of that name, wins over the argument, that over the Dag's param, that over [image_features], that over
+    the default. Takes what SparkSubmitOperator takes, too, but for `submission.REFUSED`; `conf` adds to, and wins over,
+    ours, and `env_vars` to the job's environment, which has none of Airflow's own variables.
 
     :param conn_id: the Spark connection; by default the setting `conn_id`, else `spark_default`.
+    :param storage_conn_id: (templated) the connection of type aws that the store is reached with; by default the
+        setting `storage_conn_id`, else the environment's credentials.
     """
 
     stage: ClassVar[str]
+    template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "storage_conn_id")
     operator_extra_links: tuple[BaseOperatorLink, ...] = (links.ReportLink(), links.SparkLink())
 
     def __init__(
-        self, *, conn_id: str | None = None, conf: dict[str, Any] | None = None, name: str | None = None, **kwargs: Any
+        self,
+        *,
+        conn_id: str | None = None,
+        conf: dict[str, Any] | None = None,
+        name: str | None = None,
+        storage_conn_id: str | None = None,
+        **kwargs: Any,
     ) -> None:
+        given = arguments.take(self.kind(), kwargs)
+        arguments.refuse_unknown(type(self).__name__, kwargs, arguments.accepted(type(self)))
         kept = submission.check_arguments(type(self).__name__, kwargs)
         kept["application"] = str(JOBS / f"{self.stage}.py")
         kept["durable"] = False  # the default takes a cleared, once successful task for done and runs nothing
         conn_id = conn_id or settings.conn_id()
         super().__init__(conn_id=conn_id, conf=conf or {}, name=name or f"image_features.{self.stage}", **kept)
         self.conn_id = conn_id
+        self.storage_conn_id = storage_conn_id
+        for setting, value in given.items():
+            setattr(self, arguments.attribute(setting), value)
+        self.templated = {name for name, value in self.given.items() if not arguments.is_literal(value)}
+        self.reads_conf = any("conf" in str(self.given[name]) for name in self.templated)
         self._hook: spark_hook.StageHook | None = None
         self._deployment: deployments.Deployment | None = None
+        try:
+            run_settings.check_in_dag(self.kind(), given)
+        except contract.BadSetting as error:
+            raise contract.BadSetting(error.code, f"Task {self.task_id}: {error.message}", error.hint) from None
+
+    @classmethod
+    def kind(cls) -> type[contract.JobSettings]:
+        """The settings of the stage."""
+        return contract.COMMANDS[cls.stage]
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that the task was given, as they are now: rendered in a run, else as the Dag has them."""
+        return arguments.given(self._settings())
+
+    def update_relative(self, other: Any, upstream: bool = True, edge_modifier: Any = None) -> None:
+        """Refuses a stage that would look for the other's results elsewhere. Raises BadSetting."""
+        super().update_relative(other, upstream, edge_modifier)
+        if isinstance(other, StageOperator) and {self.stage, other.stage} <= set(contract.STAGES):
+            run_settings.check_same_place(self, other)
 
     def pre_execute(self, context: Context) -> None:
         """Show the links while the job runs."""
@@ -82,19 +124,22 @@ class StageOperator(SparkSubmitOperator):
                 raise AirflowFailException(str(error)) from None
             self._submit(job, hook, environment)
         manifest = _manifest(job, self.stage)
-        self.on_published(context, manifest)
+        self.on_done(context, manifest)
         return manifest.counts
 
-    def check(self, context: Context) -> None:
+    def check(self, job: contract.JobSettings, context: Context) -> None:
         """Refuse, before anything starts, what only this stage can see. Raises BadSetting."""
 
-    def on_published(self, context: Context, manifest: contract.Manifest) -> None:
+    def on_done(self, context: Context, manifest: contract.Manifest) -> None:
         """Tell the world about a finished stage."""
 
-    def job_settings(self, context: Context, stage: str) -> contract.JobSettings:
-        """The settings of a stage's job in this run. Raises BadSetting."""
-        job = form.job_settings(stage, context["params"], run=run_key.key(self, context), context=context)
-        return form.confined(job)
+    def job_settings(self, context: Context) -> contract.JobSettings:
+        """The settings of the job in this run. Raises BadSetting."""
+        given = arguments.rendered(self.kind(), self._settings(), self.templated)
+        return run_settings.of(self.kind(), given, self, context)
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, arguments.attribute(name)) for name in arguments.names(self.kind())}
 
     def on_kill(self) -> None:
         """End the whole job: a driver on the cluster, and every process on this machine."""
@@ -105,8 +150,9 @@ class StageOperator(SparkSubmitOperator):
         self, context: Context, folder: Path
     ) -> tuple[contract.JobSettings, spark_hook.StageHook, dict[str, str]]:
         """The job, the hook that submits it, and its environment."""
-        self.check(context)
-        job = self.job_settings(context, self.stage)
+        job = self.job_settings(context)
+        facts.tell(self, context, job)
+        self.check(job, context)
         connections.check_exists(self.conn_id)
         self.application_args = contract.to_args(job)
         self._inject_lineage(context)
@@ -115,7 +161,7 @@ class StageOperator(SparkSubmitOperator):
             self.log.warning(warning)
         env_vars = self.env_vars or {}
         # For reading the store here and for the job, whose environment is never shown: arguments and conf are.
-        access = storage_connection.variables(settings.storage_conn_id())
+        access = storage_connection.variables(self.storage_conn_id or settings.storage_conn_id())
         _read_with(access)
         task = f"{job.folder}/{self.task_id}"  # with the store: another Airflow on this machine may have such a run
         if ended := processes.end_leftovers(task):
@@ -154,50 +200,90 @@ class IngestOperator(StageOperator):
     """Lists, checks and stages the photos of the partition; first, it refuses whatever is wrong with the run."""
 
     stage = "ingest"
+    template_fields = (*StageOperator.template_fields, *arguments.fields(contract.IngestSettings))
 
-    def check(self, context: Context) -> None:
+    @arguments.declared(contract.IngestSettings)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    def check(self, job: contract.JobSettings, context: Context) -> None:
         """Refuse unknown settings, and values that a later stage would refuse."""
-        form.check_keys(context["dag_run"].conf or {}, known=self.dag.params)
-        for stage in contract.STAGES:
-            self.job_settings(context, stage)
+        assert isinstance(job, contract.IngestSettings)
+        form.check_conf(self, context["dag_run"].conf or {})
+        place = {"store": job.store, "partition": job.partition}
+        tasks = [task for task in self.get_flat_relatives() if isinstance(task, StageOperator)]
+        for stage, kind in list(contract.SETTINGS.items())[1:]:
+            later = [task for task in tasks if task.stage == stage]
+            for given in [task.given for task in later if not task.templated] if later else [{}]:
+                run_settings.of(kind, {**given, **place}, self, context)
 
 
 class ExtractOperator(StageOperator):
     """Computes the features of the staged photos."""
 
     stage = "extract"
+    template_fields = (*StageOperator.template_fields, *arguments.fields(contract.ExtractSettings))
+
+    @arguments.declared(contract.ExtractSettings)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        facts.check_in_dag(self)
+
+    def check(self, job: contract.JobSettings, context: Context) -> None:
+        """Refuse what another task of the run publishes, too."""
+        assert isinstance(job, contract.ExtractSettings)
+        facts.check_in_run(self, context, job)
 
 
 class ValidateOperator(StageOperator):
-    """Checks the run and publishes it; the event of each outlet then says what was published."""
+    """Checks the run and publishes it; the events of its assets then say what was published."""
 
     stage = "validate"
+    template_fields = (*StageOperator.template_fields, *arguments.fields(contract.ValidateSettings))
 
-    def on_published(self, context: Context, manifest: contract.Manifest) -> None:
-        """Describe the published partition on the asset event."""
-        for outlet in self.outlets:
-            assets.announce(context["outlet_events"][outlet], manifest, context["dag_run"])
+    @arguments.declared(contract.ValidateSettings)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    def on_done(self, context: Context, manifest: contract.Manifest) -> None:
+        """Tell the Dags that wait for the assets."""
+        assets.announce_all(self, context, manifest)
 
 
 class MaintainOperator(StageOperator):
-    """Maintains the tables of the store: merges small files, deletes files past their retention."""
+    """Maintains the tables of a store: merges small files, deletes files past their retention."""
 
     stage = "maintain"
+    template_fields = (*StageOperator.template_fields, *arguments.fields(contract.MaintainSettings))
     operator_extra_links = (links.SparkLink(),)
 
-    def check(self, context: Context) -> None:
-        """Refuse unknown settings."""
-        form.check_keys(context["dag_run"].conf or {}, known=self.dag.params)
+    @arguments.declared(contract.MaintainSettings)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
 
-    def job_settings(self, context: Context, stage: str) -> contract.MaintainSettings:
-        """The settings of the job: the Dag's params are its other settings."""
-        given = {"store", "run_id", "dag_id", "map_index"}
-        known = {field.name for field in dataclasses.fields(contract.MaintainSettings)} - given
-        params = {name: context["params"][name] for name in known & set(self.dag.params)}
-        run = run_key.key(self, context)
-        return contract.MaintainSettings(
-            store=settings.required("store"), run_id=run.run_id, dag_id=run.dag_id, map_index=run.map_index, **params
-        )
+    def check(self, job: contract.JobSettings, context: Context) -> None:
+        """Refuse unknown settings."""
+        form.check_conf(self, context["dag_run"].conf or {})
+
+
+class UndoOperator(StageOperator):
+    """Puts back what was published of a partition and model before; the events of its assets say what it is."""
+
+    stage = "undo"
+    template_fields = (*StageOperator.template_fields, *arguments.fields(contract.UndoSettings))
+    operator_extra_links = (links.SparkLink(),)
+
+    @arguments.declared(contract.UndoSettings)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    def check(self, job: contract.JobSettings, context: Context) -> None:
+        """Refuse unknown settings."""
+        form.check_conf(self, context["dag_run"].conf or {})
+
+    def on_done(self, context: Context, manifest: contract.Manifest) -> None:
+        """Tell the Dags that wait for the assets."""
+        assets.announce_all(self, context, manifest)
 
 
 def _joined(given: str | None, ours: list[str]) -> str | None:

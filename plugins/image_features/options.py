@@ -207,17 +207,16 @@ _OWN = (
         version_added="0.2.0",
     ),
     Option(
+        name="stores",
+        description="Folders or URIs that the store of a run may be in beside the configured one, separated by commas.",
+        example="/data/stores,s3://features",
+        version_added="0.2.0",
+    ),
+    Option(
         name="sources",
         description="Folders or URIs that a run may read photos from beside the configured source, separated by "
         "commas; {partition} may be in them.",
         example="/data/archive,s3://photos/{partition}",
-        version_added="0.2.0",
-    ),
-    Option(
-        name="stores",
-        description="Folders or URIs that a store of a run may lie in, separated by commas, beside the configured store "
-        "and those that the Dag itself names.",
-        example="/data/features,s3://features/cameras",
         version_added="0.2.0",
     ),
     Option(

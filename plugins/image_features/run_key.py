@@ -30,35 +30,35 @@ def branch(task: Any) -> str:
         BadSetting: it follows several ingests or extracts, and it cannot be told which of them it is to read.
     """
     parts = []
-    for stage in contract.STAGES[: contract.STAGES.index(task.stage) + 1][:2]:
-        if len([one for one in task.dag.tasks if _stage(one) == stage]) < 2:
+    for name in contract.STAGES[: contract.STAGES.index(task.stage) + 1][:2]:
+        if len([one for one in task.dag.tasks if stage(one) == name]) < 2:
             continue
-        parts.append(task.task_id if stage == task.stage else _nearest(task, stage))
+        parts.append(task.task_id if name == task.stage else _nearest(task, name))
     return "/".join(part for part in parts if part)
 
 
-def _stage(task: Any) -> str | None:
-    """The stage of a task, a mapped one too."""
+def stage(task: Any) -> str | None:
+    """The stage of a task, a mapped one too; None for a task of somebody else's."""
     kind = getattr(task, "operator_class", type(task))
     return getattr(kind, "stage", None)
 
 
-def _nearest(task: Any, stage: str) -> str:
-    """The id of the task of `stage` that `task` follows with no other of that stage in between; "" for none."""
+def _nearest(task: Any, name: str) -> str:
+    """The id of the task of stage `name` that `task` follows with no other of that stage in between; "" for none."""
     found, seen, at = set(), set(), list(task.upstream_list)
     while at:
         one = at.pop()
         if one.task_id in seen:
             continue
         seen.add(one.task_id)
-        if _stage(one) == stage:
+        if stage(one) == name:
             found.add(one.task_id)
         else:
             at += one.upstream_list
     if len(found) > 1:
         raise contract.BadSetting(
             "ambiguous_branch",
-            f"{task.task_id} follows several tasks of the stage {stage}: {', '.join(sorted(found))}.",
+            f"{task.task_id} follows several tasks of the stage {name}: {', '.join(sorted(found))}.",
             f"Let it follow the one that it belongs to, and give each of the others a {task.stage} of its own.",
         )
     return found.pop() if found else ""

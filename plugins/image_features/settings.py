@@ -137,6 +137,11 @@ def extractors() -> list[str]:
     return [*contract.EXTRACTORS, *_list("extractors")]
 
 
+def stores() -> list[str]:
+    """Where the store of a run may be: folders or URIs. By default nowhere but at the configured one."""
+    return [*_list("stores"), *filter(None, [store()])]
+
+
 def sources() -> list[str]:
     """Where a run may read photos, whoever triggered it: folders or URIs; {partition} may be in them.
 
@@ -149,11 +154,6 @@ def weights_locations() -> list[str]:
     """Files, folders or URIs that the weights of a run may be read from, beside those known by name."""
     weights = str(value("weights"))
     return [*_list("weights_locations"), *([] if allowed_places.is_named(weights) else [weights])]
-
-
-def stores() -> list[str]:
-    """Where the store of a run may be, beside the configured one and those that the Dag itself names."""
-    return _list("stores")
 
 
 def dag_ids() -> list[str]:

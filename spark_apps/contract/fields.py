@@ -47,6 +47,12 @@ def describe(cls: type[Checked], name: str) -> dict[str, Any]:
     return {**spec.metadata, "type": typing.get_type_hints(cls)[name], "default": default}
 
 
+def check_value(cls: type[Checked], name: str, value: Any) -> None:
+    """The check of one setting by itself. Raises BadSetting."""
+    spec = next(spec for spec in dataclasses.fields(cls) if spec.name == name)
+    _check(spec, value, typing.get_type_hints(cls)[name])
+
+
 def out_of_range(value: Any, choices: Sequence[str] | None, minimum: float | None, maximum: float | None) -> str:
     """What to choose instead of a value that is none of the choices or beyond a bound; empty when it is allowed."""
     if choices and value not in choices:

@@ -15,7 +15,7 @@ from spark_apps.contract.errors import BadSetting
 from spark_apps.contract.extractors import EXTRACTOR_HELP, PHOTOS, check_extractor
 from spark_apps.contract.fields import Checked, setting
 from spark_apps.contract.model_settings import WEIGHTS_WITHIN_HELP, ModelSettings
-from spark_apps.contract.names import RunKey, check_location, check_partition, check_store, join, run_folder
+from spark_apps.contract.names import RunKey, check_location, check_partition, check_store, join, path_safe, run_folder
 
 MAX_RETENTION_HOURS = 28 * 24
 """Four weeks: Delta keeps a table's log for 30 days, and without the log the age of a file is unknown."""
@@ -223,8 +223,7 @@ class MaintainSettings(JobSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.run_id:
-            object.__setattr__(self, "run_id", datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ"))
+        _name_after_now(self)
 
     @property
     def folder(self) -> str:
@@ -233,9 +232,10 @@ class MaintainSettings(JobSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UndoSettings(StoreSettings):
+class UndoSettings(JobSettings):
     """Settings of `undo`: whose publication is taken back, and how far."""
 
+    run_id: str = setting("Id of this undo; empty: the present moment.", "")
     partition: str = setting("Partition key, usually the day: 2026-11-22.")
     model: str = setting("What the features are published under, for example resnet50-imagenet1k_v2-fp32.")
     to_version: int = setting(
@@ -246,6 +246,17 @@ class UndoSettings(StoreSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_partition(self.partition)
+        _name_after_now(self)
+
+    @property
+    def folder(self) -> str:
+        """This undo's folder in the store; not with those of the partition's runs, which publish."""
+        return join(self.store, "undo", self.partition, path_safe(self.model), self.run.folder)
+
+
+def _name_after_now(settings: JobSettings) -> None:
+    if not settings.run_id:
+        object.__setattr__(settings, "run_id", datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ"))
 
 
 SETTINGS: dict[str, type[Settings]] = {
@@ -254,5 +265,5 @@ SETTINGS: dict[str, type[Settings]] = {
     "validate": ValidateSettings,
 }
 """The stages of the pipeline, in their order."""
-COMMANDS: dict[str, type[StoreSettings]] = {**SETTINGS, "maintain": MaintainSettings, "undo": UndoSettings}
+COMMANDS: dict[str, type[JobSettings]] = {**SETTINGS, "maintain": MaintainSettings, "undo": UndoSettings}
 """Every command that these dataclasses describe."""

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from image_features import allowed_places, form
+from image_features import allowed_places, run_settings
 
 from spark_apps import contract
 from spark_apps.model import weights
@@ -20,9 +20,14 @@ from spark_apps.pipeline import intake, landing
 DAY = "2026-11-22"
 
 
+@pytest.fixture(autouse=True)
+def store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORES", "/store")
+
+
 def ingest(source: str) -> contract.IngestSettings:
     job = contract.IngestSettings(store="/store", partition=DAY, run_id="r", source=source)
-    confined = form.confined(job)
+    confined = run_settings.confined(job)
     assert isinstance(confined, contract.IngestSettings)
     return confined
 
@@ -96,20 +101,20 @@ def test_elsewhere_in_a_store_is_refused(source: str) -> None:
 def test_weights_at_a_place_are_refused_unless_it_is_allowed(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
     job = contract.ExtractSettings(store="/store", partition=DAY, run_id="r", weights=weights)
     with pytest.raises(contract.BadSetting, match="weights_locations"):
-        form.confined(job)
+        run_settings.confined(job)
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__WEIGHTS_LOCATIONS", f"/models, {weights}")
-    assert form.confined(job) == dataclasses.replace(job, weights_within=f"/models\n{weights}")
+    assert run_settings.confined(job) == dataclasses.replace(job, weights_within=f"/models\n{weights}")
 
 
 @pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V2", "keras-v1", "random:0"])
 def test_named_weights_are_allowed(weights: str) -> None:
-    form.confined(contract.ExtractSettings(store="/store", partition=DAY, run_id="r", weights=weights))
+    run_settings.confined(contract.ExtractSettings(store="/store", partition=DAY, run_id="r", weights=weights))
 
 
 def test_an_extractor_that_nobody_offered_is_refused() -> None:
     job = contract.ExtractSettings(store="/store", partition=DAY, run_id="r", extractor="os:getcwd")
     with pytest.raises(contract.BadSetting, match="extractors"):
-        form.confined(job)
+        run_settings.confined(job)
 
 
 def test_a_source_that_is_a_whole_machine_allows_one_partition() -> None:
@@ -229,7 +234,7 @@ def test_weights_do_not_follow_a_redirect_to_another_place(monkeypatch: pytest.M
         given = contract.ExtractSettings(
             store="/store", partition=DAY, run_id="r", model="resnet18", weights=f"{allowed}/models/w.pth"
         )
-        job = form.confined(given)
+        job = run_settings.confined(given)
         assert isinstance(job, contract.ExtractSettings)
         with pytest.raises(contract.BadSetting, match=f"redirects to {inward}/latest") as refused:
             weights.resolve(contract.ModelSettings.of(job))
@@ -237,7 +242,7 @@ def test_weights_do_not_follow_a_redirect_to_another_place(monkeypatch: pytest.M
         weights.resolve(contract.ModelSettings.of(given))
         assert asked == ["/latest/meta-data?x=1"], "from the command line, redirects are followed"
         monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__WEIGHTS_LOCATIONS", f"{allowed}/models, {inward}/latest")
-        allowed_too = form.confined(given)
+        allowed_too = run_settings.confined(given)
         assert isinstance(allowed_too, contract.ExtractSettings)
         weights.resolve(contract.ModelSettings.of(allowed_too))
         assert len(asked) == 2
@@ -254,7 +259,7 @@ def test_weights_behind_a_link_that_was_put_there_later_are_not_read(
     given = contract.ExtractSettings(
         store="/store", partition=DAY, run_id="r", model="resnet18", weights=str(tmp_path / "models" / "w.pth")
     )
-    job = form.confined(given)
+    job = run_settings.confined(given)
     assert isinstance(job, contract.ExtractSettings)
     assert weights.resolve(contract.ModelSettings.of(job)).sha256 == hashlib.sha256(b"weights").hexdigest()
     (tmp_path / "models" / "w.pth").unlink()

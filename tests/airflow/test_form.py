@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import ParamValidationError
-from image_features import form
+from image_features import form, run_settings
 
 from spark_apps import contract
 from spark_apps.contract import BadSetting
 
-RUN = contract.RunKey("r", "d")
 NOT_IN_THE_FORM = {"store", "run_id", "dag_id", "map_index", "branch", "no_publish", "within", "weights_within"}
 """Configured, given by Airflow, and a switch for the command line."""
 
@@ -60,9 +60,9 @@ def test_form_and_contract_refuse_the_same_numbers(name: str) -> None:
 def test_an_untouched_form_means_the_contract_s_defaults() -> None:
     untouched = {name: param.resolve() for name, param in form.params().items()}
     for stage, kind in contract.SETTINGS.items():
-        made = form.job_settings(stage, {**untouched, "partition": "2026-11-20"}, run=RUN, context={})
+        made = _of(stage, {**untouched, "partition": "2026-11-20"})
         for field in dataclasses.fields(kind):
-            if field.default is not dataclasses.MISSING and field.name != "dag_id":
+            if field.default is not dataclasses.MISSING and field.name not in ("dag_id", "within"):
                 assert getattr(made, field.name) == field.default, field.name
 
 
@@ -80,7 +80,8 @@ def test_a_configured_default_of_the_wrong_type_names_where_to_correct_it(monkey
         form.params()
 
 
-def test_the_source_of_the_form_wins_over_the_configured_one() -> None:
+def test_the_source_of_the_form_wins_over_the_configured_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__SOURCES", "s3://bucket")
     assert _job(source=None).source == "/photos/2026-11-20"
     assert _job(source="s3://bucket/{partition}").source == "s3://bucket/2026-11-20"
 
@@ -94,4 +95,11 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
 def _job(**values: Any) -> Any:
     """Settings of the job that `values` belong to."""
     (stage,) = [stage for stage, kind in contract.SETTINGS.items() if SETTINGS[next(iter(values))] is kind]
-    return form.job_settings(stage, {"partition": "2026-11-20", **values}, run=RUN, context={})
+    return _of(stage, {"partition": "2026-11-20", **values})
+
+
+def _of(stage: str, values: dict[str, Any]) -> Any:
+    """Settings of a stage's job in a run with these params."""
+    task = SimpleNamespace(stage=stage, dag_id="d", params=values, dag=SimpleNamespace(params={}, tasks=[]))
+    context = {"run_id": "r", "params": values, "dag_run": SimpleNamespace(conf={}), "ti": None}
+    return run_settings.of(contract.SETTINGS[stage], {}, task, context)

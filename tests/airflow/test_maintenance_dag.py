@@ -49,7 +49,8 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def context(dag: DAG, **conf: Any) -> Any:
     params = {name: param.value if isinstance(param, Param) else param for name, param in dag.params.items()}
-    return {"run_id": RUN_ID, "params": {**params, **conf}, "dag_run": SimpleNamespace(conf=conf)}
+    task_instance = SimpleNamespace(map_index=-1, xcom_push=lambda key, value: None)
+    return {"run_id": RUN_ID, "params": {**params, **conf}, "dag_run": SimpleNamespace(conf=conf), "ti": task_instance}
 
 
 def test_it_runs_every_sunday_at_noon_and_never_twice_at_once(dag: DAG) -> None:

@@ -20,10 +20,10 @@ from urllib.parse import unquote
 
 import psutil
 import pytest
-from airflow.sdk import DAG, Asset, TaskGroup, chain
+from airflow.sdk import DAG, Asset, AssetAlias, TaskGroup, chain
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.context import OutletEventAccessors
-from image_features import form, processes, run_key
+from image_features import assets, form, processes, run_key
 from image_features.operators import ExtractOperator, IngestOperator, StageOperator, ValidateOperator
 
 from spark_apps import contract
@@ -91,6 +91,18 @@ def operator(stage: str, **kwargs: Any) -> StageOperator:
         return STAGES[stage](task_id=stage, **kwargs)
 
 
+class Said(dict[str, Any]):
+    """The task instance of a context: the XComs that were pushed."""
+
+    map_index = -1
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self[key] = value
+
+    def xcom_pull(self, task_ids: Any, key: str) -> list[Any]:
+        return [self.get(key)]
+
+
 def context(**conf: Any) -> Any:
     """What Airflow hands to a task of a run that was triggered with `conf`."""
     params = {name: param.value for name, param in form.params().items()}
@@ -99,6 +111,7 @@ def context(**conf: Any) -> Any:
         "params": {**params, "partition": DAY, **conf},
         "dag_run": SimpleNamespace(conf=conf),
         "data_interval_start": None,
+        "ti": Said(),
         "outlet_events": {},
     }
 
@@ -382,7 +395,8 @@ def test_two_models_of_one_ingest_have_folders_of_their_own_and_find_what_they_r
     with DAG("two", params=form.params(), schedule=None):
         first = IngestOperator(task_id="ingest")
         for model in "ab":
-            chain(first, ExtractOperator(task_id=f"extract_{model}"), ValidateOperator(task_id=f"validate_{model}"))
+            extract = ExtractOperator(task_id=f"extract_{model}", weights=f"random:{ord(model)}")
+            chain(first, extract, ValidateOperator(task_id=f"validate_{model}"))
     keys = {task.task_id: run_key.key(task, context()) for task in first.dag.tasks}
     assert keys["ingest"].branch == ""
     for model in "ab":
@@ -395,7 +409,7 @@ def test_two_chains_of_one_dag_are_two_branches() -> None:
     with DAG("chains", params=form.params(), schedule=None) as dag:
         for camera in ("front", "back"):
             with TaskGroup(camera):
-                chain(*(kind(task_id=stage) for stage, kind in STAGES.items()))
+                chain(*(kind(task_id=stage, partition=f"{camera}-1") for stage, kind in STAGES.items()))
     keys = {task.task_id: run_key.key(task, context()) for task in dag.tasks}
     assert len({key.folder for key in keys.values()}) == 4
     for camera in ("front", "back"):
@@ -406,7 +420,7 @@ def test_two_chains_of_one_dag_are_two_branches() -> None:
 def test_a_validate_that_follows_two_extracts_is_refused() -> None:
     with DAG("which", params=form.params(), schedule=None):
         last = ValidateOperator(task_id="validate")
-        [ExtractOperator(task_id="a"), ExtractOperator(task_id="b")] >> last
+        [ExtractOperator(task_id="a"), ExtractOperator(task_id="b", model="resnet18")] >> last
     with pytest.raises(AirflowFailException, match="follows several tasks of the stage extract: a, b"):
         last.execute(context())
 
@@ -415,7 +429,9 @@ def test_a_mapped_task_is_a_job_of_its_own(spark: FakeSpark) -> None:
     for index in (0, 1):
         spark.key = dataclasses.replace(RUN, map_index=index)
         spark.succeeds("extract", counts={"listed": index})
-        assert operator("extract").execute({**context(), "ti": SimpleNamespace(map_index=index)}) == {"listed": index}
+        run = context()
+        run["ti"].map_index = index
+        assert operator("extract").execute(run) == {"listed": index}
     marks = [json.loads(line)[1][processes.MARK] for line in spark.calls.read_text().splitlines()]
     assert len(set(marks)) == 2
 
@@ -423,26 +439,69 @@ def test_a_mapped_task_is_a_job_of_its_own(spark: FakeSpark) -> None:
 # --- what a published run tells ---------------------------------------------------------------------------------------
 
 
-def test_validate_says_on_the_asset_what_was_published(spark: FakeSpark) -> None:
+def publishes(spark: FakeSpark, verdict: str = "published") -> dict[str, Any]:
+    """Lets the job say that it has published; what an event is to say of it."""
+    report = f"{spark.store}/runs/report.json"
     spark.succeeds(
         "validate",
-        counts={"listed": 41, "featured": 40},
+        counts={"listed": 41, "featured": 40, "quarantined": 1},
         model={"key": "resnet18-random_0-fp32", "fingerprint": "f"},
-        outcome={"table_versions": {"images": 3, "features": 2}, "report": "/store/runs/report.json"},
+        settings={"store": str(spark.store)},
+        outcome={
+            "verdict": verdict,
+            "table_versions": {"images": 3, "features": 2} if verdict == "published" else {},
+            "report": report,
+            "warnings": ["row_count"],
+            "drift": 0.25,
+        },
     )
-    asset = Asset(name="image_features", uri="file:///store/features")
-    events = OutletEventAccessors()
-    event = events[asset]
-    operator("validate", outlets=[asset]).execute({**context(), "outlet_events": events})
-    assert event.partition_keys == {DAY, None}, "one for partition-aware Dags, one for all others"
-    assert event.extra == {
+    return {
         "partition": DAY,
-        "rows": 40,
-        "table_version": 2,
-        "report": "/store/runs/report.json",
         "model": "resnet18-random_0-fp32",
+        "store": str(spark.store),
+        "rows": 40,
+        "quarantined": 1,
+        "drift": 0.25,
+        "warnings": ["row_count"],
+        "verdict": "published",
+        "table_version": 2,
+        "report": report,
         "run_id": RUN_ID,
+        "stage": "validate",
     }
+
+
+def test_validate_says_on_its_assets_what_was_published(spark: FakeSpark) -> None:
+    expected = publishes(spark)
+    theirs, alias = Asset(name="theirs", uri="x://theirs"), AssetAlias("alias")
+    task, events = operator("validate", outlets=[theirs, alias]), OutletEventAccessors()
+    task.execute({**context(), "outlet_events": events})
+    model = assets.features("resnet18-random_0-fp32")
+    assert task.outlets == [model, assets.image_features(), theirs, alias]
+    for asset in (model, assets.image_features(), theirs):
+        assert events[asset].partition_keys == {DAY, None}, "one for partition-aware Dags, one for all others"
+        assert events[asset].extra == expected
+    (added,) = events[alias].asset_alias_events
+    assert (added.dest_asset_key.uri, added.extra) == (model.uri, expected)
+
+
+def test_in_another_store_the_asset_of_the_configured_one_has_no_event(
+    spark: FakeSpark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publishes(spark)
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORES", str(spark.store))
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORE", "/another")
+    task = operator("validate", store=str(spark.store))
+    task.execute({**context(), "outlet_events": OutletEventAccessors()})
+    assert task.outlets == [assets.features("resnet18-random_0-fp32", str(spark.store))]
+
+
+@pytest.mark.parametrize("verdict", ["checked", "superseded"])
+def test_where_nothing_was_published_there_is_no_event(verdict: str, spark: FakeSpark) -> None:
+    publishes(spark, verdict)
+    task, events = operator("validate", outlets=[assets.image_features()]), OutletEventAccessors()
+    task.execute({**context(), "outlet_events": events})
+    assert (task.outlets, len(events)) == ([], 0)
 
 
 # --- how a job ends ---------------------------------------------------------------------------------------------------

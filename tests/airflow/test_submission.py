@@ -140,13 +140,13 @@ def test_a_param_of_the_dag_s_own_is_no_concern_of_the_maintenance(spark: FakeSp
     with DAG("theirs", params={"colour": "red", "dry_run": Param(True), "store": "/elsewhere"}, schedule=None) as dag:
         task = MaintainOperator(task_id="maintain")
     run = {**context(), "params": {"colour": "red", "dry_run": True, "store": "/elsewhere"}}
-    job = task.job_settings(run, "maintain")
+    job = task.job_settings(run)
     assert (job.dry_run, job.store) == (True, str(spark.store))
     assert dag.params
 
 
 def test_a_param_of_the_wrong_type_is_a_sentence(spark: FakeSpark) -> None:  # noqa: F811
-    with DAG("theirs", params={"history": "long"}, schedule=None):
+    with DAG("theirs", params={"partition": "d1", "history": "long"}, schedule=None):
         task = IngestOperator(task_id="ingest")
     with pytest.raises(AirflowFailException, match="history"):
         task.execute({**context(), "params": {"partition": "d1", "history": "long"}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -246,7 +247,12 @@ def test_the_command_lists_undoes_and_refuses_with_an_exit_code(shelf: Shelf, hi
     assert (shown.returncode, "manual:3" in shown.stdout) == (contract.ExitCode.DONE, True)
     assert set(Path(shelf.store).rglob("*")) == files, "a look changes nothing"
     done = command()
-    assert (done.returncode, done.stderr) == (contract.ExitCode.DONE, "")
+    assert done.returncode == contract.ExitCode.DONE, done.stderr
+    assert done.stdout.startswith(f"d1 of {MODEL} is run manual:2 again")
+    (left,) = Path(shelf.store, "undo", "d1", MODEL).glob("*/undo.json")
+    manifest = contract.Manifest.from_record(json.loads(left.read_text()))
+    assert (manifest.counts["featured"], manifest.outcome["run_id"]) == (1, "manual:2")
+    assert manifest.outcome["table_versions"] == {"features": 5}
     assert rows(shelf) == history[1]
     refused = command("--to-version", "77")
     assert refused.returncode == contract.ExitCode.BAD_SETTING

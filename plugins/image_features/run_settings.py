@@ -1,0 +1,126 @@
+"""The settings of a task's job in one run, and the places that the administrator of this Airflow keeps it in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from image_features import allowed_places, arguments, partition, run_key, settings
+from image_features.options import OPTIONS
+from spark_apps import contract
+
+NOT_BY_A_PARAM = frozenset({"store"})
+"""Settings that whoever triggers a run does not choose, unless the Dag's author lets them by a template."""
+
+Kind = TypeVar("Kind", bound=contract.JobSettings)
+
+
+def chosen(
+    kind: type[contract.JobSettings], given: Mapping[str, Any], params: Mapping[str, Any], conf: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings that somebody has chosen: the run's conf over the task's arguments `given`, over the params of its
+    Dag, over [image_features]. Of conf only what the Dag has a param for.
+
+    Raises:
+        BadSetting: an option of [image_features] is of another type or out of range.
+    """
+    found = {}
+    for name in arguments.names(kind):
+        proposed = params.get(name) if name not in NOT_BY_A_PARAM else None
+        asked = proposed if conf.get(name) is not None else None
+        option = settings.value(name) if name in OPTIONS else None
+        value = next((one for one in (asked, given.get(name), proposed, option) if one is not None), None)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def of(kind: type[Kind], given: Mapping[str, Any], task: Any, context: Any) -> Kind:
+    """The settings of a job of `kind` in the run of `task`, were its arguments these.
+
+    Raises:
+        BadSetting: a value is missing, out of bounds, contradicts another, or is not allowed in this Airflow.
+    """
+    params = {name: context["params"].get(name) for name in {**task.dag.params, **task.params}}
+    values = chosen(kind, given, params, context["dag_run"].conf or {})
+    if "partition" in arguments.names(kind):
+        values["partition"] = partition.of(values.get("partition"), context)
+    for name in {"store", "source"} & set(arguments.names(kind)):
+        values[name] = values.get(name) or settings.required(name)
+    run = dataclasses.asdict(run_key.key(task, context))
+    known = {field.name for field in dataclasses.fields(kind)}
+    return confined(kind(**values, **{name: value for name, value in run.items() if name in known}))
+
+
+def confined(job: Kind) -> Kind:
+    """The same settings, with what keeps the job within the places that the administrator of this Airflow allows.
+
+    Raises:
+        BadSetting: as `check_places`.
+    """
+    check_places(vars(job))
+    if isinstance(job, contract.ExtractSettings | contract.ValidateSettings):
+        return dataclasses.replace(job, weights_within="\n".join(settings.weights_locations()))
+    if isinstance(job, contract.IngestSettings):
+        return dataclasses.replace(job, within=allowed_places.folders(_sources(job.partition)))
+    return job
+
+
+def check_places(values: Mapping[str, Any]) -> None:
+    """Refuses settings that lead out of the places that the administrator of this Airflow allows.
+
+    Raises:
+        BadSetting: they name another store, source or extractor, or weights at another place.
+    """
+    if "store" in values:
+        allowed_places.check("store", values["store"], settings.stores())
+    if "source" in values:
+        allowed_places.check("source", values["source"], _sources(values["partition"]))
+    if "weights" in values and not allowed_places.is_named(values["weights"]):
+        allowed_places.check("weights", values["weights"], settings.weights_locations())
+    if values.get("extractor", "image") not in settings.extractors():
+        raise contract.BadSetting(
+            "extractor_not_allowed",
+            f"The extractor {values['extractor']!r} is not allowed in this Airflow.",
+            f"Use {', '.join(settings.extractors())}, or let an administrator of Airflow add it to [image_features] "
+            "extractors.",
+        )
+
+
+def check_in_dag(kind: type[contract.JobSettings], given: Mapping[str, Any]) -> None:
+    """Refuses what can be seen of a task's arguments while its Dag is parsed: each literal by itself, all of them
+    together where none but the places and the partition is a template, and places that this Airflow does not allow.
+
+    Raises:
+        BadSetting: the sentence of the first that is wrong.
+    """
+    literal = arguments.check_literals(kind, given)
+    if not literal:
+        return
+    needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING} - set(literal)
+    stand_in = {name: "0" if name in ("partition", "run_id") else "/" for name in needed}
+    values = {**chosen(kind, literal, {}, {}), **stand_in}
+    if set(arguments.given(given)) <= {*literal, *needed}:
+        values = vars(kind(**values))
+    check_places({name: values[name] for name in ("partition", *literal) if name in values})
+
+
+def _sources(partition: str) -> list[str]:
+    return [allowed_places.above_partition(place, partition) for place in settings.sources()]
+
+
+def check_same_place(one: Any, other: Any) -> None:
+    """Refuses two stages of one chain of which it can be seen in the Dag that they work on different places.
+
+    Raises:
+        BadSetting: their stores or partitions differ.
+    """
+    for name, configured in (("store", settings.store()), ("partition", "that of the run")):
+        values = [task.given.get(name) or configured for task in (one, other)]
+        if values[0] != values[1] and all(map(arguments.is_literal, values)):
+            raise contract.BadSetting(
+                "contradiction",
+                f"{one.task_id} and {other.task_id} have different values of {name}: {values[0]!r} and {values[1]!r}.",
+                f"Give both the same {name}: a stage continues what the one before it left there.",
+            )

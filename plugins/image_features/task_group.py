@@ -1,0 +1,84 @@
+"""The pipeline as one object in your own Dag: one ingest, and an extract and a validate for each model."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow.sdk import TaskGroup
+
+from image_features import arguments
+from image_features.operators import ExtractOperator, IngestOperator, StageOperator, ValidateOperator
+from spark_apps import contract
+
+OF_ALL = ("conn_id", "storage_conn_id", "conf", "env_vars")
+"""Arguments of the operators, beside the settings, that the group hands to each of its tasks; what else is for all of
+them goes into `default_args`."""
+
+
+class ImageFeaturesTaskGroup(TaskGroup):
+    """`ingest >> extract >> validate`, or several `extract >> validate` after one ingest.
+
+    Takes every setting of the three stages as a keyword argument, each a template, and hands it to the stages that have
+    it. `default_args` of the group or the Dag set what else operators take: pool, queue, retries, callbacks,
+    executor_config.
+
+    :param models: one mapping for each model, of settings of extract and validate that are its own, for example
+        `[{"model": "resnet50"}, {"model": "convnext_tiny", "precision": "bf16"}]`; by default one model, with the
+        settings of the group.
+    :param conn_id: the Spark connection of all tasks.
+    :param storage_conn_id: the connection of type aws that the store is reached with.
+    :param conf: settings of Spark for all jobs.
+    :param env_vars: variables for the environment of all jobs.
+    :raises TypeError: an argument or a setting of a model that no stage has.
+    :raises BadSetting: a value is not allowed, or two of the models are the same.
+    """
+
+    def __init__(
+        self,
+        group_id: str = "image_features",
+        *,
+        models: Sequence[Mapping[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        takes = set(inspect.signature(TaskGroup).parameters)
+        arguments.refuse_unknown(type(self).__name__, kwargs, {*takes, *_settings(contract.STAGES), *OF_ALL, "models"})
+        settings = {name: value for name, value in kwargs.items() if name in _settings(contract.STAGES)}
+        shared = {name: value for name, value in kwargs.items() if name in OF_ALL}
+        own = [dict(model) for model in models or [{}]]
+        for model in own:
+            arguments.refuse_unknown(f"A model of {type(self).__name__}", model, _settings(contract.STAGES[1:]))
+        super().__init__(group_id, **{name: value for name, value in kwargs.items() if name in takes})
+        with self:
+            ingest = self._task(IngestOperator, "ingest", settings, shared)
+            for model, ending in zip(own, _endings(own), strict=True):
+                extract = self._task(ExtractOperator, f"extract{ending}", {**settings, **model}, shared)
+                validate = self._task(ValidateOperator, f"validate{ending}", {**settings, **model}, shared)
+                ingest >> extract >> validate
+
+    def _task(
+        self, operator: type[StageOperator], task_id: str, settings: Mapping[str, Any], shared: Mapping[str, Any]
+    ) -> StageOperator:
+        known = _settings([operator.stage])
+        return operator(task_id=task_id, **{name: settings[name] for name in settings if name in known}, **shared)
+
+
+def _settings(stages: Sequence[str]) -> set[str]:
+    """What the arguments for the settings of these stages are called."""
+    return {arguments.argument(name) for stage in stages for name in arguments.names(contract.SETTINGS[stage])}
+
+
+def _endings(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What tells the tasks of several models apart: the model's name, and a number where two share it."""
+    if len(models) == 1:
+        return [""]
+    named = [re.sub(r"\W", "_", str(model.get("model") or model.get("extractor") or "model")) for model in models]
+    seen: Counter[str] = Counter()
+    endings = []
+    for name in named:
+        seen[name] += 1
+        endings.append(f"_{name}" if named.count(name) == 1 else f"_{name}_{seen[name]}")
+    return endings
