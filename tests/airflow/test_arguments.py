@@ -169,7 +169,7 @@ def test_a_template_that_gives_nothing_is_refused(name: str, rendered: Any, spar
 @pytest.mark.parametrize(
     ("name", "rendered", "words"),
     [
-        ("partition", "a/b", "'a/b' is not a partition key"),
+        ("partition", "a/b", "'a/b' is not a valid partition key"),
         ("source", "s3://elsewhere/x", "The source 's3://elsewhere/x' is not allowed .* sources"),
         ("source", "/etc", "is not allowed"),
         ("store", "s3://elsewhere/x", "The store 's3://elsewhere/x' is not allowed .* stores"),
@@ -197,7 +197,7 @@ def test_what_a_template_gives_is_checked_in_the_run(
 @pytest.mark.parametrize(
     ("stage", "given", "words"),
     [
-        ("ingest", {"partition": "a/b"}, "Task t: 'a/b' is not a partition key"),
+        ("ingest", {"partition": "a/b"}, "Task t: 'a/b' is not a valid partition key"),
         ("ingest", {"source": "s3://elsewhere/{partition}"}, "is not allowed in this Airflow.*sources"),
         ("ingest", {"source": "photos"}, "neither an absolute path nor a URI"),
         ("ingest", {"store": "s3://elsewhere"}, "The store .* is not allowed .* stores"),
@@ -211,7 +211,7 @@ def test_what_a_template_gives_is_checked_in_the_run(
         ("extract", {"weights": "http://169.254.169.254/x"}, "is not allowed .* weights_locations"),
         ("validate", {"check_levels": "drift=loud"}, "check"),
         ("maintain", {"retention_hours": 0}, "out of bounds"),
-        ("undo", {"model": "m", "partition": "../x"}, "is not a partition key"),
+        ("undo", {"model": "m", "partition": "../x"}, "is not a valid partition key"),
     ],
 )
 def test_a_wrong_literal_is_refused_while_the_dag_is_parsed(stage: str, given: dict[str, Any], words: str) -> None:
