@@ -188,7 +188,7 @@ def put_back(settings: UndoSettings, timings: jobs.Timings) -> contract.Manifest
         "undo",
         settings,
         counts={**report.get("counts", {}), "featured": standing.rows},
-        model={"key": settings.model},
+        model=contract.ModelInfo.from_record({"fingerprint": "", **report.get("model", {}), "key": settings.model}),
         outcome={
             "verdict": "published",
             "table_versions": {schemas.FEATURES.name: shown.version},
