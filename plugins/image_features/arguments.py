@@ -24,6 +24,12 @@ FROM_ADMINISTRATOR = frozenset({"within", "weights_within"})
 NOT_FOR_A_TASK = frozenset({"list"})
 RENAMED = {"resources": "resources_per_task"}
 """Setting → argument, where Airflow has an argument of that name for something else."""
+FROM_THE_RUN = {
+    "store": "[image_features] store",
+    "source": "[image_features] source",
+    "partition": "the partition key of the run, else the start of its data interval",
+}
+"""What a task has that is not given a setting which the command line requires."""
 ATTRIBUTES = {"dry_run": "is_dry_run"}
 """Setting → attribute, where operators have a method of that name."""
 
@@ -74,12 +80,14 @@ def declared(*kinds: type[contract.JobSettings]) -> Callable[[Init], Init]:
 
 
 def documentation(*kinds: type[contract.JobSettings]) -> list[str]:
-    """One `:param` line for each argument; without a default where the task cannot do without it."""
+    """One `:param` line for each argument. Where [image_features] has an option of that name, its value comes before the
+    default."""
     lines = {}
     for kind in kinds:
         for name in names(kind):
             about = contract.describe(kind, name)
-            default = f" Default: {about['default']}." if about["default"] not in (None, "") else ""
+            default = FROM_THE_RUN.get(name) or about["default"]
+            default = f" Default: {default}." if default not in (None, "") else ""
             lines[argument(name)] = f":param {argument(name)}: (templated) {about['help']}{default}"
     return list(lines.values())
 

@@ -37,6 +37,7 @@ class ImageFeaturesTaskGroup(TaskGroup):
     :raises BadSetting: a value is not allowed, or two of the models are the same.
     """
 
+    @arguments.declared(*contract.SETTINGS.values())
     def __init__(
         self,
         group_id: str = "image_features",

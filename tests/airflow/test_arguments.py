@@ -91,6 +91,11 @@ def test_each_argument_reaches_the_job(stage: str) -> None:
     assert {name: getattr(made, name) for name in given} == given
 
 
+def test_a_group_shows_the_settings_of_all_its_stages() -> None:
+    shown = set(inspect.signature(ImageFeaturesTaskGroup).parameters)
+    assert {arguments.argument(name) for kind in contract.SETTINGS.values() for name in arguments.names(kind)} < shown
+
+
 def test_a_dag_with_arguments_of_every_kind_is_serialised() -> None:
     with DAG("d", schedule=None) as dag:
         for kind in OPERATORS.values():
