@@ -238,8 +238,9 @@ def _uris(listing: str) -> list[str]:
 
 
 def _history(settings: ValidateSettings, model: str) -> list[catalog.Partition]:
-    published = catalog.partitions(settings.store, model)
-    return [item for item in published if item.partition < settings.partition][: settings.history]
+    """The published partitions that this one is compared with, the nearest first."""
+    published = {item.partition: item for item in catalog.partitions(settings.store, model)}
+    return [published[key] for key in contract.partitions.earlier(settings.partition, published)[: settings.history]]
 
 
 def _sketches(

@@ -148,7 +148,7 @@ def published(delta: DeltaTable, model: str | None = None) -> list[Partition]:
         for group in groups
         if model in (None, group["partition.model"])
     ]
-    return sorted(found, key=lambda item: (item.partition, item.model), reverse=True)
+    return sorted(found, key=lambda item: (contract.partitions.order(item.partition), item.model), reverse=True)
 
 
 def publications(store: str, partition: str, model: str, name: str = "features") -> list[Publication]:
@@ -181,18 +181,21 @@ def publications(store: str, partition: str, model: str, name: str = "features")
 
 
 def earlier(store: str, partition: str, model: str, count: int) -> list[str]:
-    """The keys of the `count` published partitions of `model` that come before `partition`, nearest first."""
-    return [item.partition for item in partitions(store, model) if item.partition < partition][:count]
+    """The keys of the `count` published partitions of `model` that come before `partition` in its series, nearest
+    first (`contract.partitions`)."""
+    return contract.partitions.earlier(partition, (item.partition for item in partitions(store, model)))[:count]
 
 
 def fingerprints(store: str, model: str, partition: str, count: int) -> dict[str, str]:
-    """partition → model_fingerprint of the `count` published partitions of `model` on either side of `partition`."""
+    """partition → model_fingerprint of the `count` published partitions of `model` on either side of `partition`, of
+    whatever series: what one model key says must hold in all of them."""
     delta = table(store, "features")
     if delta is None:
         return {}
     with storage.reaching("store", store):
-        others = sorted(item.partition for item in published(delta, model) if item.partition != partition)
-        before, after = [key for key in others if key < partition], [key for key in others if key > partition]
+        order, at = contract.partitions.order, contract.partitions.order(partition)
+        others = sorted((item.partition for item in published(delta, model)), key=order)
+        before, after = [key for key in others if order(key) < at], [key for key in others if order(key) > at]
         wanted = before[max(0, len(before) - count) :] + after[:count]
         found: dict[str, str] = {}
         for file in _dataset(store, "features", delta, {"model": model}).get_fragments():

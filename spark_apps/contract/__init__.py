@@ -1,6 +1,7 @@
 """What the Airflow side and the Spark side share: settings, names, errors, manifests. Standard library only."""
 
 from spark_apps.contract import access as access
+from spark_apps.contract import partitions as partitions
 from spark_apps.contract.backbones import BACKBONES
 from spark_apps.contract.checks import CHECKS, FIXED, LEVELS, RELATIONS
 from spark_apps.contract.command_line import AnySettings, parse, to_args

@@ -51,9 +51,9 @@ def plan(settings: contract.ExtractSettings, images: list[StagedFile], model: st
     """Splits the staged images of a run into photos to compute and vectors to copy.
 
     Within the partition each image_id is computed once. Vectors of the same (image_id, fingerprint) that are published
-    in this partition, or in the `lookback` partitions before it, are copied unless `recompute` is set. Reads the
-    columns uri and image_id of the staged images, and image_id of the features looked through; memory on the driver
-    grows by some hundred bytes an image (estimated).
+    in this partition, or in the first `lookback` of `contract.partitions.to_reuse_from`, are copied unless `recompute`
+    is set. Reads the columns uri and image_id of the staged images, and image_id of the features looked through; memory
+    on the driver grows by some hundred bytes an image (estimated).
 
     Raises:
         Unreachable: the store cannot be read.
@@ -100,10 +100,10 @@ def _known(settings: contract.ExtractSettings, model: str, fingerprint: str, wan
     published: dict[str, list[str]] = {}  # by partition; from one reading of the log, which is long in an old store
     for file in data_files.published(delta, {"model": model}):
         published.setdefault(file.keys["partition"], []).append(file.path)
-    earlier = sorted((key for key in published if key < settings.partition), reverse=True)[: settings.lookback]
+    others = contract.partitions.to_reuse_from(settings.partition, published)[: settings.lookback]
     filesystem, root = storage.filesystem(schemas.FEATURES.uri(settings.store))
     known: dict[str, str] = {}
-    for partition in [settings.partition, *earlier]:
+    for partition in [settings.partition, *others]:
         for path in sorted(published.get(partition, [])):
             parquet = pq.ParquetFile(f"{root}/{path}", filesystem=filesystem)
             rows = parquet.read(columns=["image_id", "model_fingerprint"])

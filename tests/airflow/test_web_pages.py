@@ -61,6 +61,20 @@ def run_path(run: Run, rest: str = "") -> str:
 # --- the overview -----------------------------------------------------------------------------------------------------
 
 
+def test_partitions_are_listed_by_number_and_a_run_stands_among_its_series(get: Any, shelf: Shelf) -> None:
+    keys = ["texts", "batch-7", "batch-10", "batch-9", "2026-11-21", "2026-11-22T07", "2026-11-22"]
+    runs = {key: published(shelf, key) for key in keys}
+    failed = Run(shelf.store, "batch-8", state="failed").enter()
+    failed.fails("ingest", contract.Unreachable("x", "Not there."))
+    listed = [row["partition"] for row in get("overview")["partitions"]]
+    named = ["texts", "batch-10", "batch-9", "batch-8", "batch-7"]
+    assert listed == ["2026-11-22T07", "2026-11-22", "2026-11-21", *named]
+    for key, days in {"batch-10": ["batch-7", "batch-9"], "2026-11-22": ["2026-11-21"], "texts": []}.items():
+        assert [day["partition"] for day in get(run_path(runs[key]))["drift"]["days"]] == [*days, key]
+    offered = [found["partition"] for found in get("partitions/texts/photos")["partitions"]]
+    assert offered == [key for key in listed if key != "batch-8"]
+
+
 def test_published_partitions_come_newest_first_with_the_numbers_of_their_report(get: Any, shelf: Shelf) -> None:
     runs = [published(shelf, day) for day in ("2026-11-19", DAY)]
     overview = get("overview")

@@ -84,7 +84,8 @@ def test_partitions_of_several_files_are_added_up(shelf: Shelf, monkeypatch: pyt
         ("d4", 0, []),
         ("d1", 7, []),
         ("d99", 2, ["d7", "d6"]),
-        ("d3a", 1, ["d3"]),
+        ("d10", 1, ["d7"]),
+        ("d3a", 1, []),  # of another series
     ],
 )
 def test_earlier_partitions_are_the_nearest_before(

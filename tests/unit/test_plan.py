@@ -134,6 +134,14 @@ def test_vectors_beyond_the_lookback_and_of_later_days_are_not_used(shelf: Shelf
     assert computed(planned(shelf, DAY, lookback=1), DAY).keys() == {"a", "b", "c", "d"}
 
 
+def test_the_nearest_are_those_of_the_series_by_number_and_then_the_newest_others(shelf: Shelf) -> None:
+    for key, image in {"batch-7": "a", "batch-10": "b", "batch-12": "c", "2026-11-22": "d"}.items():
+        shelf.publish(key, "earlier", {"x": image})
+    found = [computed(planned(shelf, DAY, "batch-11", lookback=count), DAY).keys() for count in (1, 2, 3)]
+    assert found == [{"a", "c", "d"}, {"c", "d"}, {"c"}]
+    assert computed(planned(shelf, DAY, "trial", lookback=1), DAY).keys() == {"a", "b", "c"}, "the newest of all"
+
+
 def test_without_lookback_this_partition_still_counts(shelf: Shelf) -> None:
     shelf.publish("d8", "earlier", {"x": "a"})
     shelf.publish("d9", "earlier", {"x": "b"})

@@ -11,7 +11,7 @@ from image_features.web.airflow_runs import Attempt
 from image_features.web.answers import JobErrorInfo, Overview, PartitionRow, Status
 from image_features.web.caches import Sized
 from image_features.web.run_documents import Summary
-from spark_apps import catalog
+from spark_apps import catalog, contract
 
 SKEW = timedelta(seconds=5)
 """By how much the clocks of Airflow and of the jobs may differ."""
@@ -114,7 +114,8 @@ def _rows(store: str, published: store_state.Published, attempts: list[Attempt])
         if key not in placed and not old and (older is None or outcome.status in OVER_PUBLISHED):
             rows[key] = _news_row(attempt, outcome, older)
         placed.add(key)  # the newest run speaks for its place; older ones are history
-    return sorted(rows.values(), key=lambda row: (row.partition, row.model or ""), reverse=True)
+    order = contract.partitions.order
+    return sorted(rows.values(), key=lambda row: (order(row.partition), row.model or ""), reverse=True)
 
 
 def _is_news(attempt: Attempt, standing: dict[str, list[Standing]]) -> bool:

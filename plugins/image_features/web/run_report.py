@@ -212,7 +212,8 @@ def _drift(run: Run, found: Mapping[str, Any], summary: run_documents.Summary | 
     if summary is None:
         return Drift(value=None, limit=None, days=[])
     distances = found["drift"].get("by_partition", {})
-    before = [item for item in run.items if item.model == summary.model and item.partition < run.partition][:DAYS]
+    published = {item.partition: item for item in run.items if item.model == summary.model}
+    before = [published[key] for key in contract.partitions.earlier(run.partition, published)[:DAYS]]
     known = run_documents.summaries(run.store, [(item.partition, item.folder, item.modified_ms) for item in before])
     days = [_day(run.partition, summary, current=True, rows=summary.counts.get("featured"), distance=None)]
     for item in before:
