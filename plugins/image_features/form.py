@@ -31,8 +31,8 @@ def params() -> dict[str, Param]:
     """The Dag's params: one for each of `FIELDS`, with the default that [image_features] gives it.
 
     Raises:
-        BadSetting: a configured default is of the wrong type or out of range, or time zone or form of the partition
-            keys are.
+        BadSetting: a configured default is of the wrong type, out of range or not valid, or time zone or form of the
+            partition keys are.
     """
     settings.warn_of_unknown()
     partition.calendar()  # refused here where it is wrong, not in the first night
@@ -52,7 +52,7 @@ def _param(section: str, stage: str, name: str, title: str) -> Param:
         schema |= {"minimum": about["minimum"], "maximum": about["maximum"]}
     if name in EXAMPLES:
         schema["examples"] = EXAMPLES[name]
-    default = None if name == "partition" else settings.value(name)
+    default = None if name == "partition" else settings.proposed(stage, name)
     if not default and kind is str:
         default = None
         schema["type"] = ["null", "string"]

@@ -40,6 +40,23 @@ def value(name: str) -> Any:
     return option.parse(text.strip())
 
 
+def proposed(stage: str, name: str) -> Any:
+    """`value` of an option that is the default of a stage's setting.
+
+    Raises:
+        BadSetting: as `value`, or the contract refuses it whatever the other settings are.
+    """
+    found = value(name)
+    if found is not None:
+        others = {"store": "/", "partition": "any", "run_id": "any", **({"source": "/"} if stage == "ingest" else {})}
+        try:
+            contract.SETTINGS[stage](**{**others, name: found})
+        except contract.BadSetting as error:
+            hint = f"{error.hint} Correct it in airflow.cfg or in {OPTIONS[name].variable}."
+            raise contract.BadSetting(error.code, f"[{SECTION}] {name} = {found!r}: {error.message}", hint) from None
+    return found
+
+
 def required(name: str) -> Any:
     """The configured value of an option that tasks cannot do without.
 
@@ -92,8 +109,24 @@ def environment() -> str:
 
 
 def schedule() -> str:
-    """When the daily run starts, as a cron expression in the configured time zone."""
-    return str(value("schedule"))
+    """When the daily run starts, as a cron expression in the configured time zone.
+
+    Raises:
+        BadSetting: Airflow does not take it for one.
+    """
+    from airflow.exceptions import AirflowTimetableInvalid
+    from airflow.timetables.interval import CronDataIntervalTimetable
+
+    expression = str(value("schedule"))
+    try:
+        CronDataIntervalTimetable(expression, timezone="UTC").validate()
+    except AirflowTimetableInvalid as error:
+        raise contract.BadSetting(
+            "bad_schedule",
+            f"[{SECTION}] schedule = {expression!r} is not a valid cron expression: {str(error).rstrip('.')}.",
+            f"Write one such as {OPTIONS['schedule'].example}, in airflow.cfg or in {OPTIONS['schedule'].variable}.",
+        ) from None
+    return expression
 
 
 def timezone() -> zoneinfo.ZoneInfo:

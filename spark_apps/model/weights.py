@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from spark_apps.contract import WEIGHTS_HELP, BadSetting, ModelSettings, Unreachable
@@ -210,9 +210,24 @@ def _http(url: str, within: Sequence[str]) -> tuple[Path, str]:
             urllib.request.build_opener(Redirects).open(url, timeout=TIMEOUT_S) as source,
             path.open("wb") as file,
         ):
-            shutil.copyfileobj(source, file, 1 << 20)
+            _copy_counted(source, file)
 
     return _keep(write)
+
+
+def _copy_counted(source: http.client.HTTPResponse, file: IO[bytes]) -> None:
+    """Says on a terminal how far it is. Raises OSError when the server ends before all that it announced is there."""
+    size, copied = int(source.headers.get("Content-Length") or 0), 0
+    while piece := source.read(1 << 20):
+        file.write(piece)
+        copied += len(piece)
+        if sys.stderr.isatty():
+            of = f" of {size / 1e6:,.1f}" if size else ""
+            print(f"\rWeights: {copied / 1e6:,.1f}{of} MB", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    if copied < size:
+        raise OSError(f"the download ended after {copied:,} of {size:,} bytes")
 
 
 def _leads_out(uri: str, how: str) -> BadSetting:

@@ -68,7 +68,14 @@ def test_pool_queue_and_active_runs_are_configured(dag: DAG, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("timezone", "Berlin"), ("partition_format", "%H"), ("max_active_runs", "0")]
+    ("name", "text"),
+    [
+        ("timezone", "Berlin"),
+        ("partition_format", "%H"),
+        ("max_active_runs", "0"),
+        ("schedule", "every day"),
+        ("check_levels", "drift=loud"),
+    ],
 )
 def test_a_wrong_option_is_an_import_error_that_says_where(
     name: str, text: str, monkeypatch: pytest.MonkeyPatch

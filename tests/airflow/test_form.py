@@ -80,6 +80,36 @@ def test_a_configured_default_of_the_wrong_type_names_where_to_correct_it(monkey
         form.params()
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("check_levels", "drift=loud", "'drift=loud' has no level"),
+        ("check_levels", "finite=off", "finite is always an error"),
+        ("weights_sha256", "abc", "not a sha256"),
+        ("layer", "layer 3", "not a valid layer"),
+        ("extractor", "faces", "not a valid extractor"),
+    ],
+)
+def test_a_configured_default_that_no_run_could_use_is_refused_with_its_name(
+    name: str, text: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"AIRFLOW__IMAGE_FEATURES__{name.upper()}", text)
+    with pytest.raises(
+        BadSetting, match=rf"^\[image_features\] {name} = .*{says}.*AIRFLOW__IMAGE_FEATURES__{name.upper()}"
+    ):
+        form.params()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("check_levels", "drift=warning"), ("weights", "keras-v1"), ("device", "cuda")]
+)
+def test_a_configured_default_that_a_run_can_use_is_proposed(
+    name: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"AIRFLOW__IMAGE_FEATURES__{name.upper()}", text)
+    assert form.params()[name].value == text
+
+
 def test_the_source_of_the_form_wins_over_the_configured_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__SOURCES", "s3://bucket")
     assert _job(source=None).source == "/photos/2026-11-20"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +286,47 @@ def test_http_download_is_kept_under_its_hash(
     kept.write_bytes(b"damaged")
     assert same(resolve(spec(url, sha256)).model(), state)
     assert len(asked) == 3
+
+
+class CutShort(BaseHTTPRequestHandler):
+    """Announces more than it sends."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "2000000")
+        self.end_headers()
+        self.wfile.write(b"x" * 1_500_000)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_download_that_is_cut_short_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with ThreadingHTTPServer(("127.0.0.1", 0), CutShort) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        cut = failure(Unreachable, lambda: resolve(spec(f"http://127.0.0.1:{server.server_port}/w.pth")))
+        server.shutdown()
+    assert (cut.code, "1,500,000 of 2,000,000 bytes" in cut.message) == ("weights_unreachable", True)
+    assert not list((tmp_path / "cache" / "weights").iterdir())
+
+
+def test_a_terminal_is_told_how_far_a_download_is(
+    served: tuple[Path, str, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, address, _ = served
+    torch.save({"fc.weight": torch.zeros(10**6)}, folder / "w.pth")
+    size = (folder / "w.pth").stat().st_size / 1e6
+    resolve(spec(f"{address}/w.pth"))
+    assert "Weights:" not in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    resolve(spec(f"{address}/w.pth"))
+    assert sys.stderr.getvalue().endswith(f"\rWeights: {size:,.1f} of {size:,.1f} MB\n")  # type: ignore[attr-defined]
 
 
 def test_http_failures_say_whether_a_retry_helps(served: tuple[Path, str, list[str]], tmp_path: Path) -> None:
