@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import signal
@@ -13,10 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from demo.landing import flat_png
 from spark_apps import storage
@@ -92,6 +95,37 @@ def test_a_picture_that_needs_too_much_memory_is_refused_and_the_next_is_decoded
     with Guard(DECODER, memory_bytes=400 * 2**20) as guard:
         assert refusal(guard, SLOW).code == "out_of_memory"
         assert guard.decode(SMALL).shape == (224, 224, 3)
+
+
+def _saved(mode: str, color: Any, kind: str) -> bytes:
+    """A picture of one colour and 200 megapixels, as the largest of today's telephones."""
+    target = io.BytesIO()
+    Image.new(mode, (16_320, 12_240), color).save(target, kind, **({"compress_level": 1} if kind == "PNG" else {}))
+    return target.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("make", "scaled", "mebibytes"),
+    [
+        pytest.param(partial(_saved, "RGB", "olive", "JPEG"), False, 854, id="JPEG"),
+        pytest.param(partial(_saved, "RGB", "olive", "JPEG"), True, 89, id="JPEG, scaled decode"),
+        pytest.param(lambda: _saved("RGB", "olive", "JPEG")[:-2], False, 1638, id="JPEG without its end marker"),
+        pytest.param(partial(_saved, "RGB", "olive", "PNG"), False, 844, id="PNG"),
+        pytest.param(partial(_saved, "RGBA", (90, 120, 60, 128), "PNG"), False, 1694, id="PNG with transparency"),
+        pytest.param(partial(_saved, "I;16", 30_000, "TIFF"), False, 1756, id="TIFF, 16 bits grey"),
+    ],
+)
+def test_the_largest_photos_take_no_more_memory_than_docs_design_says(
+    make: Callable[[], bytes], scaled: bool, mebibytes: int
+) -> None:
+    preprocessing = Preprocessing(scaled=scaled)
+    with Guard(partial(imaging.decoder, preprocessing, MAX_PIXELS), seconds=300) as guard:
+        assert guard.decode(make()).shape == (224, 224, 3)
+        (child,) = children()
+        status = Path(f"/proc/{child.pid}/status").read_text().split()
+    assert (
+        int(status[status.index("VmHWM:") + 1]) / 1024 < 1.05 * mebibytes
+    )  # libraries take some megabytes more or less
 
 
 @pytest.mark.parametrize(("ended_by", "code"), [(signal.SIGSEGV, "decoder_crash"), (signal.SIGKILL, "out_of_memory")])
