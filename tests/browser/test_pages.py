@@ -149,6 +149,33 @@ def test_progress_moves_by_itself_and_rests_while_nobody_looks(
     expect(progress).not_to_have_text(words)
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_of_an_int8_run_says_how_close_its_model_is(
+    browse: Open, airflow: AirflowServer, ended: dict[str, str], theme: str
+) -> None:
+    page = browse(OVERVIEW, theme=theme)
+    lowest = {"cosine_min": 0.98361, "cosine_q01": 0.98852, "cosine_q05": 0.99317, "cosine_median": 0.99871}
+    calibration = {"partition": GOOD, "photos": 150, "held_out": 75, "below": 0.013333, **lowest}
+
+    def of_int8(route: Route) -> None:
+        report = route.fetch().json()
+        report["model"] |= {"precision": "int8", "calibration": calibration}
+        route.fulfill(json=report)
+
+    page.route(re.compile(r"/api/image_features/runs/[^/]+$"), of_int8)
+    page.goto(airflow.url + _run_page(ended[GOOD]))
+    facts = _content(page).locator("details", has_text="Model, source and versions")
+    facts.locator("summary").click()
+    told = dict(zip(facts.locator("dt").all_inner_texts(), facts.locator("dd").all_inner_texts(), strict=True))
+    assert told["Calibrated"] == f"on 150 photos of {GOOD}"
+    assert told["Cosine to fp32"] == (
+        "smallest 0.9836, 1 % 0.9885, 5 % 0.9932, median 0.9987, 1.33 % below 0.99, over 75 photos it has not seen"
+    )
+    _has_no_serious_violation(_frame(page))
+    facts.scroll_into_view_if_needed()
+    _photograph(page, f"run-int8-{theme}")
+
+
 HIDE = """hidden => {
     Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
     document.dispatchEvent(new Event("visibilitychange"));
