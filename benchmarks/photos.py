@@ -101,7 +101,11 @@ def files(photos: PhotoSet) -> Iterator[tuple[str, bytes]]:
 def picture(megapixels: str, index: int) -> bytes:
     """JPEG number `index` of a size: a random crop of a photograph, mirrored or brightened, deterministic."""
     random = np.random.default_rng([index, EDITION])
-    photo = _photo(NATURAL[index % len(NATURAL)])
+    return crop(_photo(NATURAL[index % len(NATURAL)]), megapixels, random)
+
+
+def crop(photo: Image.Image, megapixels: str, random: np.random.Generator) -> bytes:
+    """JPEG of a size: a part of `photo`, mirrored or brightened, as `random` says."""
     width, height = SIZES[megapixels]
     share = random.uniform(0.55, 1.0)
     side = min(photo.width, photo.height * width / height) * share
@@ -110,14 +114,14 @@ def picture(megapixels: str, index: int) -> bytes:
         random.uniform(0, photo.height - side * height / width),
     )
     box = (left, top, left + side, top + side * height / width)
-    crop = photo.resize((width, height), Image.Resampling.LANCZOS, box=box)
+    part = photo.resize((width, height), Image.Resampling.LANCZOS, box=box)
     if random.random() < 0.5:
-        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    crop = ImageEnhance.Brightness(crop).enhance(random.uniform(0.85, 1.15))
+        part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    part = ImageEnhance.Brightness(part).enhance(random.uniform(0.85, 1.15))
     if megapixels != "0.2":
-        crop = _grained(crop, random)
+        part = _grained(part, random)
     buffer = io.BytesIO()
-    crop.save(buffer, "JPEG", quality=90)
+    part.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 
