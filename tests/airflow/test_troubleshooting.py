@@ -88,11 +88,11 @@ def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @prints("No store is configured.")
 def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from image_features.web import store_state
+    from image_features.web import store_state, stores
 
     monkeypatch.delenv("AIRFLOW__IMAGE_FEATURES__STORE")
     with pytest.raises(store_state.StoreProblem, match="No store is configured"):
-        store_state.location()
+        store_state.published(stores.of_dag("image_features")[0])
     task()
 
 

@@ -22,7 +22,7 @@ from spark_apps.media import imaging
 from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import ModelArtifact
 from spark_apps.tables import commits, schemas
-from tests.airflow.web import API, Run
+from tests.airflow.web import API, PREFIX, Run
 from tests.s3 import s3_server
 from tests.shelf import Shelf
 
@@ -103,8 +103,11 @@ def ended() -> Iterator[None]:
 
 
 def test_thumbnails_are_drawn_anew(clients: Clients, filled: None, photos: dict[str, bytes]) -> None:
+    store = clients("viewer").get(f"{PREFIX}/api/dags").json()["dags"][0]["stores"][0]["key"]
     for name, content in photos.items():  # the one that ends too early too, as far as it goes
-        answer = clients("viewer").get(f"{API}/thumbnails/{DAY}/{image_id(content)}")
+        path = f"{API}/thumbnails/{DAY}/{image_id(content)}"
+        assert clients("viewer").get(path).headers["cache-control"] == "no-store", "it may be another store tomorrow"
+        answer = clients("viewer").get(f"{path}?store={store}")
         assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp"), name
         assert answer.headers["cache-control"] == "private, max-age=3600"
         assert content[:64] not in answer.content
@@ -169,6 +172,7 @@ def test_the_api_server_itself_loads_no_model(clients: Clients, filled: None, ph
         "from spark_apps import contract",
         "from spark_apps import catalog, contract",
         "from spark_apps.contract import BadSetting",
+        "from spark_apps.contract import BadSetting, locations",
         "from spark_apps.contract import frames",
         "from spark_apps.contract import JobError, Unreachable",
     }
@@ -199,7 +203,7 @@ def test_a_store_on_s3_is_read_with_the_connection_of_the_tasks(
         monkeypatch.setenv("AIRFLOW_CONN_STORAGE", json.dumps(connection))
         monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORAGE_CONN_ID", "storage")
         monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORE", location)
-        store_state._storage_environment.cache_clear()
+        store_state._connections.forget()
         before = dict(os.environ)
         overview = clients("viewer").get(f"{API}/overview").json()
         assert overview["partitions"][0]["rows"] == 3, overview["store"]
@@ -208,7 +212,7 @@ def test_a_store_on_s3_is_read_with_the_connection_of_the_tasks(
         assert thumbnail.headers["content-type"] == "image/webp"
         assert post(clients, photos["chelsea"]).json()["neighbours"][0]["label"] == "chelsea"
         assert dict(os.environ) == before, "what reaches the store is for the store alone"
-    store_state._storage_environment.cache_clear()
+    store_state._connections.forget()
 
 
 def _lower(environment: dict[str, str]) -> dict[str, str]:

@@ -5,19 +5,23 @@ sub-path in `[api] base_url` changes nothing.
 
 | request | answer |
 |---|---|
-| GET `/` | `pages/overview.html` |
-| GET `/runs?dag_id=&run_id=` (`&task_id=` from a task's tab) | `pages/run.html` |
-| GET `/explore?partition=&model=&image=` (all optional) | `pages/explore.html` |
+| GET `/` (`?dag_id=&store=&model=`, all optional) | `pages/overview.html` |
+| GET `/runs?dag_id=&run_id=` (`&task_id=` from a task's tab, `&part=`) | `pages/run.html` |
+| GET `/explore?dag_id=&store=&partition=&model=&image=` (all optional) | `pages/explore.html` |
 | GET `/static/<name>` | a file below `static/`, sub-folders included, from a list made at start |
-| GET `/api/dags` | `Dags`: the pipeline's Dags that the caller may read |
-| GET `/api/<dag_id>/overview?model=` | `Overview` |
-| GET `/api/<dag_id>/runs/<dag_run_id>` | `RunReport` |
-| GET `/api/<dag_id>/runs/<dag_run_id>/quarantine?page=` | `QuarantinePage` |
-| GET `/api/<dag_id>/runs/<dag_run_id>/photos?count=` | `Sample`: drawn at random by run, the same each time |
-| GET `/api/<dag_id>/partitions/<partition>/photos?model=&page=` | `PhotoPage` |
-| GET `/api/<dag_id>/partitions/<partition>/neighbours?model=&image=&k=` | `Neighbours` |
-| POST `/api/<dag_id>/partitions/<partition>/neighbours?model=&k=` | `Neighbours`; see below |
-| GET `/api/<dag_id>/thumbnails/<partition>/<image_id>` | image/webp, at most 256 pixels a side, or 404 |
+| GET `/api/dags` | `Dags`: the pipeline's Dags that the caller may read, with their stores |
+| GET `/api/overview?store=&model=` | `Overview` of all of these Dags |
+| GET `/api/<dag_id>/overview?store=&model=` | `Overview` |
+| GET `/api/<dag_id>/runs/<dag_run_id>?part=` | `RunReport` |
+| GET `/api/<dag_id>/runs/<dag_run_id>/quarantine?part=&page=` | `QuarantinePage` |
+| GET `/api/<dag_id>/runs/<dag_run_id>/photos?part=&count=` | `Sample`: drawn at random by run, the same each time |
+| GET `/api/<dag_id>/partitions/<partition>/photos?store=&model=&page=` | `PhotoPage` |
+| GET `/api/<dag_id>/partitions/<partition>/neighbours?store=&model=&image=&k=` | `Neighbours` |
+| POST `/api/<dag_id>/partitions/<partition>/neighbours?store=&model=&k=` | `Neighbours`; see below |
+| GET `/api/<dag_id>/thumbnails/<partition>/<image_id>?store=` | image/webp, at most 256 pixels a side, or 404 |
+
+`store` is the key of one of the Dag's stores, never a place; without it the first is meant, in an overview all. `part`
+is the key of one of a run's parts; without it the first that failed is meant, else the first.
 
 The navigation shows `static/icon.svg`, in the dark theme `static/icon-dark.svg`.
 
@@ -41,10 +45,10 @@ from pydantic import BaseModel
 class Problem(BaseModel):
     """Why a request was refused. Never holds a path or a secret.
 
-    `code` is stable: not_signed_in, not_allowed, not_our_dag, no_such_run, no_such_partition, no_such_photo,
-    no_thumbnail, bad_partition, bad_image_id, bad_request, not_same_origin, upload_too_large, busy, no_model_artifact,
-    own_extractor, the codes of `StoreState`, and those of `contract.QUARANTINE_CODES` for an uploaded photo;
-    `unexpected` else.
+    `code` is stable: not_signed_in, not_allowed, not_our_dag, no_such_store, no_such_run, no_such_part,
+    no_such_partition, no_such_photo, no_thumbnail, bad_partition, bad_image_id, bad_request, not_same_origin,
+    upload_too_large, busy, no_model_artifact, own_extractor, the codes of `StoreState`, and those of
+    `contract.QUARANTINE_CODES` for an uploaded photo; `unexpected` else.
     """
 
     code: str
@@ -56,20 +60,46 @@ class StoreState(BaseModel):
     """Whether the store can be read, in words: not `ok` means that the rest of the answer is empty or incomplete.
 
     `missing`: the folder is not there. `empty`: nothing was published yet, show how to start. `newer_schema`: written
-    by a later version of this project or of Delta Lake.
+    by a later version of this project or of Delta Lake. `not_allowed`: a run names it, but neither its Dag nor the
+    configuration does.
     """
 
     code: Literal[
-        "ok", "not_configured", "missing", "empty", "denied", "unreachable", "damaged", "newer_schema", "unexpected"
+        "ok",
+        "not_configured",
+        "not_allowed",
+        "missing",
+        "empty",
+        "denied",
+        "unreachable",
+        "damaged",
+        "newer_schema",
+        "unexpected",
     ]
     message: str = ""
     hint: str = ""
+
+
+class StoreChoice(BaseModel):
+    """One store of a Dag. `key` stands for it in requests; `name` is the end of its path, as much of it as
+    tells the stores apart."""
+
+    key: str
+    name: str
+
+
+class DagStores(BaseModel):
+    """A Dag and its stores, the first one to be shown first."""
+
+    dag_id: str
+    stores: list[StoreChoice]
 
 
 class Dags(BaseModel):
     """The pipeline's Dags that the caller may read; the first one is to be shown. Empty: none of them."""
 
     dag_ids: list[str]
+    dags: list[DagStores]
 
 
 # --- overview ---------------------------------------------------------------------------------------------------------
@@ -91,7 +121,10 @@ class JobErrorInfo(BaseModel):
 
 
 class PartitionRow(BaseModel):
-    """One partition and model: its newest run. The numbers are those of that run, as far as it got.
+    """One partition and model of a store: its newest run. The numbers are those of that run, as far as it got.
+
+    `dag_id`: whose run it is; null where that is not known. `store`: the key of the store. `part`: of the run, null
+    where it has but one.
 
     `published_run_id` is the run whose vectors readers see; another one than `run_id` after a failure: the old vectors
     still stand. `rows` is their number (vectors). `dag_run_id` is null for a run outside Airflow. `model` is null
@@ -102,10 +135,13 @@ class PartitionRow(BaseModel):
     `seconds`: from the start of ingest to the end of validate, without what Airflow waits in between.
     """
 
+    dag_id: str | None
+    store: str
     partition: str
     model: str | None
     status: Status
     run_id: str | None
+    part: str | None
     dag_run_id: str | None
     published_run_id: str | None
     rows: int | None
@@ -127,13 +163,22 @@ class PartitionRow(BaseModel):
     error: JobErrorInfo | None
 
 
+class OverviewStore(StoreChoice):
+    """A store that the overview shows, the Dags whose it is, and whether it can be read."""
+
+    dag_ids: list[str]
+    state: StoreState
+
+
 class Overview(BaseModel):
     """The partitions, newest key first. `models`: all that are published, the newest first; `model`: the one asked for.
 
-    A failed run whose model is not known is in the list whatever `model` is.
+    `store`: of all stores together, well where one of them is. A failed run whose model is not known is in the list
+    whatever `model` is.
     """
 
     store: StoreState
+    stores: list[OverviewStore]
     models: list[str]
     model: str | None
     partitions: list[PartitionRow]
@@ -285,7 +330,6 @@ class ModelInfo(BaseModel):
     engine: str
     device: str | None
     dim: int
-    has_labels: bool
     calibration: Calibration | None
 
 
@@ -301,8 +345,24 @@ class Progress(BaseModel):
     at: str
 
 
+class RunPart(BaseModel):
+    """One of several things that a run works on. `branch`: the tasks that do, where there are several chains of them;
+    `map_index`: of the mapped tasks. `model`: as far as it is known."""
+
+    key: str
+    partition: str
+    store: StoreChoice
+    branch: str
+    map_index: int | None
+    model: str | None
+    status: Status | None
+
+
 class RunReport(BaseModel):
     """Everything about one run. Ask again every few seconds while `live` is true.
+
+    `parts`: what the run works on, as far as its tasks have told; `part`: the one that is shown; empty and null for a
+    run that has told nothing. `chosen_store`: where that is.
 
     `partition` and `run_id` are null when the run was refused before it had a partition. `source`: where the photos
     came from. `published`: readers see this run's vectors now. `published_run_id`: whose they see.
@@ -310,6 +370,9 @@ class RunReport(BaseModel):
 
     store: StoreState
     dag_run: DagRunInfo
+    chosen_store: StoreChoice
+    parts: list[RunPart]
+    part: str | None
     partition: str | None
     verdict: Verdict
     live: bool

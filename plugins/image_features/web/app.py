@@ -14,10 +14,11 @@ from starlette.requests import ClientDisconnect
 
 from image_features.web import neighbours as nearest
 from image_features.web import overview as overview_page
-from image_features.web import photos, quarantine, security, shield, static_files, thumbnails
+from image_features.web import photos, quarantine, security, shield, static_files, stores, thumbnails
 from image_features.web import run_report as report_page
 from image_features.web.answers import (
     Dags,
+    DagStores,
     Neighbours,
     Overview,
     PhotoPage,
@@ -119,65 +120,97 @@ dag = APIRouter(
 PageNumber = Annotated[int, Query(ge=1, le=1_000_000)]
 HowMany = Annotated[int, Query(ge=1, le=100)]
 Model = Annotated[str | None, Query(max_length=200)]
+Key = Annotated[str | None, Query(max_length=64)]
+ReadableDags = Annotated[list[str], Depends(security.readable_dags)]
 
 
 @api.get("/dags")
-def dags(dag_ids: Annotated[list[str], Depends(security.readable_dags)]) -> Dags:
-    """The pipeline's Dags that the caller may read."""
-    return Dags(dag_ids=dag_ids)
+async def dags(dag_ids: ReadableDags) -> Dags:
+    """The pipeline's Dags that the caller may read, and their stores."""
+    return await READING.run(lambda: Dags(dag_ids=dag_ids, dags=[_dag_stores(dag_id) for dag_id in dag_ids]))
+
+
+def _dag_stores(dag_id: str) -> DagStores:
+    return DagStores(dag_id=dag_id, stores=list(stores.choices(stores.of_dag(dag_id)).values()))
+
+
+@api.get("/overview", response_model=Overview)
+async def overview_of_all(dag_ids: ReadableDags, model: Model = None, store: Key = None) -> Response:
+    """The partitions over time, of all Dags that the caller may read."""
+    return await _overview(dag_ids, model, store)
 
 
 @dag.get("/overview", response_model=Overview)
-async def overview(dag_id: str, model: Model = None) -> Response:
-    """The partitions over time; written as JSON in the thread, because the loop has all of Airflow to serve."""
-    content = await READING.run(lambda: overview_page.overview(dag_id, model or None).model_dump_json())
+async def overview(dag_id: str, model: Model = None, store: Key = None) -> Response:
+    """The partitions over time, of one Dag."""
+    return await _overview([dag_id], model, store)
+
+
+async def _overview(dag_ids: list[str], model: str | None, store: str | None) -> Response:
+    """Written as JSON in the thread, because the loop has all of Airflow to serve."""
+    content = await READING.run(lambda: overview_page.overview(dag_ids, model or None, store or None).model_dump_json())
     return Response(content, media_type="application/json")
 
 
 @dag.get("/runs/{dag_run_id}")
-async def run_report(dag_id: str, dag_run_id: str) -> RunReport:
+async def run_report(dag_id: str, dag_run_id: str, part: Key = None) -> RunReport:
     """Everything about one run."""
-    return await READING.run(report_page.report, dag_id, dag_run_id)
+    return await READING.run(report_page.report, dag_id, dag_run_id, part)
 
 
 @dag.get("/runs/{dag_run_id}/quarantine")
-async def run_quarantine(dag_id: str, dag_run_id: str, page: PageNumber = 1) -> QuarantinePage:
+async def run_quarantine(dag_id: str, dag_run_id: str, part: Key = None, page: PageNumber = 1) -> QuarantinePage:
     """The files that one run quarantined."""
-    return await READING.run(quarantine.page, dag_id, dag_run_id, page)
+    return await READING.run(quarantine.page, dag_id, dag_run_id, part, page)
 
 
 @dag.get("/runs/{dag_run_id}/photos")
-async def run_photos(dag_id: str, dag_run_id: str, count: HowMany = 12) -> Sample:
+async def run_photos(dag_id: str, dag_run_id: str, part: Key = None, count: HowMany = 12) -> Sample:
     """A few photos of one run, with what the model takes them for."""
-    return await READING.run(report_page.sample, dag_id, dag_run_id, count)
+    return await READING.run(report_page.sample, dag_id, dag_run_id, part, count)
 
 
 @dag.get("/partitions/{partition}/photos")
-async def partition_photos(partition: str, model: Model = None, page: PageNumber = 1) -> PhotoPage:
+async def partition_photos(
+    dag_id: str, partition: str, store: Key = None, model: Model = None, page: PageNumber = 1
+) -> PhotoPage:
     """The photos of a partition, to pick one."""
-    return await READING.run(photos.page, checked_partition(partition), model or None, page)
+    key = checked_partition(partition)
+    return await READING.run(lambda: photos.page(stores.chosen(dag_id, store), key, model or None, page))
 
 
 @dag.get("/partitions/{partition}/neighbours")
-async def neighbours(partition: str, image: str, model: Model = None, k: HowMany = 12) -> Neighbours:
+async def neighbours(
+    dag_id: str, partition: str, image: str, store: Key = None, model: Model = None, k: HowMany = 12
+) -> Neighbours:
     """The photos nearest to one of the partition."""
-    return await SEARCHING.run(nearest.neighbours, checked_partition(partition), model or None, checked_image(image), k)
+    key, image_id = checked_partition(partition), checked_image(image)
+    return await SEARCHING.run(
+        lambda: nearest.neighbours(stores.chosen(dag_id, store), key, model or None, image_id, k)
+    )
 
 
 @dag.post("/partitions/{partition}/neighbours", dependencies=[Depends(security.same_origin)])
-async def neighbours_of_upload(request: Request, partition: str, model: Model = None, k: HowMany = 12) -> Neighbours:
+async def neighbours_of_upload(
+    request: Request, dag_id: str, partition: str, store: Key = None, model: Model = None, k: HowMany = 12
+) -> Neighbours:
     """The photos nearest to the one in the body, which is kept nowhere."""
     key = checked_partition(partition)
     with _uploading():
         content = await _body(request)
-        return await SEARCHING.run(nearest.neighbours_of_upload, key, model or None, content, k)
+        return await SEARCHING.run(
+            lambda: nearest.neighbours_of_upload(stores.chosen(dag_id, store), key, model or None, content, k)
+        )
 
 
 @dag.get("/thumbnails/{partition}/{image_id}")
-async def thumbnail(partition: str, image_id: str) -> Response:
+async def thumbnail(dag_id: str, partition: str, image_id: str, store: Key = None) -> Response:
     """A small picture of one photo, drawn anew: never the file's own bytes."""
-    content = await DRAWING.run(thumbnails.thumbnail, checked_partition(partition), checked_image(image_id))
-    return Response(content, media_type="image/webp", headers={"Cache-Control": "private, max-age=3600"})
+    key, image = checked_partition(partition), checked_image(image_id)
+    content = await DRAWING.run(lambda: thumbnails.thumbnail(stores.chosen(dag_id, store), key, image))
+    # Without a key the address may mean another store tomorrow: a browser that kept the picture would mix them.
+    kept = "private, max-age=3600" if store else "no-store"
+    return Response(content, media_type="image/webp", headers={"Cache-Control": kept})
 
 
 api.include_router(dag)

@@ -21,6 +21,7 @@ from image_features.web.caches import Sized
 from image_features.web.children import PATIENCE_SECONDS, Child, refusal
 from image_features.web.photos import Index, index_of, no_photo
 from image_features.web.refusals import Refused, busy
+from image_features.web.stores import Place
 from spark_apps import catalog
 
 log = logging.getLogger(__name__)
@@ -42,14 +43,14 @@ class Kept:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._cache: Sized[tuple[str, catalog.Partition], search.Matrix] | None = None
+        self._cache: Sized[tuple[Place, catalog.Partition], search.Matrix] | None = None
 
     @cached_property
     def limit(self) -> int:
         """Bytes."""
         return settings.web_cache_mb() * 2**20
 
-    def get(self, store: str, index: Index) -> search.Matrix | None:
+    def get(self, place: Place, index: Index) -> search.Matrix | None:
         """The vectors of a partition; None when they are too many to be kept, or the disk has no room."""
         if index.truncated or 4 * index.dim * index.table.num_rows > self.limit:
             return None
@@ -59,9 +60,9 @@ class Kept:
         keys = {"partition": index.item.partition, "model": index.item.model}
         try:
             return self._cache.get(
-                (store, index.item),
+                (place, index.item),
                 lambda: search.matrix(
-                    catalog.stream(store, "features", keys, ["image_id", "features"]), index.rows, index.dim
+                    catalog.stream(place.store, "features", keys, ["image_id", "features"]), index.rows, index.dim
                 ),
             )
         except OSError as error:
@@ -72,40 +73,38 @@ class Kept:
 _kept = Kept()
 
 
-def neighbours(partition: str, model: str | None, image_id: str, count: int) -> Neighbours:
+def neighbours(place: Place, partition: str, model: str | None, image_id: str, count: int) -> Neighbours:
     """The `count` photos nearest to one of the partition. Raises Refused."""
-    index = index_of(partition, model)
-    store = store_state.location()
-    with store_state.reading():
+    index = index_of(place, partition, model)
+    with store_state.reading(place):
         row = index.rows.get(image_id)
-        matrix = _kept.get(store, index)
-        vector = matrix.vector(row) if matrix and row is not None else _stored_vector(store, index, image_id)
+        matrix = _kept.get(place, index)
+        vector = matrix.vector(row) if matrix and row is not None else _stored_vector(place, index, image_id)
         if vector is None:
             raise no_photo()
         query = (
             index.photo(row) if row is not None else Photo(image_id=image_id, name="", copies=1, label=None, score=None)
         )
-        return _search(store, index, matrix, vector, query, count)
+        return _search(place, index, matrix, vector, query, count)
 
 
-def neighbours_of_upload(partition: str, model: str | None, content: bytes, count: int) -> Neighbours:
+def neighbours_of_upload(place: Place, partition: str, model: str | None, content: bytes, count: int) -> Neighbours:
     """The `count` photos nearest to the one whose bytes these are. Raises Refused."""
-    index = index_of(partition, model)
-    store = store_state.location()
+    index = index_of(place, partition, model)
     if not content:
         raise refusal("empty")
     with _one_at_a_time():
-        said, payload = _embedder(store, index.fingerprint).ask(content, PATIENCE_SECONDS)
+        said, payload = _embedder(place, index.fingerprint).ask(content, PATIENCE_SECONDS)
     vector = np.frombuffer(payload, "<f4") if len(payload) == 4 * index.dim else None
     if vector is None:
         raise refusal("decode_error")
     query = Photo(image_id="", name="", copies=1, label=said.get("label"), score=said.get("score"))
-    with store_state.reading():
-        return _search(store, index, _kept.get(store, index), vector, query, count)
+    with store_state.reading(place):
+        return _search(place, index, _kept.get(place, index), vector, query, count)
 
 
 def _search(
-    store: str, index: Index, matrix: search.Matrix | None, vector: search.Vector, query: Photo, count: int
+    place: Place, index: Index, matrix: search.Matrix | None, vector: search.Vector, query: Photo, count: int
 ) -> Neighbours:
     begin = time.perf_counter()
     if matrix is not None:
@@ -115,7 +114,9 @@ def _search(
     else:
         keys = {"partition": index.item.partition, "model": index.item.model}
         columns = ["uri", "image_id", "top1_label", "top1_score", "features"]
-        found, searched, all_of_them = search.scan(catalog.stream(store, "features", keys, columns), vector, count + 1)
+        found, searched, all_of_them = search.scan(
+            catalog.stream(place.store, "features", keys, columns), vector, count + 1
+        )
         nearest = [(index.as_photo(one.row), one.cosine) for one in found]
         total = index.item.rows
         note = TOO_LARGE_NOTE if all_of_them else CUT_SHORT_NOTE
@@ -135,10 +136,10 @@ def _search(
     )
 
 
-def _stored_vector(store: str, index: Index, image_id: str) -> search.Vector | None:
+def _stored_vector(place: Place, index: Index, image_id: str) -> search.Vector | None:
     """The vector of a photo that is not kept, from the store."""
     keys = {"partition": index.item.partition, "model": index.item.model}
-    for batch in catalog.stream(store, "features", keys, ["image_id", "features"]):
+    for batch in catalog.stream(place.store, "features", keys, ["image_id", "features"]):
         row = pc.index(batch["image_id"], image_id).as_py()
         if row >= 0:
             return np.asarray(batch["features"][row].as_py(), np.float32)
@@ -151,10 +152,10 @@ def _stored_vector(store: str, index: Index, image_id: str) -> search.Vector | N
 class Embedder:
     """The child with the model of one fingerprint, and the folder its files are in if the store is elsewhere."""
 
-    def __init__(self, store: str, fingerprint: str) -> None:
+    def __init__(self, place: Place, fingerprint: str) -> None:
         self._copy = tempfile.TemporaryDirectory(prefix="image-features-model-")
-        with store_state.reading():
-            folder = catalog.model_folder(store, fingerprint, Path(self._copy.name))
+        with store_state.reading(place):
+            folder = catalog.model_folder(place.store, fingerprint, Path(self._copy.name))
         if folder is None:
             raise Refused(
                 404,
@@ -169,7 +170,7 @@ class Embedder:
         self._copy.cleanup()
 
 
-_current: tuple[tuple[str, str], Embedder] | None = None
+_current: tuple[tuple[Place, str], Embedder] | None = None
 _uploads = threading.Lock()
 
 
@@ -183,12 +184,12 @@ def _one_at_a_time() -> Iterator[None]:
         _uploads.release()
 
 
-def _embedder(store: str, fingerprint: str) -> Child:
+def _embedder(place: Place, fingerprint: str) -> Child:
     """The one child with a model; another model takes the place of the one before. Raises Refused."""
     global _current
-    if _current is None or _current[0] != (store, fingerprint):
-        fresh = Embedder(store, fingerprint)
+    if _current is None or _current[0] != (place, fingerprint):
+        fresh = Embedder(place, fingerprint)
         if _current is not None:
             _current[1].close()
-        _current = (store, fingerprint), fresh
+        _current = (place, fingerprint), fresh
     return _current[1].child

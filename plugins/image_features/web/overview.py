@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from image_features.web import airflow_runs, run_documents, store_state
+from image_features.web import airflow_runs, run_documents, store_state, stores
 from image_features.web.airflow_runs import Attempt
-from image_features.web.answers import JobErrorInfo, Overview, PartitionRow, Status
+from image_features.web.answers import JobErrorInfo, Overview, OverviewStore, PartitionRow, Status, StoreState
 from image_features.web.caches import Sized
 from image_features.web.run_documents import Summary
+from image_features.web.stores import Place
 from spark_apps import catalog, contract
 
 SKEW = timedelta(seconds=5)
@@ -51,71 +53,162 @@ class Standing:
         """Whether the run published it."""
         return attempt.owns(self.item.folder, dag_id=self.summary.dag_id if self.summary else None)
 
-    def row(self, known: bool) -> PartitionRow:
-        """Its row; made once, because hundreds are asked for every few seconds. `known`: Airflow has its run."""
-        key = self.item, self.at, self.summary is not None, known
-        return _standing_rows.get(key, lambda: self._row(known))
+    def row(self, where: Where, attempt: Attempt | None) -> PartitionRow:
+        """Its row; made once, because hundreds are asked for every few seconds. `attempt`: that published it, where
+        Airflow has its run."""
+        key = where, self.item, self.at, self.summary is not None, attempt.key if attempt else None, attempt is not None
+        return _standing_rows.get(key, lambda: self._row(where, attempt))
 
-    def _row(self, known: bool) -> PartitionRow:
+    def _row(self, where: Where, attempt: Attempt | None) -> PartitionRow:
         status: Status = "published" if self.summary else "unknown"
         item = self.item
-        at = airflow_runs.iso(self.at)
-        return _row(item.partition, item.model, status, item.run_id, known, item, self.summary, None, at)
+        owned = attempt is not None or contract.is_of_dag(item.folder, where.dag_id) is True
+        return _row(
+            where, item.partition, item.model, status, item.run_id, attempt, item, self.summary, None,
+            airflow_runs.iso(self.at), where.dag_id if owned else None,
+        )  # fmt: skip
 
 
-_standing_rows: Sized[tuple[catalog.Partition, datetime, bool, bool], PartitionRow] = Sized(run_documents.KEPT)
-_outcomes: Sized[tuple[str, str, Attempt], RunOutcome] = Sized(5_000)
+@dataclass(frozen=True)
+class Where:
+    """One store of one Dag."""
+
+    dag_id: str
+    place: Place
 
 
-def overview(dag_id: str, model: str | None) -> Overview:
-    """The partitions of `model`, or of all models, newest key first."""
-    store, published, state = "", store_state.Published("", []), store_state.OK
-    attempts = airflow_runs.newest(dag_id)
-    ends = [attempt.ended_at for attempt in attempts if not attempt.active and attempt.ended_at]
-    try:
-        store = store_state.location()
-        published = store_state.published(max(ends, default=None)).of_dag(dag_id)
-    except store_state.StoreProblem as problem:
-        state = problem.state
-    rows: list[PartitionRow] = []
-    try:
-        with store_state.reading():
-            rows = _rows(store if state.code in ("ok", "empty") else "", published, attempts)
-    except store_state.StoreProblem as problem:
-        state = problem.state
+_standing_rows: Sized[tuple[Where, catalog.Partition, datetime, bool, str | None, bool], PartitionRow] = Sized(
+    run_documents.KEPT
+)
+_outcomes: Sized[Attempt, RunOutcome] = Sized(5_000)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the overview shows of one store of one Dag."""
+
+    where: Where
+    state: StoreState
+    models: dict[str, int]
+    rows: list[PartitionRow]
+
+
+def overview(dag_ids: list[str], model: str | None, store: str | None = None) -> Overview:
+    """The partitions of `model`, or of all models, newest key first, in all stores of these Dags or the one that the
+    key `store` stands for. Raises Refused where it stands for none."""
+    parts = [
+        part for parts in run_documents.side_by_side(lambda dag_id: _of_dag(dag_id, store), dag_ids) for part in parts
+    ]
+    if store and not parts:
+        raise stores.no_store()
+    latest: dict[str, int] = {}
+    for part in parts:
+        for name, at in part.models.items():
+            latest[name] = max(latest.get(name, 0), at)
+    rows = sorted(_once(parts), key=_order, reverse=True)
     return Overview(
-        store=state,
-        models=published.models,
+        store=_together([part.state for part in parts]),
+        stores=_stores(parts),
+        models=sorted(latest, key=lambda name: (-latest[name], name)),
         model=model,
         partitions=[row for row in rows if model is None or row.model in (model, None)],
     )
 
 
-def _rows(store: str, published: store_state.Published, attempts: list[Attempt]) -> list[PartitionRow]:
-    """`store` is empty when it cannot be read: then there is only what Airflow knows."""
+def _order(row: PartitionRow) -> tuple[Any, ...]:
+    return contract.partitions.order(row.partition), row.model or "", row.dag_id or "", row.store
+
+
+def _once(parts: list[Part]) -> list[PartitionRow]:
+    """The rows of all parts. What no Dag is known to have published is in the rows of each Dag of its store."""
+    rows = [row for part in parts for row in part.rows]
+    seen = {_identity(row) for row in rows if row.dag_id is not None}
+    kept = []
+    for row in rows:
+        if row.dag_id is None:
+            if _identity(row) in seen:
+                continue
+            seen.add(_identity(row))
+        kept.append(row)
+    return kept
+
+
+def _identity(row: PartitionRow) -> tuple[str | None, ...]:
+    return row.store, row.partition, row.model, row.run_id
+
+
+def _stores(parts: list[Part]) -> list[OverviewStore]:
+    found: dict[str, OverviewStore] = {}
+    choices = stores.choices(part.where.place for part in parts)
+    for part in parts:
+        choice = choices[part.where.place]
+        one = found.setdefault(choice.key, OverviewStore(**choice.model_dump(), dag_ids=[], state=part.state))
+        one.dag_ids.append(part.where.dag_id)
+    return list(found.values())
+
+
+def _together(states: list[StoreState]) -> StoreState:
+    """The state of several stores: well where one of them is, else that of the first that is not just empty."""
+    if not states or any(state.code == "ok" for state in states):
+        return store_state.OK
+    return next((state for state in states if state.code not in ("empty", "missing")), states[0])
+
+
+def _of_dag(dag_id: str, key: str | None) -> list[Part]:
+    attempts = airflow_runs.newest(dag_id)
+    places = dict.fromkeys([*stores.of_dag(dag_id), *(attempt.place for attempt in attempts)])
+    chosen = [Where(dag_id, place) for place in places if key in (None, "", place.key)]
+    return run_documents.side_by_side(
+        lambda where: _part(where, [attempt for attempt in attempts if attempt.place == where.place]), chosen
+    )
+
+
+def _part(where: Where, attempts: list[Attempt]) -> Part:
+    place, published, state = where.place, store_state.Published(where.place, []), store_state.OK
+    ends = [attempt.ended_at for attempt in attempts if not attempt.active and attempt.ended_at]
+    try:
+        published = store_state.published(place, max(ends, default=None)).of_dag(where.dag_id)
+    except store_state.StoreProblem as problem:
+        state = problem.state
+    rows: list[PartitionRow] = []
+    readable = state.code in ("ok", "empty")
+    try:
+        rows = _rows(where, published, attempts, readable)
+    except store_state.StoreProblem as problem:
+        state = problem.state
+    return Part(where, state, published.latest, rows)
+
+
+def _rows(
+    where: Where, published: store_state.Published, attempts: list[Attempt], readable: bool
+) -> list[PartitionRow]:
+    """A store that is not `readable` is not read: then there is only what Airflow knows."""
     wanted = [(item.partition, item.folder, item.modified_ms) for item in published.partitions]
-    summaries = run_documents.summaries(store, wanted)
-    by_id = {attempt.dag_run_id: attempt for attempt in attempts}
+    summaries = run_documents.summaries(where.place, wanted)
+    by_id: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in attempts:
+        by_id[attempt.dag_run_id].append(attempt)
     rows: dict[tuple[str, str], PartitionRow] = {}
     standing: dict[str, list[Standing]] = defaultdict(list)
     for item in published.partitions:
         found = Standing.of(item, summaries[item.partition, item.folder])
         standing[item.partition].append(found)
-        rows[item.partition, item.model] = found.row(item.run_id in by_id and found.is_of(by_id[item.run_id]))
+        by = next((one for one in by_id.get(item.run_id, ()) if found.is_of(one)), None)
+        rows[item.partition, item.model] = found.row(where, by)
     news = [attempt for attempt in attempts if _is_news(attempt, standing)]
     news.sort(key=lambda attempt: (attempt.active, _began(attempt)), reverse=True)  # what runs has yet to be judged
     placed = set()
-    for attempt, outcome in zip(news, run_documents.side_by_side(lambda one: _outcome(store, one), news), strict=True):
+    outcomes = run_documents.side_by_side(lambda one: outcome_of(one, readable), news)
+    for attempt, outcome in zip(news, outcomes, strict=True):
         assert attempt.partition is not None
         here = [one for one in standing[attempt.partition] if outcome.model in (None, one.item.model)]
         older = here[0].item if len(here) == 1 else None
         key = attempt.partition, (older.model if older else outcome.model) or ""
         old = any(one.at > _began(attempt) for one in here)
         if key not in placed and not old and (older is None or outcome.status in OVER_PUBLISHED):
-            rows[key] = _news_row(attempt, outcome, older)
+            rows[key] = _news_row(where, attempt, outcome, older)
         placed.add(key)  # the newest run speaks for its place; older ones are history
-    order = contract.partitions.order
-    return sorted(rows.values(), key=lambda row: (order(row.partition), row.model or ""), reverse=True)
+    return list(rows.values())
 
 
 def _is_news(attempt: Attempt, standing: dict[str, list[Standing]]) -> bool:
@@ -123,21 +216,24 @@ def _is_news(attempt: Attempt, standing: dict[str, list[Standing]]) -> bool:
     if attempt.partition is None:
         return False
     here = standing.get(attempt.partition, [])
+    if not attempt.alone and any(one.is_of(attempt) and one.at > _began(attempt) for one in here):
+        return False  # it is published, whatever becomes of the other parts
     if attempt.state == "success":
         shown = any(one.is_of(attempt) for one in here)
         return not shown and not any(one.at > _began(attempt) for one in here)
     return attempt.active or not here or any(one.at <= _began(attempt) for one in here)
 
 
-def _outcome(store: str, attempt: Attempt) -> RunOutcome:
-    """What became of a run; kept once the run has ended."""
+def outcome_of(attempt: Attempt, readable: bool = True) -> RunOutcome:
+    """What became of a run; kept once the run has ended. Of one whose store cannot be read, what Airflow knows."""
     if attempt.active:
-        return RunOutcome("running" if attempt.state == "running" else "queued", None, None, None)
-    if not store:
-        return RunOutcome("failed" if attempt.state == "failed" else "unknown", None, None, None)
-    assert attempt.partition is not None
-    key = store, attempt.partition, attempt
-    return _outcomes.get(key, lambda: judge(attempt, run_documents.folder(store, attempt)))
+        return RunOutcome("running" if attempt.state == "running" else "queued", attempt.model or None, None, None)
+    if readable and attempt.partition is not None:
+        try:
+            return _outcomes.get(attempt, lambda: judge(attempt, run_documents.folder(attempt)))
+        except store_state.StoreProblem:
+            pass
+    return RunOutcome("failed" if attempt.state == "failed" else "unknown", attempt.model or None, None, None)
 
 
 def judge(attempt: Attempt, folder: run_documents.Folder) -> RunOutcome:
@@ -156,8 +252,8 @@ def judge(attempt: Attempt, folder: run_documents.Folder) -> RunOutcome:
     error = folder.job_error()
     if error and not fresh(error.at):
         error = None
-    model = folder.model_key()
-    if attempt.state == "failed":
+    model = folder.model_key() or attempt.model or None
+    if attempt.state == "failed" and not has_ended_well(attempt, summary, error):
         rejected = summary is not None and summary.verdict == "rejected"
         return RunOutcome("rejected" if rejected else "failed", model, summary if rejected else None, error)
     if summary is None:
@@ -171,33 +267,35 @@ def judge(attempt: Attempt, folder: run_documents.Folder) -> RunOutcome:
     return RunOutcome(verdicts.get(summary.verdict, "unknown"), model, summary, None)
 
 
-def _news_row(attempt: Attempt, outcome: RunOutcome, standing: catalog.Partition | None) -> PartitionRow:
+def has_ended_well(attempt: Attempt, summary: Summary | None, error: JobErrorInfo | None) -> bool:
+    """Whether a part is done in a run of which another part has failed."""
+    if attempt.alone or summary is None or summary.verdict == "rejected":
+        return False
+    failed, told = run_documents.moment(error.at) if error else None, run_documents.moment(summary.at)
+    return failed is None or (told is not None and failed < told)
+
+
+def _news_row(where: Where, attempt: Attempt, outcome: RunOutcome, standing: catalog.Partition | None) -> PartitionRow:
     assert attempt.partition is not None
     model = standing.model if standing else outcome.model
-    known, at = True, airflow_runs.iso(attempt.ended_at)
     return _row(
-        attempt.partition,
-        model,
-        outcome.status,
-        attempt.dag_run_id,
-        known,
-        standing,
-        outcome.summary,
-        outcome.error,
-        at,
-    )
+        where, attempt.partition, model, outcome.status, attempt.dag_run_id, attempt, standing, outcome.summary,
+        outcome.error, airflow_runs.iso(attempt.ended_at), where.dag_id,
+    )  # fmt: skip
 
 
 def _row(
+    where: Where,
     partition: str,
     model: str | None,
     status: Status,
     run_id: str,
-    known: bool,
+    attempt: Attempt | None,
     standing: catalog.Partition | None,
     summary: Summary | None,
     error: JobErrorInfo | None,
     finished_at: str | None,
+    dag_id: str | None,
 ) -> PartitionRow:
     counts = summary.counts if summary else {}
     return PartitionRow(
@@ -205,7 +303,10 @@ def _row(
         model=model,
         status=status,
         run_id=run_id,
-        dag_run_id=run_id if known else None,
+        dag_id=dag_id,
+        store=where.place.key,
+        dag_run_id=run_id if attempt else None,
+        part=attempt.key if attempt else None,
         published_run_id=standing.run_id if standing else None,
         rows=standing.rows if standing else None,
         finished_at=summary.at if summary else finished_at,

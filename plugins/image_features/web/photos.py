@@ -15,6 +15,7 @@ from image_features.web import run_documents, store_state
 from image_features.web.answers import PartitionModels, Photo, PhotoPage
 from image_features.web.caches import Sized
 from image_features.web.refusals import Refused
+from image_features.web.stores import Place
 from spark_apps import catalog
 
 PHOTOS_PER_PAGE = 24
@@ -60,22 +61,21 @@ def no_photo() -> Refused:
     return Refused(404, "no_such_photo", "This partition has no such photo.", "Pick one of its photos.")
 
 
-_indexes: Sized[tuple[str, catalog.Partition], Index] = Sized(128 * 2**20, lambda index: 2 * index.table.nbytes)
+_indexes: Sized[tuple[Place, catalog.Partition], Index] = Sized(128 * 2**20, lambda index: 2 * index.table.nbytes)
 
 
-def index_of(partition: str, model: str | None) -> Index:
+def index_of(place: Place, partition: str, model: str | None) -> Index:
     """The photos of what is published; without a model, most recently. Raises Refused."""
-    published = store_state.published()
-    item = published.find(partition, model)
-    return _indexes.get((published.store, item), lambda: _make(published.store, item))
+    item = store_state.published(place).find(partition, model)
+    return _indexes.get((place, item), lambda: _make(place, item))
 
 
-def _make(store: str, item: catalog.Partition) -> Index:
+def _make(place: Place, item: catalog.Partition) -> Index:
     keys = {"partition": item.partition, "model": item.model}
     columns = ["uri", "image_id", "top1_label", "top1_score", "model_fingerprint"]
     parts, count = [], 0
-    with store_state.reading():
-        for batch in catalog.stream(store, "features", keys, columns, rows=65_536):
+    with store_state.reading(place):
+        for batch in catalog.stream(place.store, "features", keys, columns, rows=65_536):
             parts.append(pa.Table.from_batches([batch]))
             count += batch.num_rows
             if count >= LISTED:
@@ -83,9 +83,9 @@ def _make(store: str, item: catalog.Partition) -> Index:
         rows = pa.concat_tables(parts) if parts else None
         if rows is None or not rows.num_rows:
             raise no_photo()
-        vectors = catalog.stream(store, "features", keys, ["features"], rows=1)
+        vectors = catalog.stream(place.store, "features", keys, ["features"], rows=1)
         dim = next(len(batch["features"][0]) for batch in vectors if batch.num_rows)
-        ingest = run_documents.manifest_of(run_documents.document(store, item.partition, item.folder, "ingest.json"))
+        ingest = run_documents.manifest_of(run_documents.document(place, item.partition, item.folder, "ingest.json"))
     asked = ingest.settings if ingest else {}
     distinct = rows.group_by("image_id", use_threads=False).aggregate(
         [("uri", "first"), ("uri", "count"), ("top1_label", "first"), ("top1_score", "first")]
@@ -108,9 +108,9 @@ def _make(store: str, item: catalog.Partition) -> Index:
     )
 
 
-def page(partition: str, model: str | None, number: int) -> PhotoPage:
+def page(place: Place, partition: str, model: str | None, number: int) -> PhotoPage:
     """A page of the distinct photos, by name. Raises Refused."""
-    index, published = index_of(partition, model), store_state.published()
+    index, published = index_of(place, partition, model), store_state.published(place)
     total = index.table.num_rows
     pages = max(1, -(-total // PHOTOS_PER_PAGE))
     number = min(number, pages)
@@ -131,8 +131,8 @@ def page(partition: str, model: str | None, number: int) -> PhotoPage:
     )
 
 
-def sample(partition: str, model: str, seed: str, count: int) -> list[Photo]:
+def sample(place: Place, partition: str, model: str, seed: str, count: int) -> list[Photo]:
     """`count` photos drawn by a hash of `seed` and the photo: the same each time."""
-    index = index_of(partition, model)
+    index = index_of(place, partition, model)
     lots = sorted(index.rows, key=lambda image_id: hashlib.sha256(f"{seed} {image_id}".encode()).digest())
     return [index.photo(index.rows[image_id]) for image_id in lots[:count]]

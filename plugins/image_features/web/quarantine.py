@@ -12,24 +12,26 @@ import pyarrow.compute as pc
 from image_features.web import run_documents, store_state
 from image_features.web.answers import QuarantinedFile, QuarantinePage
 from image_features.web.caches import Sized
+from image_features.web.refusals import redacted
 from image_features.web.run_documents import name_of
 from image_features.web.run_lookup import Run, located
+from image_features.web.stores import Place
 from spark_apps import catalog, contract
 
 FILES_PER_PAGE = 25
 NO_HINT = "No advice for this code; a newer version may have some."
 
-_quarantines: Sized[tuple[str, str, str], pa.Table] = Sized(64 * 2**20, lambda table: table.nbytes)
+_quarantines: Sized[tuple[Place, str, str], pa.Table] = Sized(64 * 2**20, lambda table: table.nbytes)
 
 
-def page(dag_id: str, dag_run_id: str, number: int) -> QuarantinePage:
+def page(dag_id: str, dag_run_id: str, part: str | None, number: int) -> QuarantinePage:
     """A page of what the run quarantined. Raises Refused."""
-    run = located(dag_id, dag_run_id)
-    with store_state.reading():
+    run = located(dag_id, dag_run_id, part)
+    with store_state.reading(run.place):
         staged = [
             file.path for manifest in _quarantining(run) if manifest for file in manifest.staged.get("quarantine", [])
         ]
-        key = run.store, run.partition, hashlib.sha256("\n".join(sorted(staged)).encode()).hexdigest()
+        key = run.place, run.partition, hashlib.sha256("\n".join(sorted(staged)).encode()).hexdigest()
         rows = _quarantines.get(key, lambda: _set_aside(run, staged))
         pages = max(1, -(-rows.num_rows // FILES_PER_PAGE))
         chosen = rows.slice((min(number, pages) - 1) * FILES_PER_PAGE, FILES_PER_PAGE).to_pylist()
@@ -54,7 +56,7 @@ def _ingest_of(run: Run, extract: contract.Manifest) -> contract.Manifest | None
     """None as well where the documents are damaged."""
     try:
         job = contract.Settings(
-            store=run.store,
+            store=run.place.store,
             partition=run.partition,
             run_id=extract.run_id,
             dag_id=extract.dag_id or "",
@@ -70,12 +72,13 @@ def _set_aside(run: Run, staged: list[str]) -> pa.Table:
     """The rows of the staged files; of the table where maintenance has merged those of a published run."""
     if not staged:
         return pa.table({name: pa.array([], pa.string()) for name in ("error_code", "uri")})
-    rows = catalog.staged_rows(run.store, "quarantine", staged)
+    rows = catalog.staged_rows(run.place.store, "quarantine", staged)
     if rows is None:
-        rows = catalog.quarantine(run.store, run.partition)
+        rows = catalog.quarantine(run.place.store, run.partition)
         told = run.folder.told_dag()
         ours = all(
-            run.attempt.owns(folder, dag_id=told) for folder in catalog.folders(run.store, "quarantine", run.partition)
+            run.attempt.owns(folder, dag_id=told)
+            for folder in catalog.folders(run.place.store, "quarantine", run.partition)
         )
         rows = rows.filter(pc.equal(rows["run_id"], run.attempt.dag_run_id)) if ours else rows.slice(0, 0)
     return rows.sort_by([("error_code", "ascending"), ("uri", "ascending")])
@@ -88,7 +91,7 @@ def _file(row: Mapping[str, Any], source: str | None) -> QuarantinedFile:
         image_id=row["image_id"],
         stage=row["stage"],
         code=code,
-        message=run_documents.redacted(row["error_message"] or ""),
+        message=redacted(row["error_message"] or ""),
         hint=contract.QUARANTINE_CODES.get(code, NO_HINT),
         size_bytes=row["size_bytes"],
         thumbnail=row["stage"] == "extract" and row["image_id"] is not None,

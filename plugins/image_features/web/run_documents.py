@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,7 +16,9 @@ from pydantic import TypeAdapter
 from image_features.web.airflow_runs import Attempt
 from image_features.web.answers import JobErrorInfo
 from image_features.web.caches import Sized
-from image_features.web.store_state import log
+from image_features.web.refusals import redacted
+from image_features.web.store_state import log, reading
+from image_features.web.stores import Place
 from spark_apps import catalog, contract
 
 Item = TypeVar("Item")
@@ -96,10 +97,10 @@ def total(phases: Mapping[str, float]) -> float:
     return phases["total"] if "total" in phases else sum(phases.values())
 
 
-_summaries: Sized[tuple[str, str, str, int], Summary | None] = Sized(KEPT)
+_summaries: Sized[tuple[Place, str, str, int], Summary | None] = Sized(KEPT)
 
 
-def summaries(store: str, wanted: Iterable[tuple[str, str, int]]) -> dict[tuple[str, str], Summary | None]:
+def summaries(place: Place, wanted: Iterable[tuple[str, str, int]]) -> dict[tuple[str, str], Summary | None]:
     """(partition, folder) → summary of the report of each of `wanted`: (partition, folder, when it was published).
 
     None where there is no readable report. Reads side by side what is not known yet. Raises Unreachable.
@@ -107,10 +108,11 @@ def summaries(store: str, wanted: Iterable[tuple[str, str, int]]) -> dict[tuple[
 
     def read(item: tuple[str, str, int]) -> Summary | None:
         partition, folder, _ = item
-        return _summaries.get((store, *item), lambda: summary(store, partition, folder))
+        with reading(place):  # in a thread of its own
+            return _summaries.get((place, *item), lambda: summary(place, partition, folder))
 
     wanted = list(wanted)
-    side_by_side(read, [item for item in wanted if (store, *item) not in _summaries])
+    side_by_side(read, [item for item in wanted if (place, *item) not in _summaries])
     return {item[:2]: read(item) for item in wanted}
 
 
@@ -122,9 +124,9 @@ def side_by_side(read: Callable[[Item], Result], items: Sequence[Item]) -> list[
         return list(pool.map(read, items))
 
 
-def summary(store: str, partition: str, folder: str) -> Summary | None:
+def summary(place: Place, partition: str, folder: str) -> Summary | None:
     """The summary of one report, read now; None when there is none that can be read. Raises Unreachable."""
-    found = document(store, partition, folder, "report.json")
+    found = document(place, partition, folder, "report.json")
     try:
         return None if found is None else summarise(found)
     except Unreadable as problem:
@@ -132,13 +134,13 @@ def summary(store: str, partition: str, folder: str) -> Summary | None:
         return None
 
 
-def document(store: str, partition: str, folder: str, name: str) -> Any | None:
+def document(place: Place, partition: str, folder: str, name: str) -> Any | None:
     """A JSON object of the run's folder; None without a file, `HALF_WRITTEN` when it is none. Raises Unreachable.
 
     What an answer could not hold (NaN, infinity, half a character, endless nesting) is none either.
     """
     try:
-        found = catalog.document_in(store, partition, folder, name)
+        found = catalog.document_in(place.store, partition, folder, name)
         json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return HALF_WRITTEN
@@ -177,17 +179,20 @@ class Folder:
         return None
 
 
-def folder(store: str, attempt: Attempt) -> Folder:
+def folder(attempt: Attempt) -> Folder:
     """The documents of a Dag run that has a partition, read side by side. Raises Unreachable.
 
-    Of a run with mapped tasks or several extracts, one of these: the first that failed, else the first.
+    Of a run whose tasks have told of no parts, with mapped tasks or several extracts, one of these: the first that
+    failed, else the first.
     """
-    partition = attempt.partition
+    partition, place = attempt.partition, attempt.place
     assert partition is not None
-    found = _folder(store, partition, attempt.run.folder)
+    found = _folder(place, partition, attempt.run.folder)
+    if attempt.told:
+        return _with_earlier(place, partition, attempt.run, found)
     if found.extract is None and found.error is None:
-        parts = [name for name in catalog.runs(store, partition) if attempt.run.owns(name)]
-        for part in [_folder(store, partition, name) for name in parts if name != attempt.run.folder]:
+        parts = [name for name in catalog.runs(place.store, partition) if attempt.run.owns(name)]
+        for part in [_folder(place, partition, name) for name in parts if name != attempt.run.folder]:
             together = Folder(**{name: vars(part)[name] or vars(found)[name] for name in DOCUMENTS})
             if part.error is not None:
                 return together
@@ -195,18 +200,33 @@ def folder(store: str, attempt: Attempt) -> Folder:
                 found = together
     if any(value is not None for value in vars(found).values()) or attempt.shared:
         return found
-    old = _folder(store, partition, attempt.old_folder)  # written before Dags were told apart, unless it names a Dag
+    old = _folder(place, partition, attempt.old_folder)  # written before Dags were told apart, unless it names a Dag
     if any(isinstance(value, dict) and value.get("dag_id") is not None for value in vars(old).values()):
         return found
     return old
 
 
+def _with_earlier(place: Place, partition: str, run: contract.RunKey, found: Folder) -> Folder:
+    """The documents of a part, and where an earlier stage of it serves several parts, what that has left."""
+    kept = dict(vars(found))
+    for earlier in run.sources("ingest")[1:]:
+        if kept["ingest"] is not None:
+            break
+        before = _folder(place, partition, earlier.folder)
+        names = DOCUMENTS if earlier.branch == run.branch else ("ingest", "error", "progress")
+        kept |= {name: vars(before)[name] for name in names if kept[name] is None}
+    return Folder(**kept)
+
+
 DOCUMENTS = ("ingest", "extract", "validate", "report", "error", "progress")
 
 
-def _folder(store: str, partition: str, name: str) -> Folder:
-    found = side_by_side(lambda document_name: document(store, partition, name, f"{document_name}.json"), DOCUMENTS)
-    return Folder(**dict(zip(DOCUMENTS, found, strict=True)))
+def _folder(place: Place, partition: str, name: str) -> Folder:
+    def read(document_name: str) -> Any | None:
+        with reading(place):  # in a thread of its own
+            return document(place, partition, name, f"{document_name}.json")
+
+    return Folder(**dict(zip(DOCUMENTS, side_by_side(read, DOCUMENTS), strict=True)))
 
 
 def job_error(record: Any) -> JobErrorInfo | None:
@@ -220,12 +240,6 @@ def job_error(record: Any) -> JobErrorInfo | None:
         hint=redacted(str(record.get("hint", ""))),
         at=str(record["at"]) if record.get("at") else None,
     )
-
-
-def redacted(text: str) -> str:
-    """`text` without the user part and the query of addresses, where passwords and signatures are."""
-    text = re.sub(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]+@", r"\1…@", text)
-    return re.sub(r"(\b[a-z][a-z0-9+.-]*://[^\s?]+)\?[^\s'\"]+", r"\1?…", text)
 
 
 def name_of(uri: str, source: str | None) -> str:

@@ -8,20 +8,25 @@ from typing import Any
 from image_features.web import airflow_runs, run_documents, store_state
 from image_features.web.airflow_runs import Attempt
 from image_features.web.answers import JobErrorInfo
+from image_features.web.overview import has_ended_well, outcome_of
 from image_features.web.refusals import Refused
 from image_features.web.run_documents import Folder
+from image_features.web.stores import Place
 from spark_apps import catalog, contract
 
 
 @dataclass(frozen=True)
 class Run:
-    """A Dag run with its place in the store. `items`: everything that is published, but by other Dags."""
+    """A Dag run, or the part of it that is asked for. `items`: everything that is published, but by other Dags."""
 
     attempt: Attempt
-    store: str
     folder: Folder
     manifests: dict[str, contract.Manifest | None]
     items: list[catalog.Partition]
+
+    @property
+    def place(self) -> Place:
+        return self.attempt.place
 
     @property
     def published(self) -> dict[str, str]:
@@ -35,7 +40,7 @@ class Run:
 
     @property
     def model(self) -> str | None:
-        return self.folder.model_key()
+        return self.folder.model_key() or self.attempt.model or None
 
     @property
     def shown(self) -> bool:
@@ -69,6 +74,15 @@ class Run:
         return None if stale else found
 
     @property
+    def ended_well(self) -> bool:
+        """Whether this part of the run is done, in a run with other parts that are not."""
+        try:
+            summary = run_documents.summarise(self.report) if self.report else None
+        except run_documents.Unreadable:
+            return False
+        return has_ended_well(self.attempt, summary, self.error)
+
+    @property
     def error(self) -> JobErrorInfo | None:
         """`error.json`, unless it belongs to an attempt before the last clearing of the run."""
         found = self.folder.job_error()
@@ -78,23 +92,37 @@ class Run:
 
 
 def open_run(attempt: Attempt) -> Run:
-    """The run with its documents. Raises Unreachable or StoreProblem, but not for an empty store."""
+    """The run with its documents. Raises StoreProblem, but not for an empty store."""
     assert attempt.partition is not None
-    store = store_state.location()
-    try:
-        items = store_state.published(None if attempt.active else attempt.ended_at).of_dag(attempt.dag_id).partitions
-    except store_state.StoreProblem as problem:
-        if problem.code not in ("empty", "missing"):
-            raise
-        items = []
-    folder = run_documents.folder(store, attempt)
-    return Run(attempt, store, folder, run_documents.stages(folder), items)
+    after = None if attempt.active else attempt.ended_at
+    with store_state.reading(attempt.place):
+        try:
+            items = store_state.published(attempt.place, after).of_dag(attempt.dag_id).partitions
+        except store_state.StoreProblem as problem:
+            if problem.code not in ("empty", "missing"):
+                raise
+            items = []
+        folder = run_documents.folder(attempt)
+    return Run(attempt, folder, run_documents.stages(folder), items)
 
 
-def located(dag_id: str, dag_run_id: str) -> Run:
+def chosen(attempts: list[Attempt], part: str | None) -> Attempt:
+    """The part that a key stands for; without one the first that failed, else the first. Raises Refused."""
+    if part:
+        for attempt in attempts:
+            if attempt.key == part:
+                return attempt
+        raise Refused(404, "no_such_part", "This run has no such part.", "Pick one of its parts.")
+    if len(attempts) > 1 and attempts[0].state == "failed":
+        for attempt in attempts:
+            if outcome_of(attempt).status in ("failed", "rejected"):
+                return attempt
+    return attempts[0]
+
+
+def located(dag_id: str, dag_run_id: str, part: str | None) -> Run:
     """A run that has a place in the store. Raises Refused."""
-    attempt = airflow_runs.find(dag_id, dag_run_id)
+    attempt = chosen(airflow_runs.find(dag_id, dag_run_id), part)
     if attempt.partition is None:
         raise Refused(404, "no_such_partition", "This run has no partition to work on.")
-    with store_state.reading():
-        return open_run(attempt)
+    return open_run(attempt)

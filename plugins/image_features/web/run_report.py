@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from image_features.web import airflow_runs, photos, run_documents, store_state
+from image_features.web import airflow_runs, overview, photos, run_documents, store_state, stores
 from image_features.web.airflow_runs import Attempt
 from image_features.web.answers import (
     CheckRow,
@@ -17,15 +17,19 @@ from image_features.web.answers import (
     Norms,
     Progress,
     QuarantineCode,
+    RunPart,
     RunReport,
     Sample,
     Stage,
     Status,
+    StoreChoice,
     Verdict,
 )
 from image_features.web.quarantine import NO_HINT
+from image_features.web.refusals import redacted
 from image_features.web.run_documents import name_of
-from image_features.web.run_lookup import Run, located, open_run
+from image_features.web.run_lookup import Run, chosen, located, open_run
+from image_features.web.stores import Place
 from image_features.web.verdict import verdict
 from spark_apps import contract
 
@@ -33,19 +37,60 @@ DAYS = 30
 """Days before the run that the charts show."""
 
 
-def report(dag_id: str, dag_run_id: str) -> RunReport:
-    """Everything about one run. Raises Refused when Airflow does not know it."""
-    attempt = airflow_runs.find(dag_id, dag_run_id)
+PARTS = 200
+"""Of a run, whose models are looked up; further ones are listed without."""
+
+
+def report(dag_id: str, dag_run_id: str, part: str | None = None) -> RunReport:
+    """Everything about one run, or the part of it that a key stands for. Raises Refused when there is none."""
+    attempts = airflow_runs.find(dag_id, dag_run_id)
+    attempt = chosen(attempts, part)
+    choices = stores.choices([*stores.of_dag(dag_id), *(one.place for one in attempts)])
+    place = choices[attempt.place]
+    parts = _parts(attempts, choices) if attempts[0].told else []
     if attempt.partition is None:
-        return _without_folder(attempt, store_state.OK)
+        return _without_folder(attempt, place, parts, store_state.OK)
     try:
-        with store_state.reading():
-            return _report(open_run(attempt))
+        with store_state.reading(attempt.place):
+            return _report(open_run(attempt), place, parts)
     except store_state.StoreProblem as problem:
-        return _without_folder(attempt, problem.state)
+        return _without_folder(attempt, place, parts, problem.state)
 
 
-def _report(run: Run) -> RunReport:
+def _parts(attempts: list[Attempt], choices: Mapping[Place, StoreChoice]) -> list[RunPart]:
+    """What the run works on, without the parts that only lead to others."""
+    leaves = [attempt for attempt in attempts if attempt.leaf]
+    looked_up = run_documents.side_by_side(_look_up, leaves[:PARTS])
+    models = [*looked_up, *[(None, None)] * (len(leaves) - len(looked_up))]
+    return [
+        RunPart(
+            key=attempt.key or "",
+            partition=attempt.partition or "",
+            store=choices[attempt.place],
+            branch=attempt.branch,
+            map_index=attempt.map_index if attempt.map_index >= 0 else None,
+            model=model,
+            status=status,
+        )
+        for attempt, (model, status) in zip(leaves, models, strict=True)
+    ]
+
+
+def _look_up(attempt: Attempt) -> tuple[str | None, Status | None]:
+    """Model and status of a part."""
+    try:
+        if not attempt.active:
+            outcome = overview.outcome_of(attempt)
+            run = open_run(attempt) if outcome.status == "superseded" else None
+            return outcome.model, "published" if run and run.shown else outcome.status
+        run = open_run(attempt)
+    except store_state.StoreProblem:
+        return attempt.model or None, "unknown"
+    done = run.ended_well
+    return run.model, "published" if done and run.shown else "running" if attempt.state == "running" else "queued"
+
+
+def _report(run: Run, place: StoreChoice, parts: list[RunPart]) -> RunReport:
     readable, summary = True, None
     found: Mapping[str, Any] = run.report or {}
     try:
@@ -60,12 +105,15 @@ def _report(run: Run) -> RunReport:
     return RunReport(
         store=store_state.OK,
         dag_run=run.attempt.info(),
+        chosen_store=place,
+        parts=parts,
+        part=run.attempt.key,
         partition=run.partition,
         verdict=verdict(run, summary, error, readable),
         live=live,
         published=run.shown,
         published_run_id=run.published.get(run.model) if run.model else next(iter(run.published.values()), None),
-        source=run_documents.redacted(run.source) if run.source else None,
+        source=redacted(run.source) if run.source else None,
         stages=_stages(run, error, found),
         checks=[_check(check, run.source) for check in found.get("checks", [])],
         counts=_counts(run, found),
@@ -80,7 +128,7 @@ def _report(run: Run) -> RunReport:
     )
 
 
-def _without_folder(attempt: Attempt, state: Any) -> RunReport:
+def _without_folder(attempt: Attempt, place: StoreChoice, parts: list[RunPart], state: Any) -> RunReport:
     """The report of a run of which the store says nothing, because it cannot or because there was no partition."""
     status: Status = "unknown"
     if attempt.active:
@@ -96,6 +144,9 @@ def _without_folder(attempt: Attempt, state: Any) -> RunReport:
     return RunReport(
         store=state,
         dag_run=attempt.info(),
+        chosen_store=place,
+        parts=parts,
+        part=attempt.key,
         partition=attempt.partition,
         verdict=Verdict(status=status, tone=tone, message=message, hint=hint),  # type: ignore[arg-type]
         live=attempt.active,
@@ -159,7 +210,7 @@ def _check(check: Mapping[str, Any], source: str | None) -> CheckRow:
         value=check["value"],
         limit=check["limit"],
         relation=_relation(check),
-        message=run_documents.redacted(check["message"]),
+        message=redacted(check["message"]),
         offenders=[name_of(uri, source) for uri in check["offenders"]],
     )
 
@@ -214,7 +265,7 @@ def _drift(run: Run, found: Mapping[str, Any], summary: run_documents.Summary | 
     distances = found["drift"].get("by_partition", {})
     published = {item.partition: item for item in run.items if item.model == summary.model}
     before = [published[key] for key in contract.partitions.earlier(run.partition, published)[:DAYS]]
-    known = run_documents.summaries(run.store, [(item.partition, item.folder, item.modified_ms) for item in before])
+    known = run_documents.summaries(run.place, [(item.partition, item.folder, item.modified_ms) for item in before])
     days = [_day(run.partition, summary, current=True, rows=summary.counts.get("featured"), distance=None)]
     for item in before:
         distance = distances.get(item.partition)
@@ -244,10 +295,7 @@ def _model(run: Run) -> ModelInfo | None:
     info = manifest.model if manifest else None
     if not info:
         return None
-    names = [name for name in ModelInfo.model_fields if name != "has_labels"]
-    return ModelInfo.model_validate(
-        {**{name: getattr(info, name) for name in names}, "has_labels": bool(info.categories)}
-    )
+    return ModelInfo.model_validate({name: getattr(info, name) for name in ModelInfo.model_fields})
 
 
 def _progress(found: Any) -> Progress | None:
@@ -257,10 +305,11 @@ def _progress(found: Any) -> Progress | None:
         return None
 
 
-def sample(dag_id: str, dag_run_id: str, count: int) -> Sample:
+def sample(dag_id: str, dag_run_id: str, part: str | None, count: int) -> Sample:
     """`count` photos of the run, the same each time; none when readers do not see this run. Raises Refused."""
-    run = located(dag_id, dag_run_id)
+    run = located(dag_id, dag_run_id, part)
     model = next(iter(run.shown_models), None)
     if model is None:
         return Sample(partition=run.partition, model=run.model, photos=[])
-    return Sample(partition=run.partition, model=model, photos=photos.sample(run.partition, model, dag_run_id, count))
+    drawn = photos.sample(run.place, run.partition, model, dag_run_id, count)
+    return Sample(partition=run.partition, model=model, photos=drawn)

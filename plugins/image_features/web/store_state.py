@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 
-from image_features import settings
 from image_features.web.answers import StoreState
 from image_features.web.caches import Fresh
 from image_features.web.refusals import Refused
+from image_features.web.stores import Place
 from spark_apps import catalog, contract
 from spark_apps.contract import JobError, Unreachable
 
 log = logging.getLogger(__name__)
 
+CREDENTIALS_SECONDS = 60.0
+"""How long the keys of a connection are believed."""
 FRESH_SECONDS = 5.0
 """How long what the store said is believed; a page that is looked at asks every few seconds."""
 
@@ -26,13 +27,17 @@ _WORDS: dict[str, tuple[str, str]] = {
         "No store is configured.",
         "Set [image_features] store, or AIRFLOW__IMAGE_FEATURES__STORE, to a folder or URI and restart the api-server.",
     ),
+    "not_allowed": (
+        "The store of this run is none that may be read here.",
+        "An administrator of Airflow can add its folder to [image_features] stores.",
+    ),
     "missing": (
         "The store is not there.",
         "The first run creates it. If there have been runs, check that its disk is mounted where the api-server runs.",
     ),
     "empty": (
         "Nothing has been published yet.",
-        "Trigger the Dag image_features for a partition; what it publishes appears here.",
+        "Trigger the Dag for a partition; what it publishes appears here.",
     ),
     "denied": (
         "Access to the store is denied.",
@@ -81,21 +86,21 @@ class StoreProblem(Refused):
 class Published:
     """What readers see: the partitions of all models, newest key first."""
 
-    store: str
+    place: Place
     partitions: list[catalog.Partition]
 
     def of_dag(self, dag_id: str) -> Published:
         """The same without what is known to be of other Dags: a right to read one Dag is none to read another's."""
         own = [item for item in self.partitions if contract.is_of_dag(item.folder, dag_id) is not False]
-        return Published(self.store, own)
+        return Published(self.place, own)
 
     @property
-    def models(self) -> list[str]:
-        """The published models, the most recently published first."""
+    def latest(self) -> dict[str, int]:
+        """Published model → when it was published most recently, in milliseconds since 1970."""
         latest: dict[str, int] = {}
         for item in self.partitions:
             latest[item.model] = max(latest.get(item.model, 0), item.modified_ms)
-        return sorted(latest, key=lambda model: (-latest[model], model))
+        return latest
 
     def find(self, partition: str, model: str | None) -> catalog.Partition:
         """The published (partition, model); without a model the most recently published one. Raises Refused."""
@@ -110,93 +115,89 @@ class Published:
         return max(found, key=lambda item: item.modified_ms)
 
 
-def location() -> str:
-    """The configured store. Raises StoreProblem."""
-    configured = settings.store()
-    if not configured:
-        raise StoreProblem("not_configured")
+@contextmanager
+def reading(place: Place) -> Iterator[None]:
+    """Reads a store with its own connection, and turns whatever goes wrong there into a StoreProblem.
+
+    The details go to the log. Threads that are started inside have to do the same. The api-server's environment stays
+    as it is.
+    """
+    with catalog.reached_with(_connection(place)):
+        try:
+            yield
+        except Refused:
+            raise
+        except Unreachable as error:
+            problem = StoreProblem(_code(error))
+            log.warning("Image features: %s", error)
+            raise problem from None
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
+            # A document that is half-written, or one of the right form with something else in it.
+            log.exception("Image features: a file of the store is damaged.")
+            raise StoreProblem("damaged") from None
+
+
+def _connection(place: Place) -> dict[str, str]:
+    """What the place is read with, as the tasks read it. Raises StoreProblem."""
+    if place.problem:
+        raise StoreProblem(place.problem)
     try:
-        store = contract.check_store(configured)
-    except JobError as error:
-        log.error("Image features: %s", error)
-        raise StoreProblem("not_configured") from None
-    try:
-        _storage_environment()
+        return _connections.get(place.conn_id, _variables)
     except (JobError, ImportError) as error:
         log.error("Image features: no storage credentials: %s", error)
         raise StoreProblem("denied") from None
-    return store
 
 
-@cache
-def _storage_environment() -> None:
-    """Has the store read with the Airflow connection `storage_conn_id`, as the tasks read it.
+def _variables(conn_id: str) -> dict[str, str]:
+    if not conn_id:
+        return {}
+    from image_features import storage_connection  # Airflow's connections are needed where there is one
 
-    The api-server's environment stays as it is.
-    """
-    conn_id = settings.storage_conn_id()
-    found: dict[str, str] = {}
-    if conn_id:
-        from image_features import storage_connection
-
-        found = storage_connection.variables(conn_id)
-    catalog.use_storage(found)
+    return storage_connection.variables(conn_id)
 
 
-@contextmanager
-def reading() -> Iterator[None]:
-    """Turns whatever goes wrong while the store is read into a StoreProblem; the details go to the log."""
-    try:
-        yield
-    except Refused:
-        raise
-    except Unreachable as error:
-        problem = StoreProblem(_code(error))
-        log.warning("Image features: %s", error)
-        raise problem from None
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
-        # A document that is half-written, or one of the right form with something else in it.
-        log.exception("Image features: a file of the store is damaged.")
-        raise StoreProblem("damaged") from None
+_connections: Fresh[str, dict[str, str]] = Fresh(CREDENTIALS_SECONDS)
 
 
-def published(after: datetime | None = None) -> Published:
+def published(place: Place, after: datetime | None = None) -> Published:
     """What is published now, or was at most `FRESH_SECONDS` ago. Raises StoreProblem, `empty` included.
 
     `after`: what was read before that moment does not count. Of a run that has just ended it would say that other
     vectors than the run's are published.
     """
-    outcome, read_at = _published.get(location(), _look)
+    if place.problem:
+        raise StoreProblem(place.problem)
+    outcome, read_at = _published.get(place, _look)
     if after is not None and read_at <= after:
-        _published.forget()
-        outcome, _ = _published.get(location(), _look)
+        _published.forget(place)
+        outcome, _ = _published.get(place, _look)
     if isinstance(outcome, str):
         raise StoreProblem(outcome)
     return outcome
 
 
-def _look(store: str) -> tuple[Published | str, datetime]:
+def _look(place: Place) -> tuple[Published | str, datetime]:
     """What is published, or the code of a problem, which is kept too: not every request is to ask a store that hangs.
 
     And the moment before it was read.
     """
     now = datetime.now(UTC)
-    return _read(store), now
+    return _read(place), now
 
 
-def _read(store: str) -> Published | str:
+def _read(place: Place) -> Published | str:
     try:
-        with reading():
-            table = catalog.table(store, "features")
+        with reading(place):
+            table = catalog.table(place.store, "features")
             if table is None:
-                raise StoreProblem("empty" if catalog.exists(store) else "missing")
+                raise StoreProblem("empty" if catalog.exists(place.store) else "missing")
             types = {field.name: str(field.type).lower() for field in catalog.columns(table)}
             if any(kind not in types.get(name, "") for name, kind in COLUMNS.items()):
                 raise StoreProblem("newer_schema")
             partitions = catalog.published(table)
             if not partitions:
                 raise StoreProblem("empty")
-            return Published(store, partitions)
+            return Published(place, partitions)
     except StoreProblem as problem:
         return problem.code
     except Exception:
@@ -204,7 +205,7 @@ def _read(store: str) -> Published | str:
         return "unexpected"
 
 
-_published: Fresh[str, tuple[Published | str, datetime]] = Fresh(FRESH_SECONDS)
+_published: Fresh[Place, tuple[Published | str, datetime]] = Fresh(FRESH_SECONDS)
 
 
 def _code(error: Unreachable) -> str:

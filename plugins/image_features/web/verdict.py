@@ -10,14 +10,15 @@ from image_features.web.run_lookup import Run
 
 def verdict(run: Run, summary: run_documents.Summary | None, error: JobErrorInfo | None, readable: bool) -> Verdict:
     attempt = run.attempt
-    if attempt.active:
+    done = run.ended_well
+    if attempt.active and not done:
         status: Status = "running" if attempt.state == "running" else "queued"
         message = "The run is in progress." if attempt.state == "running" else "The run waits for its turn."
         if error:
             message += f" Its {error.stage} failed and is tried again: {error.message}"
         return Verdict(status=status, tone="warning" if error else "neutral", message=message, hint="")
     stands = "What was published before still stands." if run.published and not run.shown else ""
-    status = "published" if run.shown and attempt.state == "success" else judge(attempt, run.folder).status
+    status = "published" if run.shown and (done or attempt.state == "success") else judge(attempt, run.folder).status
     if not readable:
         return Verdict(
             status="unknown",
