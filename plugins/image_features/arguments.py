@@ -9,8 +9,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from image_features.options import TRUTHS
@@ -80,8 +83,8 @@ def declared(*kinds: type[contract.JobSettings]) -> Callable[[Init], Init]:
 
 
 def documentation(*kinds: type[contract.JobSettings]) -> list[str]:
-    """One `:param` line for each argument. Where [image_features] has an option of that name, its value comes before the
-    default."""
+    """One `:param` line for each argument. Where [image_features] has an option of that name, its value comes before
+    the default."""
     lines = {}
     for kind in kinds:
         for name in names(kind):
@@ -123,7 +126,14 @@ def is_literal(value: Any) -> bool:
     """Whether the value stands in the Dag as it is: no template, and nothing that another task or a mapping gives."""
     if isinstance(value, str):
         return "{{" not in value and "{%" not in value
-    return isinstance(value, bool | int | float)
+    if isinstance(value, list | tuple | set | dict):
+        return all(map(is_literal, value.values() if isinstance(value, dict) else value))
+    return not hasattr(value, "iter_references")  # what XComArg and the arguments of a mapped group have in common
+
+
+def may_read_conf(value: Any) -> bool:
+    """Whether an argument that is no literal can come from the conf of the run: in its template, or by another task."""
+    return not isinstance(value, str) or re.search(r"conf|xcom|\bti\b|task_instance", value) is not None
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,20 +142,19 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def converted(kind: type[contract.JobSettings], name: str, value: Any) -> Any:
-    """A rendered value as the setting's type: a template renders as text.
-
-    Raises:
-        BadSetting: a text does not stand for a value of that type, or stands for none.
+    """A value as the setting's type, where it stands for one: a template renders as text, or as a number or a date in a
+    Dag that renders native objects; a folder may be a Path. Anything else stays, for the setting's check to refuse.
     """
     wanted = typing.get_type_hints(kind)[name]
     if wanted is str:
-        return str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else value
+        stands = isinstance(value, str | int | float | date | PurePath) and not isinstance(value, bool)
+        return str(value).strip() if stands else value
     if not isinstance(value, str):
         return value
     try:
         return TRUTHS[value.strip().lower()] if wanted is bool else wanted(value.strip())
     except (KeyError, ValueError):
-        return value  # the check of the setting says what is wrong with it
+        return value
 
 
 def rendered(kind: type[contract.JobSettings], given: Mapping[str, Any], templated: Iterable[str]) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import quote
 
 from airflow.sdk import Asset, AssetAlias
 
-from image_features import settings
+from image_features import run_settings, settings
 from spark_apps import contract
 
 NAME = "image_features"
@@ -27,9 +28,16 @@ def features(model: str, store: str | None = None) -> Asset:
     configured one.
 
     Raises:
-        BadSetting: no store is given, and none is configured.
+        BadSetting: the model is no name, the store no folder or URI; or no store is given, and none is configured.
     """
-    uri = f"{_uri(store or settings.required('store'))}/{quote(model, safe=PLAIN)}"
+    if not isinstance(model, str) or not model.strip("/ "):
+        raise contract.BadSetting(
+            "bad_model",
+            f"{model!r} is not a valid model of an asset.",
+            "Write what its vectors are published under, for example resnet50-imagenet1k_v2-fp32.",
+        )
+    place = contract.check_store(store or settings.required("store"))
+    uri = f"{_uri(re.sub('^s3a:', 's3:', place))}/{quote(model, safe=PLAIN)}"
     return Asset(name=uri, uri=uri, group=NAME)
 
 
@@ -38,7 +46,7 @@ def of(manifest: contract.Manifest) -> list[Asset]:
     if manifest.outcome.get("verdict") != "published" or not manifest.model:
         return []
     store = manifest.settings["store"]
-    whole = [image_features()] if settings.store() and store == contract.check_store(settings.store()) else []
+    whole = [image_features()] if settings.store() and run_settings.is_same("store", store, settings.store()) else []
     return [features(manifest.model.key, store), *whole]
 
 

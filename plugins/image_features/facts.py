@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from image_features import run_key
+from image_features import run_key, run_settings
 from image_features.links import FACTS
 from spark_apps import contract
 
@@ -33,10 +33,20 @@ def check_in_dag(task: Any) -> None:
     Raises:
         BadSetting: it names both.
     """
-    given = task.given
+    place = _place(task)
     for other in task.dag.tasks if task.has_dag() else []:
-        if type(other) is type(task) and other is not task and all(given.get(x) == other.given.get(x) for x in PLACE):
+        if other is task or run_key.stage(other) != task.stage or not hasattr(other, "given"):
+            continue
+        if all(run_settings.is_same(name, value, _place(other)[name]) for name, value in place.items()):
             raise _twice(other.task_id, task.task_id)
+
+
+def _place(task: Any) -> dict[str, Any]:
+    """Where and under what an extract publishes, as it can be seen in the Dag. What a param of the Dag may give is not
+    known there."""
+    params = task.dag.params if task.has_dag() else {}
+    usual = {name: None if name in params else run_settings.usual(task.kind(), name) for name in PLACE}
+    return {**usual, **{name: value for name, value in task.given.items() if name in PLACE}}
 
 
 def check_in_run(task: Any, context: Any, job: contract.ExtractSettings) -> None:
@@ -49,8 +59,8 @@ def check_in_run(task: Any, context: Any, job: contract.ExtractSettings) -> None
     if len(extracts) == 1 and job.map_index < 0:
         return
     for told in context["ti"].xcom_pull(task_ids=[one.task_id for one in extracts], key=FACTS):
-        same = told and (told["store"], told["partition"], told["model"]) == (job.store, job.partition, _model(job))
-        if same and told["task"] != _name(task, job):
+        same = told and (told["partition"], told["model"]) == (job.partition, _model(job))
+        if same and told["task"] != _name(task, job) and run_settings.is_same("store", told["store"], job.store):
             raise _twice(told["task"], _name(task, job))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from image_features import arguments, partition, run_key, settings
+from image_features import arguments, partition, run_key, run_settings, settings
 from image_features.options import FIELDS
 from spark_apps import contract
 
@@ -78,23 +78,44 @@ def check_keys(given: Iterable[str], known: Iterable[str]) -> None:
     )
 
 
-def check_conf(task: Any, conf: Mapping[str, Any]) -> None:
-    """Refuse what a run asks for and would not get: unknown settings where the Dag has a form of ours, else settings
-    that the Dag has no param for and that no argument of its tasks reads.
+def check_conf(task: Any, context: Any, job: contract.JobSettings) -> None:
+    """Refuse what a run asks for and its `job` would not get: unknown settings where the Dag has a form of ours, else
+    settings that the Dag has no param for and that no argument of its tasks reads; another store; and what this Airflow
+    keeps from overriding a param.
 
     Raises:
         BadSetting: it names each.
     """
+    conf = context["dag_run"].conf or {}
     params = {**task.dag.params, **task.params}
     ours = {name for kind in contract.COMMANDS.values() for name in arguments.names(kind)}
+    asked = {name: conf[name] for name in sorted(ours & set(conf)) if conf[name] is not None}
+    if (
+        "store" in asked
+        and "store" not in task.templated
+        and not run_settings.is_same("store", asked["store"], job.store)
+    ):
+        raise contract.BadSetting(
+            "store_not_chosen",
+            f"The store of this Dag is {job.store}, not {asked['store']!r}.",
+            'Trigger it without a store; to let a run choose, give its tasks store="{{ params.store }}".',
+        )
     if ours & set(params):
         check_keys(conf, known=params)
-        return
-    unread = sorted(ours & set(conf))
-    if unread and not any(getattr(one, "reads_conf", True) for one in task.dag.tasks if run_key.stage(one)):
+        _check_overrides({name: value for name, value in asked.items() if value != context["params"].get(name)})
+    elif asked and not any(getattr(one, "reads_conf", True) for one in task.dag.tasks if run_key.stage(one)):
         raise contract.BadSetting(
             "unknown_setting",
-            f"This Dag takes no {' and no '.join(unread)} from a run.",
+            f"This Dag takes no {' and no '.join(asked)} from a run.",
             "Give the Dag params=image_features.form.params(), or an argument of its tasks "
-            f"\"{{{{ dag_run.conf['{unread[0]}'] }}}}\".",
+            f"\"{{{{ dag_run.conf['{next(iter(asked))}'] }}}}\".",
+        )
+
+
+def _check_overrides(without_effect: Mapping[str, Any]) -> None:
+    if without_effect:
+        raise contract.BadSetting(
+            "conf_without_effect",
+            f"In this Airflow a run's conf does not override params: {', '.join(without_effect)}.",
+            "Trigger without them, or let an administrator of Airflow set [core] dag_run_conf_overrides_params.",
         )

@@ -80,7 +80,7 @@ class StageOperator(SparkSubmitOperator):
         for setting, value in given.items():
             setattr(self, arguments.attribute(setting), value)
         self.templated = {name for name, value in self.given.items() if not arguments.is_literal(value)}
-        self.reads_conf = any("conf" in str(self.given[name]) for name in self.templated)
+        self.reads_conf = any(map(arguments.may_read_conf, map(self.given.get, self.templated)))
         self._hook: spark_hook.StageHook | None = None
         self._deployment: deployments.Deployment | None = None
         try:
@@ -209,7 +209,7 @@ class IngestOperator(StageOperator):
     def check(self, job: contract.JobSettings, context: Context) -> None:
         """Refuse unknown settings, and values that a later stage would refuse."""
         assert isinstance(job, contract.IngestSettings)
-        form.check_conf(self, context["dag_run"].conf or {})
+        form.check_conf(self, context, job)
         place = {"store": job.store, "partition": job.partition}
         tasks = [task for task in self.get_flat_relatives() if isinstance(task, StageOperator)]
         for stage, kind in list(contract.SETTINGS.items())[1:]:
@@ -263,7 +263,7 @@ class MaintainOperator(StageOperator):
 
     def check(self, job: contract.JobSettings, context: Context) -> None:
         """Refuse unknown settings."""
-        form.check_conf(self, context["dag_run"].conf or {})
+        form.check_conf(self, context, job)
 
 
 class UndoOperator(StageOperator):
@@ -279,7 +279,7 @@ class UndoOperator(StageOperator):
 
     def check(self, job: contract.JobSettings, context: Context) -> None:
         """Refuse unknown settings."""
-        form.check_conf(self, context["dag_run"].conf or {})
+        form.check_conf(self, context, job)
 
     def on_done(self, context: Context, manifest: contract.Manifest) -> None:
         """Tell the Dags that wait for the assets."""

@@ -155,7 +155,7 @@ def resolve(
     return key
 
 
-def of(explicit: str | None, run: Mapping[str, Any]) -> str:
+def of(explicit: Any, run: Mapping[str, Any]) -> str:
     """The partition of a run of this Airflow; `run` is a task's context, or what has the same of its names.
 
     Raises:
@@ -163,7 +163,7 @@ def of(explicit: str | None, run: Mapping[str, Any]) -> str:
     """
     start, end = run.get("data_interval_start"), run.get("data_interval_end")
     return resolve(
-        explicit,
+        None if explicit is None else str(explicit),
         partition_key=getattr(run.get("dag_run"), "partition_key", None),  # since Airflow 3.2
         interval=None if start is None or end is None else (start, end),
         calendar=calendar(),

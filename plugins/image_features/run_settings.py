@@ -9,9 +9,13 @@ from typing import Any, TypeVar
 from image_features import allowed_places, arguments, partition, run_key, settings
 from image_features.options import OPTIONS
 from spark_apps import contract
+from spark_apps.contract import locations
 
 NOT_BY_A_PARAM = frozenset({"store"})
 """Settings that whoever triggers a run does not choose, unless the Dag's author lets them by a template."""
+OF_OTHER_MEANING: Mapping[type[contract.JobSettings], frozenset[str]] = {contract.UndoSettings: frozenset({"model"})}
+"""Settings that share no more than their name with an option of [image_features] and a param of the stages: there,
+model is a backbone."""
 
 Kind = TypeVar("Kind", bound=contract.JobSettings)
 
@@ -19,8 +23,8 @@ Kind = TypeVar("Kind", bound=contract.JobSettings)
 def chosen(
     kind: type[contract.JobSettings], given: Mapping[str, Any], params: Mapping[str, Any], conf: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The settings that somebody has chosen: the run's conf over the task's arguments `given`, over the params of its
-    Dag, over [image_features]. Of conf only what the Dag has a param for.
+    """The settings that somebody has chosen, as their types: the run's conf over the task's arguments `given`, over the
+    params of its Dag, over [image_features]. Of conf only what the Dag has a param for.
 
     Raises:
         BadSetting: an option of [image_features] is of another type or out of range.
@@ -28,12 +32,18 @@ def chosen(
     found = {}
     for name in arguments.names(kind):
         proposed = params.get(name) if name not in NOT_BY_A_PARAM else None
-        asked = proposed if conf.get(name) is not None else None
-        option = settings.value(name) if name in OPTIONS else None
+        asked = proposed if conf.get(name) == proposed else None  # else this Airflow lets no conf override a param
+        option = settings.value(name) if name in OPTIONS and name not in OF_OTHER_MEANING.get(kind, ()) else None
         value = next((one for one in (asked, given.get(name), proposed, option) if one is not None), None)
         if value is not None:
-            found[name] = value
+            found[name] = arguments.converted(kind, name, value)
     return found
+
+
+def usual(kind: type[contract.JobSettings], name: str) -> Any:
+    """What a setting is where nobody has chosen it: the option of [image_features], else the default."""
+    option = settings.value(name) if name in OPTIONS else None
+    return contract.describe(kind, name)["default"] if option is None else option
 
 
 def of(kind: type[Kind], given: Mapping[str, Any], task: Any, context: Any) -> Kind:
@@ -42,15 +52,26 @@ def of(kind: type[Kind], given: Mapping[str, Any], task: Any, context: Any) -> K
     Raises:
         BadSetting: a value is missing, out of bounds, contradicts another, or is not allowed in this Airflow.
     """
-    params = {name: context["params"].get(name) for name in {**task.dag.params, **task.params}}
-    values = chosen(kind, given, params, context["dag_run"].conf or {})
+    values = chosen(kind, given, _params(kind, task, context), context["dag_run"].conf or {})
     if "partition" in arguments.names(kind):
         values["partition"] = partition.of(values.get("partition"), context)
     for name in {"store", "source"} & set(arguments.names(kind)):
         values[name] = values.get(name) or settings.required(name)
+    if kind is contract.UndoSettings and "model" not in values:
+        raise contract.BadSetting(
+            "no_model",
+            "The argument model is missing.",
+            f"Give what is to be undone: {contract.describe(kind, 'model')['help']}",
+        )
     run = dataclasses.asdict(run_key.key(task, context))
     known = {field.name for field in dataclasses.fields(kind)}
     return confined(kind(**values, **{name: value for name, value in run.items() if name in known}))
+
+
+def _params(kind: type[contract.JobSettings], task: Any, context: Any) -> dict[str, Any]:
+    """The params that settings of `kind` are taken from, with their values in this run."""
+    left_out = OF_OTHER_MEANING.get(kind, frozenset()) if "extract" in map(run_key.stage, task.dag.tasks) else ()
+    return {name: context["params"].get(name) for name in {**task.dag.params, **task.params} if name not in left_out}
 
 
 def confined(job: Kind) -> Kind:
@@ -110,6 +131,15 @@ def _sources(partition: str) -> list[str]:
     return [allowed_places.above_partition(place, partition) for place in settings.sources()]
 
 
+def is_same(name: str, one: Any, other: Any) -> bool:
+    """Whether two values of a setting mean the same: a store may be written in several ways, /x and file:///x/."""
+    if not (arguments.is_literal(one) and arguments.is_literal(other)):
+        return bool(one == other)
+    one, other = str(one).strip(), str(other).strip()
+    place = locations.parts(one) if name == "store" else None
+    return one == other or (place is not None and place == locations.parts(other))
+
+
 def check_same_place(one: Any, other: Any) -> None:
     """Refuses two stages of one chain of which it can be seen in the Dag that they work on different places.
 
@@ -118,7 +148,7 @@ def check_same_place(one: Any, other: Any) -> None:
     """
     for name, configured in (("store", settings.store()), ("partition", "that of the run")):
         values = [task.given.get(name) or configured for task in (one, other)]
-        if values[0] != values[1] and all(map(arguments.is_literal, values)):
+        if all(map(arguments.is_literal, values)) and not is_same(name, *values):
             raise contract.BadSetting(
                 "contradiction",
                 f"{one.task_id} and {other.task_id} have different values of {name}: {values[0]!r} and {values[1]!r}.",

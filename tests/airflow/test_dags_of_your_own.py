@@ -1,0 +1,215 @@
+"""What Dags of one's own hand to the operators: values of every type, one place in several spellings, a run's conf."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, Param, task
+from airflow.sdk.exceptions import AirflowFailException
+from image_features import arguments, assets, form
+from image_features.operators import ExtractOperator, IngestOperator, StageOperator, UndoOperator, ValidateOperator
+
+from spark_apps import contract
+from spark_apps.contract import BadSetting
+from tests.airflow.test_arguments import allowed, context, job
+from tests.airflow.test_operators import DAY, FakeSpark, spark
+
+__all__ = ["allowed", "spark"]
+
+SPELLINGS = [
+    ("/data/x/", "/data/x"),
+    ("file:///data/x", "/data/x"),
+    ("FILE:/data/x/", "file://localhost/data/x"),
+    ("s3a://features/x", "s3://features/x/"),
+]
+KEY = "resnet50-imagenet1k_v2-fp32"
+
+
+def made(operator: type[StageOperator], params: Any = None, **given: Any) -> StageOperator:
+    with DAG("d", schedule=None, params=params):
+        return operator(task_id="t", **given)
+
+
+# --- values of other types --------------------------------------------------------------------------------------------
+
+
+def test_a_folder_may_be_a_path_and_a_partition_a_day_or_a_number() -> None:
+    assert job(made(IngestOperator, store=Path("/data/x"), partition=DAY)).store == "/data/x"
+    assert job(made(IngestOperator, partition=date(2026, 11, 22))).partition == "2026-11-22"
+    assert job(made(IngestOperator, partition=20261122)).partition == "20261122"
+    with pytest.raises(BadSetting, match="The store '/elsewhere' is not allowed"):
+        made(IngestOperator, store=Path("/elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("operator", "given", "words"),
+    [
+        (IngestOperator, {"store": ["/data/x"]}, "Task t: store .* is not a text"),
+        (IngestOperator, {"exclude": ["a", "b"]}, "Task t: exclude .* is not a text"),
+        (ValidateOperator, {"check_levels": {"drift": "off"}}, "Task t: check-levels .* is not a text"),
+        (IngestOperator, {"partition": datetime(2026, 11, 22)}, "Task t: '2026-11-22 00:00:00' is not a valid"),
+    ],
+)
+def test_a_literal_of_a_wrong_type_is_refused_while_the_dag_is_parsed(
+    operator: type[StageOperator], given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(BadSetting, match=words):
+        made(operator, **given)
+
+
+@pytest.mark.parametrize("rendered", [date(2026, 11, 22), 20261122])
+def test_a_dag_that_renders_native_objects_gives_partitions(rendered: Any) -> None:
+    templated = made(IngestOperator, partition="{{ x }}")
+    templated.partition = rendered
+    assert job(templated).partition == str(rendered)
+
+
+@pytest.mark.parametrize(("asked", "key"), [(20261122, "20261122"), (["a"], None), ({"day": 1}, None)])
+def test_a_partition_of_another_type_in_the_conf_is_taken_or_refused(asked: Any, key: str | None) -> None:
+    any_type = made(IngestOperator, params={"partition": Param(None)})
+    if key:
+        assert job(any_type, partition=asked).partition == key
+    else:
+        with pytest.raises(BadSetting, match="is not a valid partition key"):
+            job(any_type, partition=asked)
+
+
+def test_a_number_in_the_conf_may_be_written_as_text() -> None:
+    assert job(made(ExtractOperator, params={"batch_size": Param(3)}, partition=DAY), batch_size="5").batch_size == 5
+
+
+# --- one place in several spellings -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("one", "other"), SPELLINGS)
+def test_one_store_in_two_spellings_is_one_store(one: str, other: str) -> None:
+    with DAG("d", schedule=None):
+        IngestOperator(task_id="i", store=one) >> ExtractOperator(task_id="a", store=other)
+        with pytest.raises(BadSetting, match="a and b would publish the same partition and model"):
+            ExtractOperator(task_id="b", store=one)
+    assert assets.features(KEY, one) == assets.features(KEY, other)
+
+
+def test_one_partition_as_number_and_text_is_one_partition() -> None:
+    with DAG("d", schedule=None):
+        IngestOperator(task_id="i", partition=20261122) >> ExtractOperator(task_id="e", partition="20261122")
+
+
+def test_the_configured_place_and_model_count_where_none_is_given(tmp_path: Path) -> None:
+    with DAG("d", schedule=None):
+        IngestOperator(task_id="i", store=f"{tmp_path}/store/") >> ExtractOperator(task_id="a")
+        for same in ({"store": f"file://{tmp_path}/store"}, {"model": "resnet50"}, {"precision": "fp32"}):
+            with pytest.raises(BadSetting, match="would publish the same partition and model"):
+                ExtractOperator(task_id=f"b{next(iter(same))}", **same)
+    with DAG("form", schedule=None, params=form.params()):
+        ExtractOperator(task_id="a")
+        ExtractOperator(task_id="b", model="resnet50")  # what a is, the form of each run says
+
+
+def test_the_asset_of_the_configured_store_is_found_in_any_spelling(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORE", f"file://{tmp_path}/store")
+    empty: dict[str, Any] = {field.name: {} for field in dataclasses.fields(contract.Manifest)}
+    store = {"store": f"{tmp_path}/store"}
+    manifest = contract.Manifest(
+        **{
+            **empty,
+            "settings": store,
+            "outcome": {"verdict": "published"},
+            "model": contract.ModelInfo(key=KEY, fingerprint="f"),
+        }
+    )
+    assert assets.of(manifest) == [assets.features(KEY), assets.image_features()]
+
+
+@pytest.mark.parametrize(
+    ("model", "store", "words"),
+    [
+        (KEY, "features", "neither an absolute path nor a URI"),
+        (KEY, "s3://", "neither an absolute path nor a URI"),
+        (KEY, "/data/../x", "contains '..'"),
+        ("", "/data/x", "'' is not a valid model"),
+        (None, "/data/x", "None is not a valid model"),
+    ],
+)
+def test_an_asset_of_a_place_or_model_that_cannot_be_is_refused(model: Any, store: str, words: str) -> None:
+    with pytest.raises(BadSetting, match=words):
+        assets.features(model, store)
+
+
+# --- what a run asks for ----------------------------------------------------------------------------------------------
+
+
+def refused(task: StageOperator, words: str, conf: dict[str, Any], params: Any = None) -> None:
+    given = context(task, conf=conf)
+    with pytest.raises(AirflowFailException, match=words):
+        task.execute({**given, "params": {**given["params"], **(params or {})}})
+
+
+def test_a_store_that_a_run_asks_for_and_does_not_get_is_refused(spark: FakeSpark) -> None:
+    ingest = made(IngestOperator, params={"store": Param("/data/x"), "partition": Param(DAY)})
+    refused(ingest, "The store of this Dag is .*, not '/data/y'", {"store": "/data/y"})
+    assert not spark.was_called
+    form.check_conf(ingest, context(ingest, conf={"store": None}), job(ingest))
+    chosen = made(IngestOperator, params={"camera": Param("a")}, store="{{ dag_run.conf['store'] }}", partition=DAY)
+    chosen.store = "/data/y"  # as Airflow renders it
+    form.check_conf(chosen, context(chosen, conf={"store": "y"}), job(chosen))
+
+
+def test_conf_that_this_airflow_does_not_let_override_params_is_refused(spark: FakeSpark) -> None:
+    ingest = made(IngestOperator, params=form.params(), partition=DAY)
+    refused(ingest, "a run's conf does not override params: pattern", {"pattern": "*.jpg"}, {"pattern": "*"})
+    assert not spark.was_called
+
+
+def test_conf_that_does_not_override_params_does_not_let_the_param_win_over_the_argument() -> None:
+    extract = made(ExtractOperator, params={"model": Param("resnet50")}, partition=DAY, model="resnet18")
+    given = context(extract, conf={"model": "vit_b_16"})
+    assert extract.job_settings({**given, "params": {"model": "resnet50"}}).model == "resnet18"
+
+
+def test_another_task_may_read_the_conf_for_an_argument() -> None:
+    with DAG("d", schedule=None):
+
+        @task
+        def pick(dag_run: Any = None) -> str:
+            return str(dag_run.conf["partition"])
+
+        by_argument = IngestOperator(task_id="i", partition=pick())
+        by_template = IngestOperator(task_id="j", partition="{{ ti.xcom_pull('pick') }}")
+    for ingest in (by_argument, by_template):
+        assert ingest.reads_conf
+        form.check_conf(ingest, context(ingest, conf={"partition": DAY}), None)  # type: ignore[arg-type]
+
+
+# --- undo -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_model_of_an_undo_is_no_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__MODEL", "resnet18")
+    with pytest.raises(BadSetting, match="The argument model is missing"):
+        job(made(UndoOperator, partition=DAY))
+    with DAG("d", schedule=None, params=form.params()):
+        ExtractOperator(task_id="e")
+        undo = UndoOperator(task_id="u", partition=DAY, model=KEY)
+    assert job(undo, model="resnet50").model == KEY
+    alone = made(UndoOperator, params={"model": Param(None), "partition": Param(None)}, model=KEY)
+    assert job(alone, model="text", partition=DAY).model == "text"
+
+
+def test_every_argument_by_another_task_makes_it_go_first() -> None:
+    for operator in (IngestOperator, ExtractOperator, ValidateOperator, UndoOperator):
+        for name in [*map(arguments.argument, arguments.names(operator.kind())), "storage_conn_id"]:
+            with DAG("d", schedule=None):
+                first = made_by_task()
+                assert operator(task_id="t", **{name: first}).upstream_task_ids == {"made_by_task"}
+
+
+@task
+def made_by_task() -> str:
+    return ""
