@@ -53,11 +53,13 @@ export function counted(value, singular, plural = `${singular}s`) {
   return `${count(value)} ${value === 1 ? singular : plural}`;
 }
 
-/** A partition key where there is little room: of a day only month and day. */
+/** A partition key where there is little room: of a day month and day, of an hour that too, of a long name its end. */
 export function shortKey(key) {
-  const day = /^\d{4}-(\d\d)-(\d\d)$/.exec(key);
-  if (!day) return key.length > 11 ? `${key.slice(0, 10)}…` : key;
-  return new Date(`${key}T00:00:00Z`).toLocaleDateString("en", { month: "short", day: "numeric", timeZone: "UTC" });
+  const [, date, hour] = /^(\d{4}-\d\d-\d\d)(?:T(\d\d)(?:[-_]\d{4})?)?$/.exec(key) ?? [];
+  const day = new Date(`${date}T00:00:00Z`);
+  if (!date || Number.isNaN(day.getTime())) return key.length > 11 ? `…${key.slice(-10)}` : key;
+  const short = day.toLocaleDateString("en", { month: "short", day: "numeric", timeZone: "UTC" });
+  return hour ? `${short} ${hour}h` : short;
 }
 
 /** The zone chosen in Airflow, else the browser's. */
