@@ -18,6 +18,7 @@ from image_features import partition, settings
 from image_features.partition import DAY, Calendar, resolve
 
 from spark_apps.contract import BadSetting, check_partition
+from spark_apps.contract.partitions import order
 
 REPO = Path(__file__).resolve().parents[2]
 MIDNIGHT = datetime(2026, 11, 21, tzinfo=UTC)
@@ -158,6 +159,48 @@ def test_each_local_hour_is_published_once_where_the_clock_is_set(
     shown = Counter(one.start.in_timezone(zone).hour for one in around)
     assert {int(hour): count for hour, count in told.items()} == shown
     assert all(check_partition(key) == key for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("cron", "form", "days", "count"),
+    [
+        ("0 0 * * *", DAY, ("2026-03-28", "2026-03-31"), 3),
+        ("0 0 * * *", DAY, ("2026-10-24", "2026-10-27"), 3),
+        ("0 * * * *", HOURS, ("2026-03-28", "2026-03-31"), 71),
+        ("0 * * * *", HOURS, ("2026-10-24", "2026-10-27"), 73),
+    ],
+)
+@pytest.mark.parametrize("given", [False, True])
+def test_the_tasks_of_a_dag_and_the_pages_have_each_local_day_and_hour_once(
+    cron: str, form: str, days: tuple[str, str], count: int, given: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the options, and by the template of docs/airflow.md in a Airflow whose own time zone is another."""
+    from airflow.sdk import DAG
+    from image_features.operators import ExtractOperator, IngestOperator, ValidateOperator
+    from image_features.web.airflow_runs import partition_of
+
+    arguments: dict[str, Any] = {}
+    if given:
+        written = f"strftime('{form}').replace('+', '_')"
+        arguments["partition"] = f"{{{{ data_interval_start.in_timezone('Europe/Berlin').{written} }}}}"
+    else:
+        configure(monkeypatch, timezone="Europe/Berlin", partition_format=form)
+    keys = []
+    for one in intervals(cron, "Europe/Berlin", *days):
+        run = {"data_interval_start": one.start, "data_interval_end": one.end}
+        context: Any = {"run_id": "r", "params": {}, "dag_run": SimpleNamespace(conf={}), **run}
+        with DAG("cameras", schedule=None):
+            tasks = [
+                kind(task_id=kind.stage, **arguments) for kind in (IngestOperator, ExtractOperator, ValidateOperator)
+            ]
+            for task in tasks:
+                task.render_template_fields(context)
+        (key,) = {task.job_settings(context).partition for task in tasks}  # type: ignore[attr-defined]
+        if not given:
+            assert partition_of(SimpleNamespace(conf={}, state="queued", partition_key=None, **run)) == key
+        keys.append(key)
+    assert len(keys) == len(set(keys)) == count
+    assert sorted(keys, key=order) == keys
 
 
 def test_the_hour_that_comes_twice_has_two_keys() -> None:
