@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG
-from image_features import assets, form, settings
-from image_features.compat import CronDataIntervalTimetable
+from image_features import assets, form, partition, settings
 from image_features.operators import ExtractOperator, IngestOperator, ValidateOperator
 
 with DAG(
     dag_id="image_features",
     description="One feature vector for each photo of the day.",
-    schedule=CronDataIntervalTimetable(settings.schedule(), timezone=settings.timezone().key),
+    schedule=partition.timetable(),
     start_date=datetime(2000, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=settings.max_active_runs(),

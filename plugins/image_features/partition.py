@@ -11,12 +11,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from image_features import settings
+from image_features.compat import CronDataIntervalTimetable
 from image_features.options import OPTIONS
 from image_features.settings import DAY
 from spark_apps import contract
 
 FIRST = datetime(2026, 1, 1, 12, tzinfo=UTC)
 """From when on a form is tried out."""
+RUNS = 50
+"""So many runs of a schedule are tried out."""
 DAYS = 6 * 366
 """For how long: the weeks of these years begin and end in every way."""
 
@@ -186,6 +189,34 @@ def _tried(zone: ZoneInfo, form: str) -> Calendar | contract.BadSetting:
     except contract.BadSetting as error:
         return error
     return made
+
+
+def timetable() -> CronDataIntervalTimetable:
+    """The configured schedule, in the configured time zone.
+
+    Raises:
+        BadSetting: one of these options is wrong, or two runs of the schedule would have one partition key.
+    """
+    import pendulum
+    from airflow.timetables.base import TimeRestriction
+    from airflow.timetables.interval import CronDataIntervalTimetable as WithIntervals
+
+    expression, zone, keys = settings.schedule(), settings.timezone().key, calendar()
+    plan, made = WithIntervals(expression, timezone=zone), None
+    since = TimeRestriction(earliest=pendulum.instance(FIRST), latest=None, catchup=True)
+    for _ in range(RUNS):
+        info = plan.next_dagrun_info(last_automated_data_interval=made, restriction=since)
+        if info is None or (made := info.data_interval) is None:
+            break
+        if keys.key(made.start) == keys.key(made.end):
+            raise contract.BadSetting(
+                "shared_partition",
+                f"[image_features] schedule = {expression!r} has several runs with the partition key "
+                f"{keys.key(made.start)}, each replacing the other.",
+                f"Let {OPTIONS['partition_format'].variable} tell them apart, for example %Y-%m-%dT%H, or change "
+                f"{OPTIONS['schedule'].variable}.",
+            )
+    return CronDataIntervalTimetable(expression, timezone=zone)
 
 
 def _checked(partition_key: str) -> str:

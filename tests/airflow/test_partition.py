@@ -235,6 +235,38 @@ def test_a_dag_in_the_configured_time_zone_covers_its_days(monkeypatch: pytest.M
     )
 
 
+@pytest.mark.parametrize(
+    ("schedule", "form", "fits"),
+    [
+        ("0 0 * * *", DAY, True),
+        ("30 2 * * *", DAY, True),
+        ("0 0 * * 1-5", DAY, True),
+        ("0 0 * * 1", "%G-W%V", True),
+        ("0 0 1 * *", "%Y-%m", True),
+        ("0 * * * *", HOURS, True),
+        ("@daily", DAY, True),
+        ("0 * * * *", DAY, False),
+        ("0 0,12 * * *", DAY, False),
+        ("*/30 * * * *", HOURS, False),
+        ("0 0 * * *", "%G-W%V", False),
+        ("0 6,7 1 * *", DAY, False),
+    ],
+)
+def test_a_schedule_and_a_form_that_do_not_fit_are_an_import_error_of_the_dag(
+    schedule: str, form: str, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    configure(monkeypatch, schedule=schedule, partition_format=form, timezone="Europe/Berlin")
+    bag = DagBag(REPO / "dags" / "image_features.py")
+    if fits:
+        assert not bag.import_errors
+    else:
+        (error,) = bag.import_errors.values()
+        assert f"[image_features] schedule = '{schedule}' has several runs with the partition key" in error
+        assert "AIRFLOW__IMAGE_FEATURES__PARTITION_FORMAT" in error
+
+
 # --- time zone and form -----------------------------------------------------------------------------------------------
 
 
