@@ -118,6 +118,25 @@ def test_default_args_reach_the_operators_that_have_them() -> None:
     ]
 
 
+def test_what_airflow_gives_any_task_is_passed_on() -> None:
+    def called(context: Any) -> None:
+        """A callback."""
+
+    given = {
+        "pool": "spark", "queue": "big", "priority_weight": 7, "executor_config": {"pod_override": "x"}, "retries": 4,
+        "on_failure_callback": called, "on_success_callback": called, "on_skipped_callback": called,
+        "trigger_rule": "all_done",
+    }  # fmt: skip
+    with DAG("d", schedule=None):
+        one = ValidateOperator(task_id="v", **given)
+        group = ImageFeaturesTaskGroup("f", default_args=given)
+    assert list(group.children) == ["f.ingest", "f.extract", "f.validate"]
+    for task in (one, *group.children.values()):
+        for name, value in given.items():
+            found = getattr(task, name)
+            assert (found == [value] or list(found) == [value]) if callable(value) else found == value, name
+
+
 # --- who wins ---------------------------------------------------------------------------------------------------------
 
 
