@@ -39,6 +39,9 @@ SPARK_AUTH_SECRET={spark}
 #AIRFLOW_PORT=8080
 #AIRFLOW_URL=http://localhost:8080
 
+# For Dags of your own whose tasks wait: for photos, for jobs elsewhere. Several profiles have a comma between them.
+#COMPOSE_PROFILES=triggerer
+
 # Spark's pages of finished jobs.
 #COMPOSE_PROFILES=history
 #SPARK_EVENT_LOG=true

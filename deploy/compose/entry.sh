@@ -40,6 +40,9 @@ case "${1:-}" in
     dag-processor)
         exec airflow dag-processor
         ;;
+    triggerer)
+        exec airflow triggerer --skip-serve-logs
+        ;;
     spark-master)
         spark master.Master --host spark-master --port 7077 --webui-port 8080
         ;;

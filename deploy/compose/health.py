@@ -45,6 +45,7 @@ CHECKS: dict[str, Callable[[], bool]] = {
     "api-server": lambda: airflow("metadatabase"),
     "scheduler": scheduler,
     "dag-processor": lambda: airflow("dag_processor"),
+    "triggerer": lambda: airflow("triggerer"),
     "spark-master": lambda: bool(ask("http://spark-master:8080/json/")["status"] == "ALIVE"),
     "spark-worker": spark_worker,
     "history-server": lambda: isinstance(ask("http://127.0.0.1:18080/api/v1/applications?limit=1"), list),

@@ -20,8 +20,8 @@ from image_features.options import TRUTHS
 from spark_apps import contract
 from spark_apps.contract import BadSetting
 
-FROM_AIRFLOW = frozenset({"run_id", "dag_id", "map_index", "branch"})
-"""Settings that say which run a job works for."""
+FROM_AIRFLOW = frozenset({"run_id", "dag_id", "map_index", "branch", "submission"})
+"""Settings that say which run a job works for, and at which try."""
 FROM_ADMINISTRATOR = frozenset({"within", "weights_within"})
 """Settings that keep a job in the places that [image_features] allows."""
 NOT_FOR_A_TASK = frozenset({"list"})

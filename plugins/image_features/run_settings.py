@@ -46,13 +46,18 @@ def usual(kind: type[contract.JobSettings], name: str) -> Any:
     return contract.describe(kind, name)["default"] if option is None else option
 
 
+def chosen_for(kind: type[contract.JobSettings], given: Mapping[str, Any], task: Any, context: Any) -> dict[str, Any]:
+    """`chosen` for the arguments `given` to a task, in its run. Raises BadSetting."""
+    return chosen(kind, given, _params(kind, task, context), context["dag_run"].conf or {})
+
+
 def of(kind: type[Kind], given: Mapping[str, Any], task: Any, context: Any) -> Kind:
     """The settings of a job of `kind` in the run of `task`, were its arguments these.
 
     Raises:
         BadSetting: a value is missing, out of bounds, contradicts another, or is not allowed in this Airflow.
     """
-    values = chosen(kind, given, _params(kind, task, context), context["dag_run"].conf or {})
+    values = chosen_for(kind, given, task, context)
     if "partition" in arguments.names(kind):
         values["partition"] = partition.of(values.get("partition"), context)
     for name in {"store", "source"} & set(arguments.names(kind)):
@@ -84,7 +89,7 @@ def confined(job: Kind) -> Kind:
     if isinstance(job, contract.ExtractSettings | contract.ValidateSettings):
         return dataclasses.replace(job, weights_within="\n".join(settings.weights_locations()))
     if isinstance(job, contract.IngestSettings):
-        return dataclasses.replace(job, within=allowed_places.folders(_sources(job.partition)))
+        return dataclasses.replace(job, within=allowed_places.folders(sources(job.partition)))
     return job
 
 
@@ -97,7 +102,7 @@ def check_places(values: Mapping[str, Any]) -> None:
     if "store" in values:
         allowed_places.check("store", values["store"], settings.stores())
     if "source" in values:
-        allowed_places.check("source", values["source"], _sources(values["partition"]))
+        allowed_places.check("source", values["source"], sources(values["partition"]))
     if "weights" in values and not allowed_places.is_named(values["weights"]):
         allowed_places.check("weights", values["weights"], settings.weights_locations())
     if values.get("extractor", "image") not in settings.extractors():
@@ -127,7 +132,8 @@ def check_in_dag(kind: type[contract.JobSettings], given: Mapping[str, Any]) -> 
     check_places({name: values[name] for name in ("partition", *literal) if name in values})
 
 
-def _sources(partition: str) -> list[str]:
+def sources(partition: str) -> list[str]:
+    """Where the photos of a partition may lie."""
     return [allowed_places.above_partition(place, partition) for place in settings.sources()]
 
 

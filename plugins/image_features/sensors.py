@@ -1,11 +1,15 @@
-"""Tasks that wait: for the photos of a partition to be there. They wait in the triggerer and hold no worker slot."""
+"""Tasks that wait: for the photos of a partition to be there, and for a job that somebody else has submitted.
+
+They wait in Airflow's triggerer and hold no worker slot.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -16,13 +20,23 @@ from airflow.providers.common.compat.sdk import (
     BaseSensorOperator,
 )
 
-from image_features import allowed_places, partition, settings
-from image_features.triggers import LandingTrigger
+from image_features import (
+    allowed_places,
+    assets,
+    facts,
+    job_failures,
+    links,
+    partition,
+    run_settings,
+    settings,
+    storage_connection,
+)
+from image_features.triggers import Landing, LandingTrigger, StageTrigger, Trigger
 from spark_apps import contract
 from spark_apps.contract import BadSetting, JobError
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperatorLink, Context
 
 UNITS = {
     "s": 1,
@@ -40,7 +54,66 @@ GRACE_SECONDS = 300
 """A trigger that has not fired so long after its deadline never will: no triggerer runs, or none can import it."""
 
 
-class LandingSensor(BaseSensorOperator):
+class _Waiting(BaseSensorOperator):
+    """A task that defers at once, to a trigger of ours, whatever its `mode`."""
+
+    storage_conn_id: str | None
+    ui_color = "#e6f1f2"
+
+    def execute(self, context: Context) -> None:
+        """Refuses what is wrong with the run, and defers.
+
+        Raises:
+            AirflowFailException: a setting is wrong, or a place is not allowed.
+            TaskDeferred: always, else.
+        """
+        try:
+            trigger, kept = self.prepare(context)
+        except JobError as error:
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(str(error)) from None
+            raise AirflowFailException(str(error)) from None
+        grace = timedelta(seconds=self.timeout + GRACE_SECONDS)
+        self.defer(trigger=trigger, method_name="execute_complete", kwargs=kept, timeout=grace)
+
+    def prepare(self, context: Context) -> tuple[Trigger, dict[str, Any]]:
+        """The trigger for this run, and what `execute_complete` is to be given beside its event. Raises JobError."""
+        raise NotImplementedError
+
+    def check_event(self, event: dict[str, Any], what: str, advice: str) -> None:
+        """Raises AirflowFailException when it was refused, AirflowSensorTimeout when it was too late."""
+        if event["outcome"] == "refused":
+            raise AirflowFailException(f"{what} failed: {contract.error_from_record(event['error'])}")
+        if event["outcome"] == "late":
+            late = f"{what} was not complete after {timedelta(seconds=self.timeout)}."
+            raise AirflowSensorTimeout(f"{late} {event['message']} {advice}")
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """As Airflow does, and says why a trigger can have been late, and a task skipped."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowSensorTimeout as error:
+            if next_method == "execute_complete":
+                raise
+            raise AirflowSensorTimeout(
+                f"The trigger of this task did not answer for {timedelta(seconds=self.timeout + GRACE_SECONDS)}. Check "
+                "that a triggerer runs (airflow triggerer), and in its log that it can import image_features.triggers."
+            ) from error
+        except AirflowSkipException as skipped:
+            if isinstance(skipped.__cause__, AirflowException):
+                raise AirflowSkipException(f"{skipped} {skipped.__cause__}") from skipped.__cause__
+            raise
+
+    def _waiting(self) -> dict[str, Any]:
+        """The arguments that every trigger has."""
+        return {
+            "deadline": time.time() + self.timeout,
+            "poll_interval": self.poke_interval,
+            "storage_conn_id": self.storage_conn_id or settings.storage_conn_id(),
+        }
+
+
+class LandingSensor(_Waiting):
     """Waits until the photos of a partition have landed, and returns what is there.
 
     Complete is a folder with a `marker` in it, also where there is nothing else; without a marker one that has files,
@@ -75,7 +148,6 @@ class LandingSensor(BaseSensorOperator):
         "exclude",
         "storage_conn_id",
     )
-    ui_color = "#e6f1f2"
 
     def __init__(
         self,
@@ -97,28 +169,27 @@ class LandingSensor(BaseSensorOperator):
         if isinstance(marker, str):
             check_marker(marker)
 
-    def execute(self, context: Context) -> None:
-        """Refuses what is wrong with the run, and defers.
-
-        Raises:
-            AirflowFailException: a setting is wrong, or the source is not allowed.
-            TaskDeferred: always, else.
-        """
-        try:
-            trigger = self._trigger(context)
-        except JobError as error:
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(str(error)) from None
-            raise AirflowFailException(str(error)) from None
-        landing = trigger.landing
-        until = f"a file {landing.marker}" if landing.marker else f"no change for {timedelta(seconds=landing.settle)}"
-        self.log.info("Waiting for %s, until there is %s.", landing.source, until)
-        self.defer(
-            trigger=trigger,
-            method_name="execute_complete",
-            kwargs={"waited_for": {"partition": self.partition, "source": landing.source}},
-            timeout=timedelta(seconds=self.timeout + GRACE_SECONDS),
+    def prepare(self, context: Context) -> tuple[Trigger, dict[str, Any]]:
+        """The trigger of this run. Raises BadSetting."""
+        given = {name: getattr(self, name) for name in ("source", "partition", "pattern", "exclude")}
+        values = run_settings.chosen_for(contract.IngestSettings, given, self, context)
+        key = self.partition = partition.of(values.get("partition"), context)
+        source = str(values.get("source") or settings.required("source")).replace("{partition}", key)
+        source = contract.check_location("source", source)
+        run_settings.check_places({"source": source, "partition": key})
+        landing = Landing(
+            source=source,
+            marker=check_marker(str(self.marker or "").replace("{partition}", key)),
+            settle=self._settle_seconds(),
+            pattern=values.get("pattern") or "*",
+            exclude=values.get("exclude") or "",
+            store=settings.store(),
+            within=allowed_places.folders(run_settings.sources(key)),
         )
+        until = f"a file {landing.marker}" if landing.marker else f"no change for {timedelta(seconds=landing.settle)}"
+        self.log.info("Waiting for %s, until there is %s.", source, until)
+        trigger = LandingTrigger(**self._waiting(), **vars(landing))
+        return trigger, {"waited_for": {"partition": key, "source": source}}
 
     def execute_complete(
         self, context: Context, event: dict[str, Any], waited_for: dict[str, Any] | None = None
@@ -129,56 +200,8 @@ class LandingSensor(BaseSensorOperator):
             AirflowFailException: the source or a setting was refused.
             AirflowSensorTimeout: it was not complete in time.
         """
-        if event["outcome"] == "refused":
-            raise AirflowFailException(f"landing failed: {contract.error_from_record(event['error'])}")
-        if event["outcome"] == "late":
-            late = f"The photos were not complete after {timedelta(seconds=self.timeout)}."
-            raise AirflowSensorTimeout(f"{late} {event['message']} {self._advice()}")
+        self.check_event(event, "The landing of the photos", self._advice())
         return {**(waited_for or {}), **{name: value for name, value in event.items() if name != "outcome"}}
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """As Airflow does, and says why a trigger can have been late, or skipped."""
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except AirflowSensorTimeout as error:
-            if next_method == "execute_complete":
-                raise
-            raise AirflowSensorTimeout(
-                f"The trigger of this task did not answer for {timedelta(seconds=self.timeout + GRACE_SECONDS)}. Check "
-                "that a triggerer runs (airflow triggerer), and in its log that it can import image_features.triggers."
-            ) from error
-        except AirflowSkipException as skipped:
-            if isinstance(skipped.__cause__, AirflowException):
-                raise AirflowSkipException(f"{skipped} {skipped.__cause__}") from skipped.__cause__
-            raise
-
-    def _trigger(self, context: Context) -> LandingTrigger:
-        """The trigger for this run. Raises BadSetting."""
-        key = self.partition = partition.of(self._chosen(context, "partition"), context)
-        source = self._chosen(context, "source") or settings.required("source")
-        source = contract.check_location("source", str(source).replace("{partition}", key))
-        allowed = [allowed_places.above_partition(place, key) for place in settings.sources()]
-        allowed_places.check("source", source, allowed)
-        return LandingTrigger(
-            source=source,
-            marker=check_marker(str(self.marker or "").replace("{partition}", key)),
-            settle=self._settle_seconds(),
-            pattern=self._chosen(context, "pattern") or settings.value("pattern") or "*",
-            exclude=self._chosen(context, "exclude") or settings.value("exclude") or "",
-            store=settings.store(),
-            within=allowed_places.folders(allowed),
-            deadline=time.time() + self.timeout,
-            poll_interval=self.poke_interval,
-            storage_conn_id=self.storage_conn_id or settings.storage_conn_id(),
-        )
-
-    def _chosen(self, context: Context, name: str) -> Any:
-        """What the run's conf says, where the Dag has such a param; else the argument, else the Dag's param."""
-        params, conf = context["params"], getattr(context["dag_run"], "conf", None) or {}
-        if name in params and conf.get(name) is not None:
-            return params[name]
-        given = getattr(self, name)
-        return params.get(name) if given is None else given
 
     def _settle_seconds(self) -> float:
         """Raises BadSetting."""
@@ -192,6 +215,140 @@ class LandingSensor(BaseSensorOperator):
         if self.marker:
             return "Look whether the upload still runs or did not write its marker; then clear this task."
         return "Look whether the upload still runs; then clear this task, or give it a longer timeout."
+
+
+class StageSensor(_Waiting):
+    """Waits for a stage's job, wherever and by whom it was submitted, and ends as our own operator of the stage would.
+
+    The job has ended when its manifest or its error is in the store. Then the task returns the manifest's counts, fails
+    or is skipped with the words of the error, and, for validate, announces the publication. Documents that an earlier
+    try has left do not count: known by the `submission` that the job was given, else by its begin.
+
+    A job that dies without a word, as one that is killed does, leaves neither: the task then ends at its `timeout`, so
+    let the task that submits the job fail by itself.
+
+    :param job: (templated) what `image_features.jobs.spec` has returned: it says all of the following.
+    :param stage: ingest, extract or validate.
+    :param store: (templated) by default the configured one.
+    :param partition: (templated) by default that of the run.
+    :param run_id: (templated) what the job was given as --run-id; by default this Dag run's.
+    :param dag_id: (templated) --dag-id; by default this Dag's. Empty: a run from the command line.
+    :param map_index: --map-index; by default this task's, if it is mapped.
+    :param branch: (templated) --branch.
+    :param submission: (templated) --submission.
+    :param since: (templated) without a submission, a job that began before does not count: ISO 8601, or a datetime; by
+        default the start of this Dag run, which is new when the run is cleared.
+    :param storage_conn_id: (templated) the connection that the store is read with; by default the setting of that name.
+    :param poke_interval: seconds, or a timedelta, between two looks.
+    """
+
+    template_fields: Sequence[str] = (
+        "job",
+        "store",
+        "partition",
+        "job_run_id",
+        "job_dag_id",
+        "branch",
+        "submission",
+        "since",
+        "storage_conn_id",
+    )
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (links.ReportLink(), links.SparkLink())
+
+    def __init__(
+        self,
+        *,
+        stage: str | None = None,
+        job: Any = None,
+        store: str | None = None,
+        partition: str | None = None,
+        run_id: str | None = None,
+        dag_id: str | None = None,
+        map_index: int | None = None,
+        branch: str | None = None,
+        submission: str | None = None,
+        since: datetime | str | None = None,
+        storage_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if stage not in contract.STAGES and job is None:
+            raise BadSetting(
+                "bad_stage", f"{stage!r} is not a valid stage.", f"Give one of {', '.join(contract.STAGES)}, or a job."
+            )
+        self.stage = stage or ""
+        self.of_a_job = job is not None
+        self.job, self.store, self.partition, self.branch = job, store, partition, branch
+        # Not by their plain names: operators have a dag_id that says whose they are.
+        self.job_run_id, self.job_dag_id, self.job_map_index = run_id, dag_id, map_index
+        self.submission, self.since, self.storage_conn_id = submission, since, storage_conn_id
+
+    def pre_execute(self, context: Context) -> None:
+        """Show the links while the job runs."""
+        super().pre_execute(context)
+        links.show(self, context)
+
+    def prepare(self, context: Context) -> tuple[Trigger, dict[str, Any]]:
+        """The trigger of this run, and what is known of the job. Raises BadSetting."""
+        job = self._job(context)
+        facts.tell(self, context, job)
+        since = "" if job.submission else _moment(self.since or context["dag_run"].start_date)
+        self.log.info("Waiting for %s to leave its manifest or its error in %s.", self.stage, job.folder)
+        known: dict[str, Any] = {
+            "stage": self.stage,
+            "store": job.store,
+            "folder": job.folder,
+            "submission": job.submission,
+        }
+        return StageTrigger(**self._waiting(), **known, since=since), {"known": known}
+
+    def execute_complete(self, context: Context, event: dict[str, Any], known: dict[str, Any]) -> dict[str, int]:
+        """What the job counted.
+
+        Raises:
+            AirflowFailException, AirflowSkipException, AirflowException: as the operator of the stage.
+            AirflowSensorTimeout: the job left nothing in time.
+        """
+        stage = self.stage = known["stage"]
+        self.check_event(event, stage, "Look in the log of whoever runs the job.")
+        if event["outcome"] == "failed":
+            raise job_failures.exception(stage, int(event["error"].get("exit_code", 1)), event["error"], "")
+        manifest = self._manifest(known)
+        self.log.info("%s: %s", stage, ", ".join(f"{count:,} {name}" for name, count in manifest.counts.items()))
+        if stage in ("validate", "undo"):
+            assets.announce_all(self, context, manifest)
+        return manifest.counts
+
+    def _job(self, context: Context) -> contract.JobSettings:
+        """What is waited for, as far as its folder goes. Raises BadSetting."""
+        if self.of_a_job:
+            if not self.job:
+                raise BadSetting("no_job", "The task that makes the job has returned none.", "See how it has ended.")
+            self.stage = self.job["stage"]
+            return contract.parse(contract.COMMANDS[self.stage], self.job["arguments"], self.stage, "")
+        given = {"store": self.store, "partition": self.partition}
+        job = run_settings.of(contract.Settings, given, self, context)
+        own: dict[str, Any] = {
+            "run_id": self.job_run_id,
+            "dag_id": self.job_dag_id,
+            "map_index": self.job_map_index,
+            "branch": self.branch,
+            "submission": self.submission,
+        }
+        return dataclasses.replace(job, **{name: value for name, value in own.items() if value is not None})
+
+    def _manifest(self, known: dict[str, Any]) -> contract.Manifest:
+        from spark_apps import catalog  # not at the top: the Dag processor needs no pyarrow
+
+        try:
+            access = storage_connection.variables(self.storage_conn_id or settings.storage_conn_id())
+            with catalog.reached_with(access):
+                record = catalog.left_in(known["store"], known["folder"], f"{known['stage']}.json")
+        except JobError as error:
+            raise AirflowException(str(error)) from None
+        if record is None or not contract.is_left_by(record, known["submission"], None):
+            raise AirflowException(f"The manifest of {known['stage']} is gone: the job was started again.")
+        return contract.Manifest.from_record(record)
 
 
 def check_marker(marker: str) -> str:
@@ -212,3 +369,14 @@ def _seconds(given: timedelta | float | str) -> float:
     if found is None or unit is None:
         raise BadSetting("bad_settle", f"settle {given!r} is not a valid time.", 'Write "10 minutes", or seconds.')
     return float(found[1]) * unit
+
+
+def _moment(given: datetime | str | None) -> str:
+    """Raises BadSetting."""
+    try:
+        found = given if isinstance(given, datetime | None) else datetime.fromisoformat(given.strip())
+    except ValueError:
+        raise BadSetting("bad_since", f"since {given!r} is not a valid time.", "Write ISO 8601.") from None
+    if found is None:
+        return ""
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).isoformat()

@@ -1,4 +1,4 @@
-"""What waits in Airflow's triggerer, without a worker slot: for a folder of photos to be complete.
+"""What waits in Airflow's triggerer, without a worker slot: for photos to be there, and for jobs to have ended.
 
 A trigger's arguments are kept in Airflow's database, so they hold no credentials: those are looked up by the id of
 their connection, again for each look. Here is nothing of pyspark and nothing of a model.
@@ -10,7 +10,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,8 +25,8 @@ from spark_apps.contract import BadSetting, Unreachable
 if TYPE_CHECKING:
     from spark_apps.catalog import Landed
 
-REFUSED = ("source_denied", "bucket_missing", "source_no_folder")
-"""Codes of a source that is reached and will not be there however long one waits."""
+REFUSED = ("source_denied", "bucket_missing", "source_no_folder", "store_denied")
+"""Codes of what is reached and will not be there however long one waits."""
 TELL_AGAIN_SECONDS = 600
 """A wait in which nothing changes is told of so often."""
 LAST_LOOK_SECONDS = 60
@@ -90,22 +91,15 @@ class Watch:
     landed: Landed | None = None
     since: float = 0
     """Since when it is the same."""
-    problem: str = ""
-    """Why the last look failed."""
-    told: str = ""
-    told_at: float = field(default=0, repr=False)
 
     def see(self, landed: Landed | None, now: float) -> bool:
         """Takes in a listing; whether the folder is complete by it."""
-        self.problem = ""
         if landed != self.landed or not self.since:
             self.landed, self.since = landed, now
         return bool(landed and landed.files) and now - self.since >= self.landing.settle
 
     def state(self, now: float) -> str:
         """What is there, as a sentence."""
-        if self.problem:
-            return self.problem
         if self.landing.marker:
             return f"There is no {self.landing.marker} in {self.landing.source}."
         return f"{self.content()} {self._unchanged(now)}" if self.landed else self.content()
@@ -125,85 +119,178 @@ class Watch:
         since = datetime.fromtimestamp(self.since, UTC)
         return f"That is so since {since:%H:%M:%S} UTC, for {_span(now - self.since)} of {_span(self.landing.settle)}."
 
-    def news(self, now: float) -> str:
-        """What is to be told in the log now; empty when it was told lately."""
-        state, key = self.state(now), self.problem or self.landing.marker or repr(self.landed)
-        if key == self.told and now - self.told_at < TELL_AGAIN_SECONDS:
-            return ""
-        self.told, self.told_at = key, now
-        return state
 
+class Trigger(BaseTrigger):
+    """Looks again and again, and fires one event: a dict with an `outcome`.
 
-class LandingTrigger(BaseTrigger):
-    """Fires when a `Landing` is complete, or is refused, or is not complete by `deadline`.
+    `refused`: no look will see it; `error` says why, as `contract.error_record` writes it. `late`: it was not there by
+    `deadline`; `message` says what was. What else there is, is for the trigger itself to say.
 
-    The event is a dict. `outcome` is `landed`, with `files`, `bytes`, `newest` and `marker`; `refused`, with the
-    `error` as `contract.error_record` writes it; or `late`, with a `message`.
-
-    :param deadline: seconds since 1970; a triggerer that is started again keeps to it. Since when a folder has not
-        changed it cannot know: that begins anew.
+    :param deadline: seconds since 1970; a triggerer that is started again keeps to it.
     :param poll_interval: seconds between two looks.
+    """
+
+    def __init__(self, *, deadline: float, poll_interval: float = 60, storage_conn_id: str = "") -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.deadline, self.poll_interval, self.storage_conn_id = deadline, poll_interval, storage_conn_id
+        self.problem = ""
+        self._told: tuple[str, float] = ("", 0)
+
+    def arguments(self) -> dict[str, Any]:
+        """What the trigger is made with, as Airflow keeps it in its database."""
+        return {name: getattr(self, name) for name in ("deadline", "poll_interval", "storage_conn_id")}
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """The class and its arguments."""
+        return f"{type(self).__module__}.{type(self).__name__}", self.arguments()
+
+    async def look(self) -> dict[str, Any] | None:
+        """The event, when what is waited for is there. Raises JobError, or TimeoutError for no answer."""
+        raise NotImplementedError
+
+    def seen(self, now: float) -> tuple[str, str]:
+        """What there is, as a sentence, and what of it is news when it changes."""
+        raise NotImplementedError
+
+    async def last_words(self, now: float) -> str:
+        """What was seen until the deadline."""
+        return self.problem or self.seen(now)[0]
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yields the one event."""
+        yield TriggerEvent(await self._wait())  # type: ignore[no-untyped-call]
+
+    async def _wait(self) -> dict[str, Any]:
+        while True:
+            try:
+                found = await self.look()
+                self.problem = ""
+                if found:
+                    return found
+            except TimeoutError:
+                self.problem = "The store has not answered since it was asked."
+            except (BadSetting, Unreachable) as error:
+                if isinstance(error, BadSetting) or error.code in REFUSED:
+                    return {"outcome": "refused", "error": contract.error_record("", error)}
+                self.problem = str(error)
+            now = time.time()
+            self._tell(now)
+            if now >= self.deadline:
+                return {"outcome": "late", "message": await self.last_words(now)}
+            await asyncio.sleep(min(self.poll_interval, self.deadline - now))
+
+    def _tell(self, now: float) -> None:
+        """Says in the log what is new, and every ten minutes what is not."""
+        sentence, news = (self.problem, self.problem) if self.problem else self.seen(now)
+        if news != self._told[0] or now - self._told[1] >= TELL_AGAIN_SECONDS:
+            self._told = (news, now)
+            (self.log.warning if self.problem else self.log.info)("%s", sentence)
+
+    async def _ask(self, look: Callable[[], Answer]) -> Answer:
+        return await in_thread(self.storage_conn_id, look, max(self.deadline - time.time(), LAST_LOOK_SECONDS))
+
+
+class LandingTrigger(Trigger):
+    """Fires when a `Landing` is complete: `outcome` is `landed`, with `marker`, or with `files`, `bytes` and `newest`.
+
+    A triggerer that is started again cannot know since when a folder has not changed: that begins anew.
     """
 
     def __init__(
         self, *, deadline: float, poll_interval: float = 60, storage_conn_id: str = "", **landing: Any
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.deadline, self.poll_interval, self.storage_conn_id = deadline, poll_interval, storage_conn_id
+        super().__init__(deadline=deadline, poll_interval=poll_interval, storage_conn_id=storage_conn_id)
         self.landing = Landing(**landing)
+        self.watch = Watch(self.landing)
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The class and its arguments, as Airflow keeps them in its database."""
-        own = {name: getattr(self, name) for name in ("deadline", "poll_interval", "storage_conn_id")}
-        return "image_features.triggers.LandingTrigger", {**own, **vars(self.landing)}
+    def arguments(self) -> dict[str, Any]:
+        """As the landing has them, too."""
+        return {**super().arguments(), **vars(self.landing)}
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Looks again and again, and yields one event."""
-        yield TriggerEvent(await self._wait(Watch(self.landing)))  # type: ignore[no-untyped-call]
-
-    async def _wait(self, watch: Watch) -> dict[str, Any]:
-        while True:
-            try:
-                if found := await self._look(watch):
-                    return found
-            except TimeoutError:
-                watch.problem = f"{self.landing.source} has not answered since it was asked for its files."
-            except Unreachable as error:
-                if error.code in REFUSED:
-                    return {"outcome": "refused", "error": contract.error_record("landing", error)}
-                watch.problem = str(error)
-            except BadSetting as error:
-                return {"outcome": "refused", "error": contract.error_record("landing", error)}
-            now = time.time()
-            if news := watch.news(now):
-                (self.log.warning if watch.problem else self.log.info)("%s", news)
-            if now >= self.deadline:
-                return {"outcome": "late", "message": await self._last_words(watch, now)}
-            await asyncio.sleep(min(self.poll_interval, self.deadline - now))
-
-    async def _look(self, watch: Watch) -> dict[str, Any] | None:
+    async def look(self) -> dict[str, Any] | None:
         """The event, when the folder is complete."""
-        left = max(self.deadline - time.time(), LAST_LOOK_SECONDS)
         if not self.landing.marker:
-            landed = await in_thread(self.storage_conn_id, self.landing.listing, left)
-            return _event(landed) if watch.see(landed, time.time()) and landed else None
-        marker = await in_thread(self.storage_conn_id, self.landing.found_marker, left)
-        watch.problem = ""
+            landed = await self._ask(self.landing.listing)
+            return _event(landed) if self.watch.see(landed, time.time()) and landed else None
+        marker = await self._ask(self.landing.found_marker)
         if marker is None:
             return None
         self.log.info("%s is there.", contract.join(self.landing.source, marker))
         return {"outcome": "landed", "marker": marker}
 
-    async def _last_words(self, watch: Watch, now: float) -> str:
-        """What was seen until the deadline. Where a marker was waited for, this looks once at what else is there."""
-        said = watch.state(now)
-        if self.landing.marker and not watch.problem:
-            try:
-                watch.landed = await in_thread(self.storage_conn_id, self.landing.listing, LAST_LOOK_SECONDS)
-            except (TimeoutError, contract.JobError):
-                return said
-            said = f"{said} {watch.content()}"
+    def seen(self, now: float) -> tuple[str, str]:
+        """What is there, and since when."""
+        return self.watch.state(now), self.landing.marker or repr(self.watch.landed)
+
+    async def last_words(self, now: float) -> str:
+        """As any trigger; where a marker was waited for, it looks once at what else is there."""
+        said = await super().last_words(now)
+        if self.landing.marker and not self.problem:
+            with suppress(TimeoutError, contract.JobError):
+                self.watch.landed = await in_thread(self.storage_conn_id, self.landing.listing, LAST_LOOK_SECONDS)
+                return f"{said} {self.watch.content()}"
         return said
+
+
+class StageTrigger(Trigger):
+    """Fires when a job has left its manifest, `outcome` is `done`, or its error: `failed`, with the `error` as it is in
+    the store.
+
+    :param store: the store. :param folder: that of the run in it. :param stage: the job's.
+    :param submission: the name by which the job's documents are known; empty: by the moment `since`, ISO 8601, or all.
+    """
+
+    def __init__(
+        self,
+        *,
+        stage: str,
+        store: str,
+        folder: str,
+        submission: str,
+        since: str,
+        deadline: float,
+        poll_interval: float = 60,
+        storage_conn_id: str = "",
+    ) -> None:
+        super().__init__(deadline=deadline, poll_interval=poll_interval, storage_conn_id=storage_conn_id)
+        self.stage, self.store, self.folder, self.submission, self.since = stage, store, folder, submission, since
+        self.other = ""
+
+    def arguments(self) -> dict[str, Any]:
+        """With those that say which job it is."""
+        names = ("stage", "store", "folder", "submission", "since")
+        return {**super().arguments(), **{name: getattr(self, name) for name in names}}
+
+    async def look(self) -> dict[str, Any] | None:
+        """The event, when the job has ended."""
+        manifest, error = await self._ask(self._documents)
+        if manifest and self._is_ours(manifest, f"{self.stage}.json", "started_at"):
+            return {"outcome": "done"}
+        if error and error.get("stage") == self.stage and self._is_ours(error, "error.json", "at"):
+            return {"outcome": "failed", "error": error}
+        return None
+
+    def seen(self, now: float) -> tuple[str, str]:
+        """What lies in the run's folder."""
+        said = f"{self.stage} has left neither a manifest nor an error in {self.folder} yet."
+        return f"{said} {self.other}".strip(), self.other or self.folder
+
+    def _documents(self) -> tuple[Any, Any]:
+        from spark_apps import catalog
+
+        try:
+            manifest = catalog.left_in(self.store, self.folder, f"{self.stage}.json")
+            return manifest, catalog.left_in(self.store, self.folder, "error.json")
+        except ValueError as error:
+            raise Unreachable("store_damaged", f"A document in {self.folder} cannot be read: {error}.") from None
+
+    def _is_ours(self, record: Any, name: str, moment: str) -> bool:
+        since = datetime.fromisoformat(self.since) if self.since else None
+        if contract.is_left_by(record, self.submission, since):
+            return True
+        of = f"another submission than {self.submission}" if self.submission else f"a time before {self.since}"
+        self.other = f"{name} there is of {of}: of {record.get(moment)}."
+        return False
 
 
 def _event(landed: Landed) -> dict[str, Any]:

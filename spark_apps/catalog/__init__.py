@@ -12,6 +12,7 @@ from spark_apps.catalog.documents import document_in as document_in
 from spark_apps.catalog.documents import error as error
 from spark_apps.catalog.documents import ingest_of as ingest_of
 from spark_apps.catalog.documents import left_by as left_by
+from spark_apps.catalog.documents import left_in as left_in
 from spark_apps.catalog.documents import manifest as manifest
 from spark_apps.catalog.documents import model_folder as model_folder
 from spark_apps.catalog.documents import report as report

@@ -122,5 +122,10 @@ def document_in(store: str, partition: str, folder: str, name: str) -> Any | Non
 
 def left_by(job: contract.JobSettings, name: str) -> Any | None:
     """A JSON file that a job left in its folder; None when there is none. Raises ValueError when it is half-written."""
-    with storage.reaching("store", job.store):
-        return storage.read_json(contract.join(job.folder, name))
+    return left_in(job.store, job.folder, name)
+
+
+def left_in(store: str, folder: str, name: str) -> Any | None:
+    """The same by the folder's place in the store, as `contract.run_folder` gives it."""
+    with storage.reaching("store", store):
+        return storage.read_json(contract.join(folder, name))

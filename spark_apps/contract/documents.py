@@ -165,10 +165,11 @@ def _known(kind: type, record: Any) -> dict[str, Any]:
     }
 
 
-def error_record(stage: str, error: JobError, run: RunKey | None = None) -> dict[str, Any]:
-    """The content of `error.json`; `run`, when it is one of a Dag, says whose it is."""
+def error_record(stage: str, error: JobError, run: RunKey | None = None, submission: str = "") -> dict[str, Any]:
+    """The content of `error.json`; `run`, when it is one of a Dag, says whose it is; `submission`: which, if named."""
     return {
         **(dataclasses.asdict(run) if run is not None and run.dag_id else {}),
+        **({"submission": submission} if submission else {}),
         "stage": stage,
         "code": error.code,
         "message": error.message,

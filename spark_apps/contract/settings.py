@@ -44,6 +44,11 @@ class JobSettings(StoreSettings, ABC):
     map_index: int = setting(
         "Which of several mapped tasks of one run this is; -1: it is not mapped.", -1, minimum=-1, maximum=2**31
     )
+    submission: str = setting(
+        "Name of this submission of the job, kept in its manifest or error: whoever waits for the job knows it by that "
+        "from earlier ones.",
+        "",
+    )
 
     @property
     def run(self) -> RunKey:

@@ -80,9 +80,8 @@ def _fail(stage: str, settings: contract.JobSettings | None, error: JobError) ->
     _say(f"{stage} failed: {error}")
     if settings is not None:
         try:
-            storage.write_json(
-                contract.join(settings.folder, "error.json"), contract.error_record(stage, error, settings.run)
-            )
+            record = contract.error_record(stage, error, settings.run, settings.submission)
+            storage.write_json(contract.join(settings.folder, "error.json"), record)
         except OSError as problem:  # the store itself is what failed; the exit code and the log still tell
             _say(f"error.json could not be written: {problem}")
     return error.exit_code

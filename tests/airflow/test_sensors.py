@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, Param
 from airflow.sdk.exceptions import (
+    AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     TaskDeferred,
 )
 from airflow.serialization.serialized_objects import DagSerialization
-from image_features import form, triggers
-from image_features.sensors import GRACE_SECONDS, LandingSensor
-from image_features.triggers import Landing, LandingTrigger, Watch
+from image_features import form, jobs, triggers
+from image_features.sensors import GRACE_SECONDS, LandingSensor, StageSensor
+from image_features.triggers import Landing, LandingTrigger, StageTrigger, Watch
 
-from spark_apps import catalog
+from spark_apps import catalog, contract
 from spark_apps.catalog import Landed
 from spark_apps.contract import BadSetting, Unreachable
 
@@ -33,7 +36,7 @@ DAY = "2026-11-20"
 
 
 def sensor(params: Any = None, **arguments: Any) -> LandingSensor:
-    with DAG("waits", params=params, schedule=None):
+    with DAG("waits", params=params or {"partition": Param(None, type=["null", "string"])}, schedule=None):
         return LandingSensor(task_id="landing", **arguments)
 
 
@@ -156,7 +159,7 @@ def test_what_is_wrong_in_the_dag_is_refused_when_it_is_parsed(arguments: dict[s
     [
         ({"source": "/etc"}, "'/etc' is not allowed"),
         ({"source": "photos"}, "neither an absolute path nor a URI"),
-        ({"partition": "a/b"}, "is not a partition key"),
+        ({"partition": "a/b"}, "is not a (valid )?partition key"),
         ({"settle": "{{ nothing }}"}, "is not a valid time"),
     ],
 )
@@ -207,16 +210,19 @@ def test_a_folder_is_complete_when_it_has_been_the_same_for_so_long() -> None:
     assert watch.see(four, 13_300)
 
 
-def test_a_failed_look_is_told_and_the_time_at_rest_goes_on() -> None:
-    watch = Watch(Landing("/photos", settle=600))
-    watch.see(Landed(3, 2_500_000), 10_000)
-    watch.problem = "The store does not answer."
-    assert watch.news(10_060) == "The store does not answer."
-    assert watch.news(10_120) == "", "said a minute ago"
-    assert watch.news(10_060 + triggers.TELL_AGAIN_SECONDS) == "The store does not answer."
-    assert watch.see(Landed(3, 2_500_000), 10_600)
-    told = watch.news(10_600)
-    assert "/photos holds 3 files of 2.5 MB." in told and "since 02:46:40 UTC, for 0:10:00 of 0:10:00" in told
+def test_a_failed_look_is_told_and_the_time_at_rest_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    waits = trigger("/photos", settle=600)
+    waits.watch.see(Landed(3, 2_500_000), 10_000)
+    waits.problem = "The store does not answer."
+    for now, told in {10_060: 1, 10_120: 0, 10_060 + triggers.TELL_AGAIN_SECONDS: 1}.items():
+        waits._tell(now)
+        assert capsys.readouterr().out.count("The store does not answer.") == told
+    waits.problem = ""
+    assert waits.watch.see(Landed(3, 2_500_000), 10_600)
+    waits._tell(10_600)
+    told_now = capsys.readouterr().out
+    assert "/photos holds 3 files of 2.5 MB." in told_now
+    assert "since 02:46:40 UTC, for 0:10:00 of 0:10:00" in told_now
 
 
 # --- the trigger ------------------------------------------------------------------------------------------------------
@@ -303,3 +309,146 @@ def test_a_listing_that_hangs_ends_at_the_deadline(monkeypatch: pytest.MonkeyPat
         assert "has not answered" in fired(trigger("/photos", 0.2))["message"]
     finally:
         answer.set()
+
+
+# --- a stage that somebody else has submitted -------------------------------------------------------------------------
+
+
+def stage_sensor(stage: str | None = "extract", **arguments: Any) -> StageSensor:
+    with DAG("any", params={"partition": Param(None, type=["null", "string"])}, schedule=None):
+        return StageSensor(task_id="waits", stage=stage, **arguments)
+
+
+def run_context() -> Any:
+    began = datetime(2026, 11, 22, 3, tzinfo=UTC)
+    dag_run = SimpleNamespace(conf={}, partition_key=None, start_date=began)
+    ti = SimpleNamespace(map_index=-1, pushed={}, xcom_push=lambda key, value: ti.pushed.update({key: value}))
+    return {**context(), "dag_run": dag_run, "ti": ti, "outlet_events": {}}
+
+
+def prepared(task: StageSensor, context: Any) -> tuple[StageTrigger, dict[str, Any]]:
+    with pytest.raises(TaskDeferred) as raised:
+        task.execute(context)
+    trigger = raised.value.trigger
+    assert isinstance(trigger, StageTrigger)
+    trigger.poll_interval, trigger.deadline = 0.02, time.time() + 0.2
+    return trigger, dict(raised.value.kwargs or {})
+
+
+def leave(tmp_path: Path, run: contract.RunKey, name: str, **record: Any) -> None:
+    folder = Path(contract.run_folder(str(tmp_path / "store"), DAY, run))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(record))
+
+
+def a_manifest(**facts: Any) -> dict[str, Any]:
+    empty: dict[str, Any] = {item.name: {} for item in dataclasses.fields(contract.Manifest) if item.name != "model"}
+    return {**empty, "started_at": "2026-11-22T03:01:00+00:00", "counts": {"listed": 4}, **facts}
+
+
+OURS = contract.RunKey("r", "any")
+
+
+def test_it_returns_what_the_job_counted_and_says_what_it_works_on(tmp_path: Path) -> None:
+    run, task = run_context(), stage_sensor()
+    waits, known = prepared(task, run)
+    assert run["ti"].pushed["image_features"]["stage"] == "extract"
+    assert run["ti"].pushed["image_features"]["partition"] == DAY
+    leave(tmp_path, OURS, "extract.json", **a_manifest())
+    assert stage_fired(waits) == {"outcome": "done"}
+    assert task.execute_complete(run, {"outcome": "done"}, **known) == {"listed": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("extract.json", a_manifest(started_at="2026-11-22T02:59:00+00:00")),
+        ("error.json", {"stage": "extract", "at": "2026-11-22T02:59:00+00:00", "message": "Old."}),
+        ("error.json", {"stage": "ingest", "at": "2026-11-22T03:59:00+00:00", "message": "Another stage's."}),
+        ("ingest.json", a_manifest()),
+    ],
+)
+def test_what_an_earlier_try_or_another_stage_has_left_does_not_count(
+    name: str, record: dict[str, Any], tmp_path: Path
+) -> None:
+    waits, known = prepared(stage_sensor(), run_context())
+    leave(tmp_path, OURS, name, **record)
+    event = stage_fired(waits)
+    assert event["outcome"] == "late"
+    assert "extract has left neither a manifest nor an error" in event["message"]
+    assert ("02:59" in event["message"]) == ("02:59" in json.dumps(record))
+    with pytest.raises(AirflowSensorTimeout, match="whoever runs the job"):
+        stage_sensor().execute_complete(run_context(), event, **known)
+
+
+def test_a_submission_is_known_whenever_it_began(tmp_path: Path) -> None:
+    task = stage_sensor(store=str(tmp_path / "store"), run_id="nightly", dag_id="", submission="second")
+    waits, _ = prepared(task, run_context())
+    key = contract.RunKey("nightly")
+    leave(tmp_path, key, "extract.json", **a_manifest(settings={"submission": "first"}))
+    assert "another submission than second" in stage_fired(waits)["message"]
+    leave(tmp_path, key, "extract.json", **a_manifest(settings={"submission": "second"}, started_at="2020-01-01"))
+    assert stage_fired(waits) == {"outcome": "done"}
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (contract.BadSetting("bad", "No such weights.", "Use DEFAULT."), AirflowFailException),
+        (contract.QualityFailed("quality_failed", "Half of them are broken."), AirflowFailException),
+        (contract.NothingToDo("source_empty", "No photos."), AirflowSkipException),
+        (contract.Unreachable("source_unreachable", "The bucket does not answer."), AirflowException),
+    ],
+)
+def test_a_failed_job_means_what_it_means_to_our_own_operator(
+    error: contract.JobError, meaning: type[Exception], tmp_path: Path
+) -> None:
+    task, run = stage_sensor(), run_context()
+    waits, known = prepared(task, run)
+    leave(tmp_path, OURS, "error.json", **contract.error_record("extract", error))
+    event = stage_fired(waits)
+    with pytest.raises(AirflowException, match=error.message) as raised:
+        task.execute_complete(run, event, **known)
+    assert type(raised.value) is meaning
+
+
+def test_a_job_of_spec_is_all_that_it_needs(tmp_path: Path) -> None:
+    with DAG("any", params={"partition": Param(None, type=["null", "string"])}, schedule=None):
+        maker = EmptyOperator(task_id="maker")
+    run = {**run_context(), "task": maker}
+    job = jobs.spec("extract", run, model="resnet18", batch_size="8", branch="small")
+    again = jobs.spec("extract", run, model="resnet18", batch_size="8", branch="small")
+    settings = contract.parse(contract.ExtractSettings, job["arguments"], "test", "")
+    assert (settings.batch_size, settings.partition, settings.dag_id) == (8, DAY, "any")
+    assert job["command"].startswith("spark-submit ") and job["application"] in job["command"]
+    waits, _ = prepared(stage_sensor(None, job=job), run)
+    assert (waits.submission, waits.folder, waits.stage) == (settings.submission, settings.folder, "extract")
+    assert waits.submission not in again["arguments"], "each try has a name of its own"
+    lost = stage_sensor(job=job)
+    lost.job = None  # as Airflow renders it where the task has returned nothing
+    with pytest.raises(AirflowFailException, match="has returned none"):
+        lost.execute(run)
+    with pytest.raises(TypeError, match="modle"):
+        jobs.spec("extract", run, modle="resnet18")
+    with pytest.raises(BadSetting, match="not allowed"):
+        jobs.spec("ingest", run, source="/etc")
+
+
+def test_a_stage_that_there_is_not_is_refused_when_the_dag_is_parsed() -> None:
+    with pytest.raises(BadSetting, match="'embed' is not a valid stage"):
+        stage_sensor("embed")
+
+
+def test_the_trigger_of_a_stage_survives_airflow_s_database() -> None:
+    before, _ = prepared(stage_sensor(), run_context())
+    path, kwargs = before.serialize()
+    assert path == "image_features.triggers.StageTrigger"
+    assert StageTrigger(**json.loads(json.dumps(kwargs))).serialize() == before.serialize()
+
+
+def stage_fired(waits: StageTrigger) -> dict[str, Any]:
+    async def run() -> Any:
+        return [event.payload async for event in waits.run()]
+
+    (payload,) = asyncio.run(run())
+    return dict(json.loads(json.dumps(payload)))

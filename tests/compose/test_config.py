@@ -18,7 +18,7 @@ from tests.compose.stack import REPOSITORY, Stack, plugin_missing
 
 COMPOSE_FILE = (REPOSITORY / "docker-compose.yaml").read_text()
 ENV = REPOSITORY / "deploy" / "env.py"
-PROFILES = ((), ("history",), ("s3",), ("history", "s3"))
+PROFILES = ((), ("history",), ("s3",), ("triggerer",), ("history", "s3", "triggerer"))
 ONCE = {"airflow-init", "s3-init"}
 """Services that do their work and end."""
 MAY_KNOW = {
@@ -149,7 +149,7 @@ def test_secrets_are_in_the_environment_of_those_who_need_them_and_nowhere_else(
 def test_photos_are_decoded_where_neither_database_nor_airflow_can_be_reached(services: Services) -> None:
     networks = {name: set(service["networks"]) for name, service in services.items()}
     assert networks["spark-worker"] == {"spark"}
-    assert networks["postgres"] == networks["api-server"] == {"airflow"}
+    assert networks["postgres"] == networks["api-server"] == networks["triggerer"] == {"airflow"}
     assert networks["scheduler"] == {"airflow", "spark"}
 
 
@@ -169,5 +169,5 @@ def test_more_packages_go_into_the_image(stack: Stack) -> None:
 
 
 def all_services(stack: Stack) -> Services:
-    found: Services = stack.config("history", "s3")["services"]
+    found: Services = stack.config("history", "s3", "triggerer")["services"]
     return found

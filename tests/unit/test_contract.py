@@ -29,7 +29,7 @@ from spark_apps.contract import (
 )
 
 COMMON: dict[str, Any] = {"store": "/data/features", "partition": "2026-11-22", "run_id": "manual__2026-11-22T00:00:00"}
-OF_A_DAG: dict[str, Any] = {**COMMON, "dag_id": "my.dag", "map_index": 3, "branch": "a/b"}
+OF_A_DAG: dict[str, Any] = {**COMMON, "dag_id": "my.dag", "map_index": 3, "branch": "a/b", "submission": "second"}
 PLAIN: dict[type[Settings], dict[str, Any]] = {
     IngestSettings: {**COMMON, "source": "/data/photos"},
     ExtractSettings: COMMON,
