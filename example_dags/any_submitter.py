@@ -34,11 +34,11 @@ with DAG(
 
     @task
     def spec(stage: str, **context: Any) -> dict[str, Any]:
-        return jobs.spec(stage, context, **SETTINGS[stage])  # type: ignore[arg-type]  # Airflow's Context, as a dict
+        return jobs.spec(stage, context, **SETTINGS[stage])
 
     before = None
     for stage in SETTINGS:
-        job = spec.override(task_id=f"{stage}_job")(stage)
+        job: Any = spec.override(task_id=f"{stage}_job")(stage)
         submit = BashOperator(
             task_id=f"{stage}_submit",
             bash_command="{{ ti.xcom_pull('" + f"{stage}_job" + "')['command'] }} " + LEFT_TO_THE_SENSOR,

@@ -24,13 +24,11 @@ with DAG("features_on_databricks", schedule=None, tags=["images", "spark"]) as d
 
     @task
     def spec(stage: str, **context: Any) -> dict[str, Any]:
-        return jobs.spec(  # type: ignore[arg-type]  # Airflow's Context, as a dict
-            stage, context, applications=CODE, code=f"{CODE}/spark_apps.zip", **SETTINGS[stage]
-        )
+        return jobs.spec(stage, context, applications=CODE, code=f"{CODE}/spark_apps.zip", **SETTINGS[stage])
 
     before = None
     for stage in SETTINGS:
-        job = spec.override(task_id=f"{stage}_job")(stage)
+        job: Any = spec.override(task_id=f"{stage}_job")(stage)
         submit = DatabricksSubmitRunOperator(
             task_id=f"{stage}_submit",
             existing_cluster_id="{{ var.value.photo_cluster }}",

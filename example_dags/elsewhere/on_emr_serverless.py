@@ -24,13 +24,11 @@ with DAG("features_on_emr_serverless", schedule=None, tags=["images", "spark"]) 
 
     @task
     def spec(stage: str, **context: Any) -> dict[str, Any]:
-        return jobs.spec(  # type: ignore[arg-type]  # Airflow's Context, as a dict
-            stage, context, applications=CODE, code=f"{CODE}/spark_apps.zip", **SETTINGS[stage]
-        )
+        return jobs.spec(stage, context, applications=CODE, code=f"{CODE}/spark_apps.zip", **SETTINGS[stage])
 
     before = None
     for stage in SETTINGS:
-        job = spec.override(task_id=f"{stage}_job")(stage)
+        job: Any = spec.override(task_id=f"{stage}_job")(stage)
         submit = EmrServerlessStartJobOperator(
             task_id=f"{stage}_submit",
             application_id="{{ var.value.photo_application }}",

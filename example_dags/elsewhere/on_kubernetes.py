@@ -24,13 +24,11 @@ with DAG("features_on_kubernetes", schedule=None, tags=["images", "spark"]) as d
 
     @task
     def spec(stage: str, **context: Any) -> dict[str, Any]:
-        return jobs.spec(  # type: ignore[arg-type]  # Airflow's Context, as a dict
-            stage, context, applications=CODE, **SETTINGS[stage]
-        )
+        return jobs.spec(stage, context, applications=CODE, **SETTINGS[stage])
 
     before = None
     for stage in SETTINGS:
-        job = spec.override(task_id=f"{stage}_job")(stage)
+        job: Any = spec.override(task_id=f"{stage}_job")(stage)
         submit = SparkKubernetesOperator(
             task_id=f"{stage}_submit",
             namespace="spark",

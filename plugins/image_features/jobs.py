@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from image_features import arguments, run_settings
 from spark_apps import contract
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 PLACE = ("branch", "map_index")
 """Parts of the run's key that whoever asks for a job may choose."""
@@ -19,7 +17,7 @@ PLACE = ("branch", "map_index")
 
 def spec(
     stage: str,
-    context: Context,
+    context: Mapping[str, Any],
     *,
     applications: str = "",
     code: str = "",
@@ -32,9 +30,9 @@ def spec(
     For a task of your own, whose result the task that submits the job and the `StageSensor` after it read. Each call
     names a new `--submission`, by which that sensor knows the job's documents.
 
-    `given`: settings of the stage, as its operator takes them, `branch` and `map_index`; what is not given comes from
-    where the operator has it: the run's conf, the Dag's params, [image_features]. `applications`, `code`, `environment`
-    and `python`: as `contract.job_spec` takes them.
+    `context`: the task's. `given`: settings of the stage, as its operator takes them, `branch` and `map_index`; what is
+    not given comes from where the operator has it: the run's conf, the Dag's params, [image_features]. `applications`,
+    `code`, `environment` and `python`: as `contract.job_spec` takes them.
 
     Raises:
         TypeError: the stage has no such setting.

@@ -322,7 +322,8 @@ def stage_sensor(stage: str | None = "extract", **arguments: Any) -> StageSensor
 def run_context() -> Any:
     began = datetime(2026, 11, 22, 3, tzinfo=UTC)
     dag_run = SimpleNamespace(conf={}, partition_key=None, start_date=began)
-    ti = SimpleNamespace(map_index=-1, pushed={}, xcom_push=lambda key, value: ti.pushed.update({key: value}))
+    pushed: dict[str, Any] = {}
+    ti = SimpleNamespace(map_index=-1, pushed=pushed, xcom_push=lambda key, value: pushed.update({key: value}))
     return {**context(), "dag_run": dag_run, "ti": ti, "outlet_events": {}}
 
 
