@@ -141,6 +141,14 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def in_dag(task: Any, name: str) -> Any:
+    """What a task of the Dag was given for a setting. Of a mapped one only `.partial()` can be seen; what its mapping
+    or `default_args` may give it is no literal."""
+    if not hasattr(task, "partial_kwargs"):
+        return getattr(task, attribute(name))
+    return task.partial_kwargs.get(argument(name), task.expand_input)
+
+
 def converted(kind: type[contract.JobSettings], name: str, value: Any) -> Any:
     """A value as the setting's type, where it stands for one: a template renders as text, or as a number or a date in a
     Dag that renders native objects; a folder may be a Path. Anything else stays, for the setting's check to refuse.

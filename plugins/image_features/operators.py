@@ -83,10 +83,22 @@ class StageOperator(SparkSubmitOperator):
         self.reads_conf = any(map(arguments.may_read_conf, map(self.given.get, self.templated)))
         self._hook: spark_hook.StageHook | None = None
         self._deployment: deployments.Deployment | None = None
-        try:
-            run_settings.check_in_dag(self.kind(), given)
-        except contract.BadSetting as error:
-            raise contract.BadSetting(error.code, f"Task {self.task_id}: {error.message}", error.hint) from None
+        if not self.is_mapped:
+            _check_in_dag(self.task_id, self.kind(), given)
+
+    @classmethod
+    def partial(cls, *, task_id: str, **kwargs: Any) -> Any:  # what `.expand()` makes a mapped task of
+        """As that of every operator, and refuses what stands in the Dag as it is."""
+        submission.check_arguments(cls.__name__, kwargs)
+        given = {name: kwargs.get(arguments.argument(name)) for name in arguments.names(cls.kind())}
+        _check_in_dag(task_id, cls.kind(), given, mapped=True)
+        return super().partial(task_id=task_id, **kwargs)
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether this is one task that a run has made of a mapped one: what it was given is checked in the run."""
+        dag = self.dag if self.has_dag() else None  # type: ignore[no-untyped-call]
+        return dag is not None and dag.task_dict.get(self.task_id) is not self
 
     @classmethod
     def kind(cls) -> type[contract.JobSettings]:
@@ -98,11 +110,15 @@ class StageOperator(SparkSubmitOperator):
         """The settings that the task was given, as they are now: rendered in a run, else as the Dag has them."""
         return arguments.given(self._settings())
 
-    def update_relative(self, other: Any, upstream: bool = True, edge_modifier: Any = None) -> None:
-        """Refuses a stage that would look for the other's results elsewhere. Raises BadSetting."""
-        super().update_relative(other, upstream, edge_modifier)
-        if isinstance(other, StageOperator) and {self.stage, other.stage} <= set(contract.STAGES):
-            run_settings.check_same_place(self, other)
+    def resolve_template_files(self) -> None:
+        """Refuses what is wrong with the chain that the task is in: Airflow calls this once the Dag is complete.
+
+        Raises:
+            BadSetting: the task cannot find what the stages before it leave.
+        """
+        super().resolve_template_files()
+        if self.stage in contract.STAGES:
+            run_settings.check_chain(self)
 
     def pre_execute(self, context: Context) -> None:
         """Show the links while the job runs."""
@@ -227,7 +243,8 @@ class ExtractOperator(StageOperator):
     @arguments.declared(contract.ExtractSettings)
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        facts.check_in_dag(self)
+        if not self.is_mapped:
+            facts.check_in_dag(self)
 
     def check(self, job: contract.JobSettings, context: Context) -> None:
         """Refuse what another task of the run publishes, too."""
@@ -284,6 +301,13 @@ class UndoOperator(StageOperator):
     def on_done(self, context: Context, manifest: contract.Manifest) -> None:
         """Tell the Dags that wait for the assets."""
         assets.announce_all(self, context, manifest)
+
+
+def _check_in_dag(task_id: str, kind: type[contract.JobSettings], given: dict[str, Any], mapped: bool = False) -> None:
+    try:
+        run_settings.check_in_dag(kind, given, mapped)
+    except contract.BadSetting as error:
+        raise contract.BadSetting(error.code, f"Task {task_id}: {error.message}", error.hint) from None
 
 
 def _joined(given: str | None, ours: list[str]) -> str | None:

@@ -33,8 +33,8 @@ def branch(task: Any) -> str:
     for name in contract.STAGES[: contract.STAGES.index(task.stage) + 1][:2]:
         if len([one for one in task.dag.tasks if stage(one) == name]) < 2:
             continue
-        parts.append(task.task_id if name == task.stage else _nearest(task, name))
-    return "/".join(part for part in parts if part)
+        parts += [task.task_id] if name == task.stage else [one.task_id for one in nearest(task, name)]
+    return "/".join(parts)
 
 
 def stage(task: Any) -> str | None:
@@ -43,16 +43,21 @@ def stage(task: Any) -> str | None:
     return getattr(kind, "stage", None)
 
 
-def _nearest(task: Any, name: str) -> str:
-    """The id of the task of stage `name` that `task` follows with no other of that stage in between; "" for none."""
-    found, seen, at = set(), set(), list(task.upstream_list)
+def nearest(task: Any, name: str) -> list[Any]:
+    """The task of stage `name` that `task` follows with no other of that stage in between; none where there is none.
+
+    Raises:
+        BadSetting: there are several.
+    """
+    found: dict[str, Any] = {}
+    seen, at = set(), list(task.upstream_list)
     while at:
         one = at.pop()
         if one.task_id in seen:
             continue
         seen.add(one.task_id)
         if stage(one) == name:
-            found.add(one.task_id)
+            found[one.task_id] = one
         else:
             at += one.upstream_list
     if len(found) > 1:
@@ -61,4 +66,4 @@ def _nearest(task: Any, name: str) -> str:
             f"{task.task_id} follows several tasks of the stage {name}: {', '.join(sorted(found))}.",
             f"Let it follow the one that it belongs to, and give each of the others a {task.stage} of its own.",
         )
-    return found.pop() if found else ""
+    return list(found.values())

@@ -114,9 +114,10 @@ def check_places(values: Mapping[str, Any]) -> None:
         )
 
 
-def check_in_dag(kind: type[contract.JobSettings], given: Mapping[str, Any]) -> None:
+def check_in_dag(kind: type[contract.JobSettings], given: Mapping[str, Any], mapped: bool = False) -> None:
     """Refuses what can be seen of a task's arguments while its Dag is parsed: each literal by itself, all of them
     together where none but the places and the partition is a template, and places that this Airflow does not allow.
+    Where the task is `mapped`, the others are not known.
 
     Raises:
         BadSetting: the sentence of the first that is wrong.
@@ -127,7 +128,7 @@ def check_in_dag(kind: type[contract.JobSettings], given: Mapping[str, Any]) -> 
     needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING} - set(literal)
     stand_in = {name: "0" if name in ("partition", "run_id") else "/" for name in needed}
     values = {**chosen(kind, literal, {}, {}), **stand_in}
-    if set(arguments.given(given)) <= {*literal, *needed}:
+    if not mapped and set(arguments.given(given)) <= {*literal, *needed}:
         values = vars(kind(**values))
     check_places({name: values[name] for name in ("partition", *literal) if name in values})
 
@@ -146,6 +147,18 @@ def is_same(name: str, one: Any, other: Any) -> bool:
     return one == other or (place is not None and place == locations.parts(other))
 
 
+def check_chain(task: Any) -> None:
+    """Refuses a stage of which it can be seen in the finished Dag that it cannot find what the one before it leaves.
+
+    Raises:
+        BadSetting: it follows several of them, or one at another place.
+    """
+    run_key.branch(task)
+    for name in contract.STAGES[: contract.STAGES.index(task.stage)]:
+        for before in run_key.nearest(task, name):
+            check_same_place(before, task)
+
+
 def check_same_place(one: Any, other: Any) -> None:
     """Refuses two stages of one chain of which it can be seen in the Dag that they work on different places.
 
@@ -153,7 +166,7 @@ def check_same_place(one: Any, other: Any) -> None:
         BadSetting: their stores or partitions differ.
     """
     for name, configured in (("store", settings.store()), ("partition", "that of the run")):
-        values = [task.given.get(name) or configured for task in (one, other)]
+        values = [arguments.in_dag(task, name) or configured for task in (one, other)]
         if all(map(arguments.is_literal, values)) and not is_same(name, *values):
             raise contract.BadSetting(
                 "contradiction",

@@ -57,7 +57,7 @@ def job(task: Any, **conf: Any) -> Any:
 @pytest.mark.parametrize("stage", OPERATORS)
 def test_each_setting_of_the_stage_is_a_documented_typed_and_templated_argument(stage: str) -> None:
     operator, kind = OPERATORS[stage], contract.COMMANDS[stage]
-    by_airflow = {"run_id", "dag_id", "map_index", "branch", "within", "weights_within", "list"}
+    by_airflow = {"run_id", "dag_id", "map_index", "branch", "submission", "within", "weights_within", "list"}
     signature = inspect.signature(operator.__init__)
     for field in dataclasses.fields(kind):
         if field.name in by_airflow:
@@ -262,15 +262,16 @@ def test_an_unknown_argument_is_refused_with_the_one_that_was_meant(stage: str, 
 
 @pytest.mark.parametrize("name", ["store", "partition"])
 def test_two_stages_of_a_chain_in_different_places_are_refused(name: str) -> None:
-    with DAG("d", schedule=None):
-        ingest = IngestOperator(task_id="i", **{name: "/data/a" if name == "store" else "a"})
-        for other in ({name: "/data/b" if name == "store" else "b"}, {}):
-            extract = ExtractOperator(task_id=f"e{len(other)}", model=("resnet18", "vit_b_16")[len(other)], **other)
-            with pytest.raises(BadSetting, match=f"have different values of {name}"):
-                ingest >> extract
+    here, there = ("/data/a", "/data/b") if name == "store" else ("a", "b")
+    for other in ({name: there}, {}):
+        with DAG("d", schedule=None) as dag:
+            IngestOperator(task_id="i", **{name: here}) >> ExtractOperator(task_id="e", **other)
+        with pytest.raises(BadSetting, match=f"i and e have different values of {name}"):
+            dag.resolve_template_files()  # as Airflow does when it has parsed the Dag
+    with DAG("d", schedule=None) as dag:
         templated = ExtractOperator(task_id="t", **{name: "{{ x }}"})
-        ingest >> templated
-        templated >> ValidateOperator(task_id="v", **{name: "{{ x }}"})
+        IngestOperator(task_id="i", **{name: here}) >> templated >> ValidateOperator(task_id="v", **{name: "{{ x }}"})
+    dag.resolve_template_files()
 
 
 def test_two_groups_that_publish_the_same_are_refused() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, Param, task
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, Label, Param, TaskGroup, cross_downstream, task
 from airflow.sdk.exceptions import AirflowFailException
-from image_features import arguments, assets, form
+from image_features import ImageFeaturesTaskGroup, arguments, assets, form
 from image_features.operators import ExtractOperator, IngestOperator, StageOperator, UndoOperator, ValidateOperator
 
 from spark_apps import contract
@@ -87,21 +89,24 @@ def test_a_number_in_the_conf_may_be_written_as_text() -> None:
 
 @pytest.mark.parametrize(("one", "other"), SPELLINGS)
 def test_one_store_in_two_spellings_is_one_store(one: str, other: str) -> None:
-    with DAG("d", schedule=None):
+    with DAG("d", schedule=None) as dag:
         IngestOperator(task_id="i", store=one) >> ExtractOperator(task_id="a", store=other)
+        dag.resolve_template_files()
         with pytest.raises(BadSetting, match="a and b would publish the same partition and model"):
             ExtractOperator(task_id="b", store=one)
     assert assets.features(KEY, one) == assets.features(KEY, other)
 
 
 def test_one_partition_as_number_and_text_is_one_partition() -> None:
-    with DAG("d", schedule=None):
+    with DAG("d", schedule=None) as dag:
         IngestOperator(task_id="i", partition=20261122) >> ExtractOperator(task_id="e", partition="20261122")
+    dag.resolve_template_files()
 
 
 def test_the_configured_place_and_model_count_where_none_is_given(tmp_path: Path) -> None:
-    with DAG("d", schedule=None):
+    with DAG("d", schedule=None) as dag:
         IngestOperator(task_id="i", store=f"{tmp_path}/store/") >> ExtractOperator(task_id="a")
+        dag.resolve_template_files()
         for same in ({"store": f"file://{tmp_path}/store"}, {"model": "resnet50"}, {"precision": "fp32"}):
             with pytest.raises(BadSetting, match="would publish the same partition and model"):
                 ExtractOperator(task_id=f"b{next(iter(same))}", **same)
@@ -140,6 +145,100 @@ def test_the_asset_of_the_configured_store_is_found_in_any_spelling(
 def test_an_asset_of_a_place_or_model_that_cannot_be_is_refused(model: Any, store: str, words: str) -> None:
     with pytest.raises(BadSetting, match=words):
         assets.features(model, store)
+
+
+# --- chains -----------------------------------------------------------------------------------------------------------
+
+CHAINS: dict[str, Callable[[Any, Any], Any]] = {
+    "in a list": lambda ingest, extract: [ingest] >> extract,
+    "backwards": lambda ingest, extract: extract << ingest,
+    "with a label": lambda ingest, extract: ingest >> Label("x") >> extract,
+    "through another task": lambda ingest, extract: ingest >> EmptyOperator(task_id="between") >> extract,
+    "between groups": lambda ingest, extract: ingest.task_group >> extract.task_group,
+    "to a group": lambda ingest, extract: ingest >> extract.task_group,
+    "crossed": lambda ingest, extract: cross_downstream([ingest], [extract]),
+}
+
+
+@pytest.mark.parametrize("way", CHAINS)
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_stage_that_would_look_elsewhere_is_refused_however_the_chain_is_written(way: str, mapped: bool) -> None:
+    with DAG("d", schedule=None) as dag:
+        with TaskGroup("a"):
+            ingest = IngestOperator(task_id="i", store="/data/a")
+        with TaskGroup("b"):
+            if mapped:
+                extract: Any = ExtractOperator.partial(task_id="e", store="/data/b").expand(model=["resnet18"])
+            else:
+                extract = ExtractOperator(task_id="e", store="/data/b")
+            validate = ValidateOperator(task_id="v", store="/data/b")
+        CHAINS[way](ingest, extract)
+        extract >> validate
+    with pytest.raises(BadSetting, match=r"a\.i and b\.\w have different values of store: '/data/a' and '/data/b'"):
+        dag.resolve_template_files()
+
+
+def test_pipelines_of_several_stores_may_follow_one_another() -> None:
+    with DAG("d", schedule=None) as dag:
+        ends = [ImageFeaturesTaskGroup(name, store=f"/data/{name}") for name in ("a", "b", "c")]
+        ends[0] >> ends[1]
+        dag.get_task("b.extract") >> dag.get_task("c.ingest")
+    dag.resolve_template_files()
+
+
+def test_a_mapped_task_takes_its_place_from_default_args() -> None:
+    with DAG("d", schedule=None, default_args={"store": "/data/a"}) as dag:
+        IngestOperator(task_id="i") >> ExtractOperator.partial(task_id="e").expand(model=["resnet18", "resnet34"])
+    dag.resolve_template_files()
+
+
+def test_a_validate_of_several_extracts_is_refused_when_the_dag_is_complete() -> None:
+    with DAG("d", schedule=None) as dag:
+        extracts = [ExtractOperator(task_id=model, model=model) for model in ("resnet18", "resnet34")]
+        IngestOperator(task_id="i") >> extracts >> ValidateOperator(task_id="v")
+    with pytest.raises(BadSetting, match="v follows several tasks of the stage extract: resnet18, resnet34"):
+        dag.resolve_template_files()
+
+
+# --- mapped tasks -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"batch_size": 0}, "Task t: batch-size 0 is out of bounds"),
+        ({"store": "/elsewhere"}, "Task t: The store '/elsewhere' is not allowed"),
+        ({"application": "x.py"}, "ExtractOperator does not take the argument application"),
+    ],
+)
+def test_a_wrong_literal_of_a_mapped_task_is_refused_while_the_dag_is_parsed(given: dict[str, Any], words: str) -> None:
+    with DAG("d", schedule=None), pytest.raises((BadSetting, ValueError), match=words):
+        ExtractOperator.partial(task_id="t", **given)
+
+
+def test_what_a_mapped_task_is_given_in_pieces_is_judged_as_a_whole_in_the_run() -> None:
+    with DAG("d", schedule=None):
+        ExtractOperator.partial(task_id="t", model="resnet18").expand(weights=["IMAGENET1K_V1"])
+        ExtractOperator.partial(task_id="u", weights="keras-v1").expand(model=["resnet50"])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"model": "resnet9000"}, "'resnet9000' is not a valid model"),
+        ({"partition": "a/b"}, "'a/b' is not a valid partition key"),
+        ({"store": "/elsewhere"}, "The store '/elsewhere' is not allowed"),
+        ({"weights": "keras-v1"}, "keras-v1 are a resnet50"),
+    ],
+)
+def test_what_a_mapping_gives_is_refused_in_the_run_without_a_retry(
+    given: dict[str, Any], words: str, spark: FakeSpark
+) -> None:
+    with DAG("d", schedule=None):
+        mapped = ExtractOperator.partial(task_id="t").expand_kwargs([{"partition": DAY, "model": "resnet18", **given}])
+    unmapped: Any = mapped.unmap({"partition": DAY, "model": "resnet18", **given})  # as Airflow does in the run
+    refused(unmapped, words, {})
+    assert not spark.was_called
 
 
 # --- what a run asks for ----------------------------------------------------------------------------------------------
