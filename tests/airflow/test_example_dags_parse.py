@@ -52,9 +52,9 @@ def test_the_readme_shows_an_example_as_it_is() -> None:
 def test_what_the_page_about_dags_shows_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__SOURCES", "s3://photos")
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__STORES", "s3://features")
-    snippets = _snippets(REPO / "docs" / "dags.md")
-    assert len(snippets) >= 4
-    for snippet in snippets:
+    whole = [snippet for snippet in _snippets(REPO / "docs" / "dags.md") if snippet.startswith("from ")]
+    assert len(whole) >= 4  # others are parts of an example
+    for snippet in whole:
         exec(snippet, {})
 
 
