@@ -244,12 +244,10 @@ class CheckRow(BaseModel):
 class Counts(BaseModel):
     """Files of the source: listed = featured + quarantined. Photos: distinct = computed + reused + refused by extract.
 
-    `duplicates`: files that are copies of another one of the day. Null where no stage has said so yet.
+    Null where no stage has said so yet.
     """
 
     listed: int | None
-    accepted: int | None
-    duplicates: int | None
     computed: int | None
     reused: int | None
     featured: int | None

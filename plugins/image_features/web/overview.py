@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from image_features.web import airflow_runs, run_documents, store_state, stores
 from image_features.web.airflow_runs import Attempt
@@ -105,18 +104,23 @@ def overview(dag_ids: list[str], model: str | None, store: str | None = None) ->
     for part in parts:
         for name, at in part.models.items():
             latest[name] = max(latest.get(name, 0), at)
-    rows = sorted(_once(parts), key=_order, reverse=True)
+    found = _stores(parts)
+    rows = _sorted(_once(parts), found)
     return Overview(
         store=_together([part.state for part in parts]),
-        stores=_stores(parts),
+        stores=found,
         models=sorted(latest, key=lambda name: (-latest[name], name)),
         model=model,
         partitions=[row for row in rows if model is None or row.model in (model, None)],
     )
 
 
-def _order(row: PartitionRow) -> tuple[Any, ...]:
-    return contract.partitions.order(row.partition), row.model or "", row.dag_id or "", row.store
+def _sorted(rows: list[PartitionRow], found: list[OverviewStore]) -> list[PartitionRow]:
+    """The newest partition first; of one partition by model, Dag and name of the store."""
+    names = {store.key: store.name for store in found}
+    rows = sorted(rows, key=lambda row: (row.dag_id or "", names[row.store]))
+    order = contract.partitions.order
+    return sorted(rows, key=lambda row: (order(row.partition), row.model or ""), reverse=True)
 
 
 def _once(parts: list[Part]) -> list[PartitionRow]:

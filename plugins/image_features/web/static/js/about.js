@@ -4,10 +4,11 @@ import { element } from "./dom.js";
 import { count, counted, percent } from "./format.js";
 
 /** The facts, folded away; null when nothing is known. */
-export function about({ model, versions, source, table_versions, dag_run }) {
+export function about({ model, versions, source, table_versions, dag_run, chosen_store }) {
   const facts = [
     ["Run", dag_run.dag_run_id],
     ["Source", source],
+    ["Store", chosen_store.name],
     ["Model", model && `${model.backbone}, ${model.weights}, ${model.precision}, ${count(model.dim)} numbers a vector`],
     ["Fingerprint", model?.fingerprint],
     ["Weights (sha256)", model?.weights_sha256],

@@ -31,13 +31,21 @@ export function airflowLink(path, text) {
   return element("a", { href: target.pathname, onclick: follow }, text);
 }
 
-/** The address of our page about a run, as seen from our other pages. */
-export function runAddress(dag, run) {
-  return `runs?${new URLSearchParams({ dag_id: dag, run_id: run })}`;
+/** The address of our page about a run, or about one part of it, as seen from our other pages. */
+export function runAddress(dag, run, part) {
+  return `runs?${query({ dag_id: dag, run_id: run, part })}`;
+}
+
+/** The address of the partitions of a Dag or a store; of all without them. */
+export function overviewAddress({ dag, store }) {
+  return `./?${query({ dag_id: dag, store })}`;
 }
 
 /** The address of the photos of a partition, or of one photo's neighbours. */
-export function exploreAddress(parameters) {
-  const given = Object.entries(parameters).filter(([, value]) => value);
-  return `explore?${new URLSearchParams(given)}`;
+export function exploreAddress({ dag, ...parameters }) {
+  return `explore?${query({ dag_id: dag, ...parameters })}`;
+}
+
+function query(parameters) {
+  return new URLSearchParams(Object.entries(parameters).filter(([, value]) => value));
 }

@@ -40,18 +40,21 @@ function address(parts, parameters = {}) {
 }
 
 export const dags = () => ask(address(["dags"]));
-export const overview = (dag, model) => ask(address([dag, "overview"], { model }));
-export const runReport = (dag, run, signal) => ask(address([dag, "runs", run]), { signal });
-export const quarantine = (dag, run, page) => ask(address([dag, "runs", run, "quarantine"], { page }));
-export const sample = (dag, run, count) => ask(address([dag, "runs", run, "photos"], { count }));
-export const photos = (dag, partition, model, page) =>
-  ask(address([dag, "partitions", partition, "photos"], { model, page }));
-export const neighbours = (dag, partition, { model, image, k }, signal) =>
-  ask(address([dag, "partitions", partition, "neighbours"], { model, image, k }), { signal });
+
+/** The partitions of one Dag; of all that the viewer may read when `dag` is null. */
+export const overview = (dag, { model, store } = {}) =>
+  ask(address(dag === null ? ["overview"] : [dag, "overview"], { store, model }));
+export const runReport = (dag, run, part, signal) => ask(address([dag, "runs", run], { part }), { signal });
+export const quarantine = (dag, run, part, page) => ask(address([dag, "runs", run, "quarantine"], { part, page }));
+export const sample = (dag, run, part, count) => ask(address([dag, "runs", run, "photos"], { part, count }));
+export const photos = ({ dag, store, partition, model, number }) =>
+  ask(address([dag, "partitions", partition, "photos"], { store, model, page: number }));
+export const neighbours = ({ dag, store, partition, model, image }, k, signal) =>
+  ask(address([dag, "partitions", partition, "neighbours"], { store, model, image, k }), { signal });
 
 /** The neighbours of a photo of the viewer's own; the server does not keep it. */
-export const neighboursOf = (file, dag, partition, { model, k }, signal) =>
-  ask(address([dag, "partitions", partition, "neighbours"], { model, k }), {
+export const neighboursOf = (file, { dag, store, partition, model }, k, signal) =>
+  ask(address([dag, "partitions", partition, "neighbours"], { store, model, k }), {
     method: "POST",
     headers: { "Content-Type": "application/octet-stream", "X-Image-Features": "1" },
     body: file,
@@ -59,9 +62,5 @@ export const neighboursOf = (file, dag, partition, { model, k }, signal) =>
   });
 
 /** The address of a thumbnail. */
-export const thumbnail = (dag, partition, image) => address([dag, "thumbnails", partition, image]);
-
-/** The Dag that the address names, else the first one that the viewer may read; null without any. */
-export async function chosenDag() {
-  return new URLSearchParams(location.search).get("dag_id") ?? (await dags()).dag_ids[0] ?? null;
-}
+export const thumbnail = ({ dag, store, partition }, image) =>
+  address([dag, "thumbnails", partition, image], { store });

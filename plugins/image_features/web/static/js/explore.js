@@ -1,7 +1,7 @@
 // Pick a photo, or bring one, and see which photos are nearest to it. A neighbour leads on to its own neighbours.
 
 import * as api from "./api.js";
-import { exploreAddress } from "./airflow.js";
+import { exploreAddress, overviewAddress } from "./airflow.js";
 import { element, fill } from "./dom.js";
 import { count, counted } from "./format.js";
 import { neighboursPanel } from "./neighbours.js";
@@ -17,11 +17,17 @@ const KINDS = {
   audio: { noun: "sound", accept: "audio/*" },
 };
 
+const IN_ADDRESS = ["store", "partition", "model", "image"];
+
 const page = document.getElementById("page");
 const announcer = document.getElementById("announcer");
 
-/** What is shown: {dag, partition, model, image, number} with the page number of the photos; the address has it too. */
+/**
+ * What is shown: {dag, store, partition, model, image, number} with the key of the store and the page number of the
+ * photos; the address has it too.
+ */
 let place = {};
+let known = null;
 let listed = null;
 let asked = null;
 
@@ -30,44 +36,51 @@ const result = element("div", { class: "result" });
 const list = element("section", { "aria-labelledby": "photos" });
 
 async function start() {
-  const dag = await api.chosenDag();
+  known = await api.dags();
+  const asked = fromAddress();
+  const dag = asked.dag ?? known.dag_ids[0] ?? null;
   if (dag === null)
     throw new api.Refusal({ message: "You may not read the runs of any Dag that computes image features." });
-  let { partition, model, image } = fromAddress();
-  if (!partition) partition = await newestPartition(dag, model);
-  if (partition === null) {
-    fill(
-      page,
-      element(
-        "div",
-        { class: "stack" },
-        notice("neutral", "There is nothing to explore yet.", "Come back once a partition is published."),
-      ),
-    );
+  place = { ...asked, dag, store: asked.store ?? storesOf(dag)[0]?.key, number: 1 };
+  document.getElementById("partitions").href = overviewAddress({ dag: asked.dag, store: asked.store });
+  if (!place.partition) Object.assign(place, await newest(asked));
+  drawBar();
+  if (!place.partition) {
+    const words = notice("neutral", "There is nothing to explore yet.", "Come back once a partition is published.");
+    fill(page, element("div", { class: "stack" }, bar, words));
     return;
   }
-  place = { dag, partition, model, image, number: 1 };
-  drawBar();
   fill(page, element("div", { class: "stack" }, bar, result, list));
-  if (image) ask();
+  if (place.image) ask();
   await showPhotos();
 }
 
 function fromAddress() {
   const query = new URLSearchParams(location.search);
-  return { partition: query.get("partition"), model: query.get("model"), image: query.get("image") };
+  return { dag: query.get("dag_id"), ...Object.fromEntries(IN_ADDRESS.map((name) => [name, query.get(name)])) };
 }
 
-async function newestPartition(dag, model) {
-  const { store, partitions } = await api.overview(dag, model);
+/** Where the newest published partition is, of the Dag, store and model that are asked for. */
+async function newest({ dag, store, model }) {
+  const { store: state, partitions } = await api.overview(dag, { store, model });
   const published = partitions.find(({ published_run_id, rows }) => published_run_id !== null && rows);
-  if (!published && !["ok", "empty"].includes(store.code)) throw new api.Refusal(store);
-  return published?.partition ?? null;
+  if (!published && !["ok", "empty", "missing"].includes(state.code)) throw new api.Refusal(state);
+  if (!published) return {};
+  return {
+    dag: published.dag_id ?? place.dag,
+    store: published.store,
+    partition: published.partition,
+    model: model ?? published.model,
+  };
+}
+
+function storesOf(dag) {
+  return known.dags.find(({ dag_id }) => dag_id === dag)?.stores ?? [];
 }
 
 async function showPhotos() {
   try {
-    listed = await api.photos(place.dag, place.partition, place.model, place.number);
+    listed = await api.photos(place);
     place.model = listed.model;
     drawBar();
     drawPhotos();
@@ -88,23 +101,36 @@ function drawBar() {
       element(
         "select",
         { "data-key": key, onchange: (event) => change(event.target.value) },
-        [...new Set([chosen ?? "", ...options])].map((value) =>
-          element("option", { value, selected: value === chosen }, value),
-        ),
+        options.map(([value, text]) => element("option", { value, selected: value === chosen }, text)),
       ),
     );
+  const names = (values, chosen) => [...new Set([chosen ?? "", ...values])].map((value) => [value, value]);
+  const stores = storesOf(place.dag);
   fill(
     bar,
     element(
       "div",
       { class: "toolbar" },
-      select("Partition", partitions.keys(), place.partition, "partition", (partition) =>
-        go({ partition, model: partitions.get(partition).find((model) => model === place.model), image: null }),
-      ),
-      select("Model", models, place.model, "model", (model) => go({ model, image: null })),
+      known.dag_ids.length > 1 &&
+        select("Dag", names(known.dag_ids, place.dag), place.dag, "dag", (dag) => leave({ dag })),
+      stores.length > 1 &&
+        select("Store", stores.map(({ key, name }) => [key, name]), place.store, "store", (store) =>
+          leave({ dag: place.dag, store }),
+        ),
+      place.partition &&
+        select("Partition", names(partitions.keys(), place.partition), place.partition, "partition", (partition) =>
+          go({ partition, model: partitions.get(partition).find((model) => model === place.model), image: null }),
+        ),
+      place.partition &&
+        select("Model", names(models, place.model), place.model, "model", (model) => go({ model, image: null })),
       kind && uploadField(kind, askOf),
     ),
   );
+}
+
+/** Goes to another Dag or store, of which nothing is known here yet. */
+function leave(parameters) {
+  location.assign(exploreAddress(parameters));
 }
 
 function drawPhotos() {
@@ -156,7 +182,7 @@ function linkTo({ image_id }) {
     event.preventDefault();
     go({ image: image_id });
   };
-  return { href: exploreAddress({ partition: place.partition, model: place.model, image: image_id }), onclick: follow };
+  return { href: exploreAddress({ ...pick(place), image: image_id }), onclick: follow };
 }
 
 /** Shows another photo, partition or model; the browser's back button comes back here. */
@@ -165,8 +191,8 @@ function go(change) {
   arrive();
 }
 
-function pick({ partition, model, image }) {
-  return { partition, model, image };
+function pick({ dag, store, partition, model, image }) {
+  return { dag, store, partition, model, image };
 }
 
 async function arrive() {
@@ -184,18 +210,13 @@ async function arrive() {
 }
 
 function ask() {
-  const { dag, partition, model, image } = place;
-  const request = (signal) => api.neighbours(dag, partition, { model, image, k: NEIGHBOURS }, signal);
-  search(request, "Looking for its neighbours …", null);
+  const now = pick(place);
+  search((signal) => api.neighbours(now, NEIGHBOURS, signal), "Looking for its neighbours …", null);
 }
 
 function askOf(file) {
-  const words = `Looking at ${file.name} …`;
-  search(
-    (signal) => api.neighboursOf(file, place.dag, place.partition, { model: place.model, k: NEIGHBOURS }, signal),
-    words,
-    file,
-  );
+  const now = pick(place);
+  search((signal) => api.neighboursOf(file, now, NEIGHBOURS, signal), `Looking at ${file.name} …`, file);
 }
 
 /** Shows an answer in the place of the list. */

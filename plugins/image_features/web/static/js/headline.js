@@ -8,13 +8,23 @@ import { isFailure, isUnderWay, word } from "./status.js";
 
 const AT_MOST = 5;
 
-/** Notices about the newest partition that has ended, and about those that failed. `rows` are newest first. */
-export function headline(rows, dag) {
+/**
+ * Notices about the newest partition that has ended, of each Dag and store, and about those that failed. `rows` are
+ * newest first; `names` has the names of the stores where they are to be told.
+ */
+export function headline(rows, names) {
   const ended = rows.filter(({ status }) => !isUnderWay(status));
   const failed = ended.filter(({ status }) => isFailure(status));
-  const newest = ended.find(({ status }) => status !== "skipped");
-  const good = newest && !isFailure(newest.status) && newest.published_run_id !== null;
-  return [good ? trusted(newest, dag) : null, failed.length > 0 ? failures(failed, rows.length, dag) : null];
+  const newest = new Map();
+  for (const row of ended) {
+    const place = `${row.dag_id} ${row.store}`;
+    if (row.status !== "skipped" && !newest.has(place)) newest.set(place, row);
+  }
+  const good = [...newest.values()].filter((row) => !isFailure(row.status) && row.published_run_id !== null);
+  return [
+    good.length > 0 && trusted(good, newest.size, names),
+    failed.length > 0 && failures(failed, rows.length, names, newest.size > 1),
+  ];
 }
 
 /** Why a run failed, in a few words. */
@@ -26,19 +36,36 @@ export function reason(row) {
   return row.error ? row.error.message : "it left no report";
 }
 
-function trusted(row, dag) {
-  const warned = row.checks_warned.length;
-  const checks =
-    warned > 0 ? `${counted(warned, "check")} warned (${row.checks_warned.join(", ")})` : "every check passed";
-  const off = row.checks_off.length > 0 ? `; turned off: ${row.checks_off.join(", ")}` : "";
-  const said = element("p", {}, link(row, dag), ` has ${counted(row.rows, "vector")}; ${checks}${off}.`);
-  return notice(warned > 0 ? "warning" : "good", "The newest partition is published.", "", said);
+function trusted(rows, total, names) {
+  const warned = rows.some((row) => row.checks_warned.length > 0);
+  const several = total > 1;
+  const said = rows.map((row) => {
+    const count = row.checks_warned.length;
+    const checks =
+      count > 0 ? `${counted(count, "check")} warned (${row.checks_warned.join(", ")})` : "every check passed";
+    const off = row.checks_off.length > 0 ? `; turned off: ${row.checks_off.join(", ")}` : "";
+    return [several && whose(row, names), link(row), ` has ${counted(row.rows, "vector")}; ${checks}${off}.`];
+  });
+  if (!several) {
+    const headline = "The newest partition is published.";
+    return notice(warned ? "warning" : "good", headline, "", element("p", {}, said[0]));
+  }
+  const list = element(
+    "ul",
+    {},
+    said.slice(0, AT_MOST).map((parts) => element("li", {}, parts)),
+    said.length > AT_MOST && element("li", { class: "muted" }, `and ${said.length - AT_MOST} more`),
+  );
+  const where = rows.length === total ? `In all ${total} places` : `In ${rows.length} of ${total} places`;
+  return notice(warned ? "warning" : "good", `${where} the newest partition is published.`, "", list);
 }
 
-function failures(failed, total, dag) {
+function failures(failed, total, names, several) {
   const list = failed
     .slice(0, AT_MOST)
-    .map((row) => element("li", {}, link(row, dag), ` ${word(row.status)}: ${reason(row)}`));
+    .map((row) =>
+      element("li", {}, several && whose(row, names), link(row), ` ${word(row.status)}: ${reason(row)}`),
+    );
   const more = failed.length - AT_MOST;
   return notice(
     "bad",
@@ -48,7 +75,13 @@ function failures(failed, total, dag) {
   );
 }
 
-function link(row, dag) {
+/** The Dag, and its store where it has several. */
+function whose({ dag_id, store }, names) {
+  const parts = [dag_id, names.get(store)].filter(Boolean);
+  return parts.length > 0 && `${parts.join(", ")}: `;
+}
+
+function link(row) {
   if (!row.dag_run_id) return element("strong", {}, row.partition);
-  return element("a", { href: runAddress(dag, row.dag_run_id) }, row.partition);
+  return element("a", { href: runAddress(row.dag_id, row.dag_run_id, row.part) }, row.partition);
 }

@@ -40,7 +40,7 @@ export function neighboursPanel(found, place, { linkTo, file, close }) {
 }
 
 function queryPicture(query, place, file) {
-  if (!file) return picture(thumbnail(place.dag, place.partition, query.image_id), query.name);
+  if (!file) return picture(thumbnail(place, query.image_id), query.name);
   const source = URL.createObjectURL(file);
   const frame = picture(source, file.name);
   frame.querySelector("img").addEventListener("load", () => URL.revokeObjectURL(source));

@@ -1,5 +1,6 @@
 // The page of the navigation: what ran, what came out, what was refused, and whether it is good.
 
+import { exploreAddress } from "./airflow.js";
 import * as api from "./api.js";
 import { element, fill } from "./dom.js";
 import { counted } from "./format.js";
@@ -16,18 +17,24 @@ const SPANS = [30, 90];
 
 const page = document.getElementById("page");
 const address = new URLSearchParams(location.search);
-const choice = { model: address.get("model"), span: Number(address.get("span")) || SPANS[0] };
-let dag = null;
+const choice = {
+  dag: address.get("dag_id"),
+  store: address.get("store"),
+  model: address.get("model"),
+  span: Number(address.get("span")) || SPANS[0],
+};
+let known = null;
 let shown = "";
 
 async function look() {
-  dag ??= await api.chosenDag();
-  if (dag === null) {
+  known ??= await api.dags();
+  if (known.dag_ids.length === 0) {
     show(noDag());
     return { again: false };
   }
-  const overview = await api.overview(dag, choice.model);
-  const text = JSON.stringify(overview);
+  if (known.dag_ids.length === 1) choice.dag ??= known.dag_ids[0];
+  const overview = await api.overview(choice.dag, choice);
+  const text = JSON.stringify([overview, choice]);
   const news = text !== shown;
   if (news) draw(overview);
   shown = text;
@@ -36,45 +43,78 @@ async function look() {
 }
 
 function draw(overview) {
-  const { store, partitions } = overview;
+  const { store, stores, partitions } = overview;
+  document.getElementById("explore").href = exploreAddress(choice);
   if (partitions.length === 0 && NOTHING_THERE.includes(store.code)) {
-    show(howToStart(store, dag));
+    show(known.dag_ids.length > 1 && toolbar(overview, 0), howToStart(store, choice.dag ?? known.dag_ids[0]));
     return;
   }
   const rows = choice.span ? partitions.slice(0, choice.span) : partitions;
+  const names = new Map(stores.length > 1 ? stores.map(({ key, name }) => [key, name]) : []);
+  const series = new Set(rows.map((row) => `${row.dag_id} ${row.store}`));
   show(
-    storeNotice(store),
+    stores.length === 1 ? storeNotice(store) : stores.map(storeTrouble),
     toolbar(overview, rows.length),
-    headline(rows, dag),
-    rows.length > 0 && measureCharts(rows),
-    rows.length > 0 && partitionTable(rows, dag),
+    headline(rows, names),
+    series.size === 1 && measureCharts(rows),
+    series.size > 1 &&
+      element("p", { class: "muted" }, "Choose one Dag and store to see its measures over time as charts."),
+    rows.length > 0 && partitionTable(rows, { withDags: choice.dag === null, names }),
     rows.length === 0 &&
       store.code === "ok" &&
       element("p", { class: "muted" }, "Nothing was published by this model."),
   );
 }
 
+/** What is wrong with one of several stores; one in which nothing is published yet is well. */
+function storeTrouble({ name, state }) {
+  if (["ok", "empty", "missing"].includes(state.code)) return null;
+  return storeNotice({ ...state, message: `${name}: ${state.message}` });
+}
+
 function toolbar(overview, count) {
   const total = overview.partitions.length;
-  const models = element(
-    "select",
-    { "data-key": "model", onchange: (event) => choose({ model: event.target.value || null }) },
-    option("", "All models", overview.model === null),
-    overview.models.map((model) => option(model, model, model === overview.model)),
-  );
-  const spans = element(
-    "select",
-    { "data-key": "span", onchange: (event) => choose({ span: event.target.value }, overview) },
-    SPANS.map((span) => option(span, `Newest ${span}`, choice.span === span)),
-    option("all", "All", !choice.span),
-  );
   const words = count < total ? `${counted(count, "partition")} of ${total}` : counted(total, "partition");
+  const stores = storesOf(choice.dag);
+  const spans = SPANS.map((span) => option(span, `Newest ${span}`, choice.span === span));
   return element(
     "div",
     { class: "toolbar" },
-    element("label", { class: "field" }, "Model", models),
-    element("label", { class: "field" }, "Partitions", spans),
+    known.dag_ids.length > 1 &&
+      field("Dag", (dag) => choose({ dag, store: null, model: null }), [
+        option("", "All Dags", choice.dag === null),
+        known.dag_ids.map((dag) => option(dag, dag, dag === choice.dag)),
+      ]),
+    stores.size > 1 &&
+      field("Store", (store) => choose({ store, model: null }), [
+        option("", "All stores", choice.store === null),
+        [...stores].map(([key, name]) => option(key, name, key === choice.store)),
+      ]),
+    field("Model", (model) => choose({ model }), [
+      option("", "All models", overview.model === null),
+      overview.models.map((model) => option(model, model, model === overview.model)),
+    ]),
+    field("Partitions", (span) => choose({ span: Number(span) || 0 }, overview), [
+      spans,
+      option("all", "All", !choice.span),
+    ]),
     element("p", { class: "muted push" }, `${words}, newest first`),
+  );
+}
+
+/** Key → name of the stores of a Dag, of all Dags without one. */
+function storesOf(dag) {
+  const dags = known.dags.filter(({ dag_id }) => dag === null || dag === dag_id);
+  return new Map(dags.flatMap(({ stores }) => stores.map(({ key, name }) => [key, name])));
+}
+
+function field(label, change, options) {
+  const listen = (event) => change(event.target.value || null);
+  return element(
+    "label",
+    { class: "field" },
+    label,
+    element("select", { "data-key": label, onchange: listen }, options),
   );
 }
 
@@ -82,13 +122,15 @@ function option(value, text, selected) {
   return element("option", { value, selected }, text);
 }
 
-function choose({ model, span }, overview) {
-  if (span !== undefined) choice.span = Number(span) || 0;
-  if (model !== undefined) choice.model = model;
+/** Shows something else; with an `overview` the same answer in another way. */
+function choose(change, overview) {
+  Object.assign(choice, change);
   const query = new URLSearchParams(location.search);
-  query.set("span", choice.span || "all");
-  if (choice.model) query.set("model", choice.model);
-  else query.delete("model");
+  const said = { dag_id: choice.dag, store: choice.store, model: choice.model, span: choice.span || "all" };
+  for (const [name, value] of Object.entries(said)) {
+    if (value === null) query.delete(name);
+    else query.set(name, value);
+  }
   history.replaceState(null, "", `?${query}`);
   if (overview) draw(overview);
   else look().catch((error) => show(refusal(error)));
@@ -97,7 +139,7 @@ function choose({ model, span }, overview) {
 function noDag() {
   return refusal({
     message: "You may not read the runs of any Dag that computes image features.",
-    hint: "Ask an administrator for the right to read the Dag image_features.",
+    hint: "Ask an administrator for the right to read one of these Dags.",
   });
 }
 

@@ -6,8 +6,11 @@ import { UNKNOWN, clock, count, decimal, duration, fraction, percent, zone } fro
 import { reason } from "./headline.js";
 import { badge, isFailure, statusBadge } from "./status.js";
 
-/** One row for each partition and model; what failed says why in a row of its own. */
-export function partitionTable(rows, dag) {
+/**
+ * One row for each partition and model; what failed says why in a row of its own. `withDags`: each says whose it is.
+ * `names`: of the stores, by key, where each row says in which it is; empty where they are in one.
+ */
+export function partitionTable(rows, { withDags, names }) {
   const head = (text, number) =>
     element("th", { scope: "col", role: "columnheader", class: number ? "number" : null }, text);
   return element(
@@ -28,6 +31,8 @@ export function partitionTable(rows, dag) {
             { role: "row" },
             ...[
               head("Partition"),
+              withDags && head("Dag"),
+              names.size > 0 && head("Store"),
               head("Status"),
               head("Featured", true),
               head("Quarantined", true),
@@ -45,20 +50,22 @@ export function partitionTable(rows, dag) {
         element(
           "tbody",
           { role: "rowgroup" },
-          rows.map((row) => partitionRows(row, dag)),
+          rows.map((row) => partitionRows(row, { withDags, names })),
         ),
       ),
     ),
   );
 }
 
-function partitionRows(row, dag) {
+function partitionRows(row, { withDags, names }) {
   const failed = isFailure(row.status);
   const cell = (label, content, kind) => element("td", { role: "cell", "data-label": label, class: kind }, content);
   const main = element(
     "tr",
     { role: "row", class: failed ? "flagged followed bad" : null },
-    element("th", { scope: "row", role: "rowheader" }, element("span", {}, key(row, dag), model(row))),
+    element("th", { scope: "row", role: "rowheader" }, element("span", {}, key(row), model(row))),
+    withDags && cell("Dag", row.dag_id ?? UNKNOWN),
+    names.size > 0 && cell("Store", names.get(row.store) ?? UNKNOWN),
     cell("Status", statusBadge(row.status), "corner"),
     cell("Featured", count(row.featured), "number"),
     cell("Quarantined", quarantined(row), "number"),
@@ -77,18 +84,18 @@ function partitionRows(row, dag) {
   if (!failed) return main;
   const words = element(
     "td",
-    { role: "cell", colspan: 10, class: "wide failure-text" },
+    { role: "cell", colspan: 10 + (withDags ? 1 : 0) + (names.size > 0 ? 1 : 0), class: "wide failure-text" },
     `Not published: ${reason(row)}`,
   );
   return [main, element("tr", { role: "row", class: "flagged follows bad" }, words)];
 }
 
-function key(row, dag) {
+function key(row) {
   if (!row.dag_run_id) return element("span", { class: "partition-key" }, row.partition);
-  const address = runAddress(dag, row.dag_run_id);
+  const address = runAddress(row.dag_id, row.dag_run_id, row.part);
   return element(
     "a",
-    { href: address, class: "partition-key", "data-key": `${row.partition} ${row.model}` },
+    { href: address, class: "partition-key", "data-key": [row.dag_id, row.store, row.partition, row.model].join(" ") },
     row.partition,
   );
 }

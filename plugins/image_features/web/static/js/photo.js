@@ -32,7 +32,7 @@ export function photoCard(photo, place, { link, current, more }) {
     element(
       "a",
       { ...link, "aria-current": current ? "true" : null, "data-key": photo.image_id },
-      picture(thumbnail(place.dag, place.partition, photo.image_id)),
+      picture(thumbnail(place, photo.image_id)),
       element("span", { class: "photo-name", title: photo.name }, photo.name.split("/").at(-1)),
     ),
     more,

@@ -7,9 +7,8 @@ import { refusal } from "./notice.js";
 import { picture } from "./photo.js";
 
 /** The panel; null when nothing was quarantined. `codes`: how many files for which reason. */
-export function quarantinePanel(codes, dag, run) {
+export function quarantinePanel(codes, place) {
   if (codes.length === 0) return null;
-  const place = { dag, run };
   const total = codes.reduce((sum, { count: files }) => sum + files, 0);
   const files = element("div", { class: "quarantined" }, element("p", { class: "muted" }, "Reading the list …"));
   load(files, place, 1);
@@ -39,7 +38,7 @@ function reason({ code, count: files, hint }) {
 
 async function load(host, place, page) {
   try {
-    draw(host, await api.quarantine(place.dag, place.run, page), place);
+    draw(host, await api.quarantine(place.dag, place.run, place.part, page), place);
   } catch (error) {
     fill(host, refusal(error));
   }
@@ -98,9 +97,9 @@ function draw(host, answer, place) {
   );
 }
 
-function fileRow(file, { dag }, partition) {
+function fileRow(file, place, partition) {
   const { name, code, message, stage, size_bytes, thumbnail, image_id } = file;
-  const source = thumbnail && image_id ? api.thumbnail(dag, partition, image_id) : null;
+  const source = thumbnail && image_id ? api.thumbnail({ ...place, partition }, image_id) : null;
   return element(
     "tr",
     { role: "row" },

@@ -1,7 +1,7 @@
 // The page of one run, a tab of Airflow's Dag run and task instance. The verdict comes first.
 
 import { about } from "./about.js";
-import { airflowLink, exploreAddress, inRunTab } from "./airflow.js";
+import { airflowLink, exploreAddress, inRunTab, overviewAddress } from "./airflow.js";
 import * as api from "./api.js";
 import { checkTable } from "./checks.js";
 import { countsPanel } from "./counts.js";
@@ -9,6 +9,7 @@ import { daysCharts } from "./days.js";
 import { element, fill } from "./dom.js";
 import { clock, zone } from "./format.js";
 import { refusal, storeNotice } from "./notice.js";
+import { partsPanel } from "./parts.js";
 import { poll } from "./polling.js";
 import { progressPanel } from "./progress.js";
 import { quarantinePanel } from "./quarantine.js";
@@ -19,6 +20,7 @@ import { verdictNotice } from "./verdict.js";
 const address = new URLSearchParams(location.search);
 const dag = address.get("dag_id");
 const run = address.get("run_id");
+const asked = { dag, run, part: address.get("part") };
 const page = document.getElementById("page");
 const announcer = document.getElementById("announcer");
 
@@ -26,15 +28,24 @@ const announcer = document.getElementById("announcer");
 const PARTS = [
   [(report) => report.store, storeNotice],
   [({ verdict, published, published_run_id }) => ({ verdict, published, published_run_id }), verdictNotice],
+  [({ parts, part }) => (parts.length > 1 ? { parts, part } : null), (told) => partsPanel(told, asked)],
   [({ live, progress, stages }) => (live ? { progress, stages } : null), progressPanel()],
   [({ checks }) => checks, checkTable],
   [({ counts, live }) => ({ counts, live }), countsPanel],
   [({ stages }) => stages, timesPanel],
   [({ norms, drift, partition }) => ({ norms, drift, partition }), daysCharts],
-  [({ quarantine }) => quarantine, (codes) => quarantinePanel(codes, dag, run)],
-  [({ published, partition, model }) => published && { partition, model }, (shown) => samplePanel(shown, dag, run)],
   [
-    ({ model, versions, source, table_versions, dag_run }) => ({ model, versions, source, table_versions, dag_run }),
+    ({ quarantine, part, chosen_store }) => ({ quarantine, part, chosen_store }),
+    (shown) => quarantinePanel(shown.quarantine, at(shown)),
+  ],
+  [
+    ({ published, partition, model, chosen_store, part }) => published && { partition, model, chosen_store, part },
+    (shown) => samplePanel(shown, at(shown)),
+  ],
+  [
+    ({ model, versions, source, table_versions, dag_run, chosen_store }) => ({
+      ...{ model, versions, source, table_versions, dag_run, chosen_store },
+    }),
     about,
   ],
 ];
@@ -43,8 +54,13 @@ const shown = PARTS.map(() => undefined);
 let announced = "";
 let seen = "";
 
+/** Where more can be asked of the part of the run that an answer was about. */
+function at({ part, chosen_store: store }) {
+  return { dag, run, part, store: store.key };
+}
+
 async function look(signal) {
-  const report = await api.runReport(dag, run, signal);
+  const report = await api.runReport(dag, run, asked.part, signal);
   const text = JSON.stringify(report);
   const news = text !== seen;
   seen = text;
@@ -71,7 +87,7 @@ function draw(report) {
 }
 
 function drawTitle(report) {
-  const { partition, model, dag_run } = report;
+  const { partition, model, dag_run, chosen_store: store } = report;
   const name = partition ?? dag_run.dag_run_id;
   document.title = `${name} – Image features`;
   const ended = dag_run.ended_at ? `, ended ${clock(dag_run.ended_at)} (${zone})` : "";
@@ -85,9 +101,9 @@ function drawTitle(report) {
       element("span", {}, inRunTab ? dag_run.dag_run_id : airflowLink(runPath(dag_run), dag_run.dag_run_id), ended),
     ),
   );
+  document.getElementById("partitions").href = overviewAddress({ dag });
   document.getElementById("explore").href = exploreAddress({
-    partition: report.published && partition,
-    model: model?.key,
+    ...{ dag, store: store.key, partition: report.published && partition, model: model?.key },
   });
 }
 

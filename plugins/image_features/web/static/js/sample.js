@@ -9,9 +9,9 @@ import { photoCard } from "./photo.js";
 const PHOTOS = 12;
 
 /** The panel; its photos lead to their neighbours. */
-export function samplePanel({ partition, model }, dag, run) {
+export function samplePanel({ partition, model }, { dag, run, part, store }) {
   const grid = element("ul", { class: "photos sample", "aria-label": "A sample" });
-  load(grid, { partition, model: model?.key, dag }, run);
+  load(grid, { dag, store, partition, model: model?.key }, run, part);
   return element(
     "section",
     { "aria-labelledby": "sample" },
@@ -25,13 +25,13 @@ export function samplePanel({ partition, model }, dag, run) {
   );
 }
 
-async function load(grid, { partition, model, dag }, run) {
+async function load(grid, place, run, part) {
   try {
-    const { photos } = await api.sample(dag, run, PHOTOS);
-    const link = ({ image_id }) => ({ href: exploreAddress({ partition, model, image: image_id }) });
+    const { photos } = await api.sample(place.dag, run, part, PHOTOS);
+    const link = ({ image_id }) => ({ href: exploreAddress({ ...place, image: image_id }) });
     fill(
       grid,
-      photos.map((photo) => photoCard(photo, { dag, partition }, { link: link(photo) })),
+      photos.map((photo) => photoCard(photo, place, { link: link(photo) })),
     );
     if (photos.length === 0) fill(grid, element("li", { class: "muted" }, "Nothing to show."));
   } catch (error) {
