@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import protocol
@@ -40,11 +39,7 @@ def broadcast_udf(job: Job) -> Iterator[OnePass]:
 
         extract_features_udf = udf(extract_features, ArrayType(FloatType()))
 
-        def one_pass(out: Path) -> Pass:
-            frame = spark_session.photos(spark, job).withColumn("features", extract_features_udf("content"))
-            frame.select("uri", "features").write.mode("overwrite").parquet(str(out))
-            return Pass()
-
+        one_pass = spark_session.one_pass(spark, job, extract_features_udf)
         first = first_variant(spark, spark_session.photos(spark, job))
         yield lambda out: Pass(**{**vars(one_pass(out)), "detail": {"first_variant": first}})
 

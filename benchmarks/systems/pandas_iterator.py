@@ -6,13 +6,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from benchmarks import protocol
-from benchmarks.protocol import Job, OnePass, Pass, serve
+from benchmarks.protocol import Job, OnePass, serve
 from benchmarks.systems import spark_session
 from benchmarks.systems.vectorizers import load
 
@@ -38,12 +37,7 @@ def pandas_iterator(job: Job) -> Iterator[OnePass]:
         make: Any = pandas_udf  # its stubs miss that annotations can name the kind of UDF
         features = make(featurize, "array<float>")
 
-        def one_pass(out: Path) -> Pass:
-            frame = spark_session.photos(spark, job).withColumn("features", features("content"))
-            frame.select("uri", "features").write.mode("overwrite").parquet(str(out))
-            return Pass()
-
-        yield one_pass
+        yield spark_session.one_pass(spark, job, features)
 
 
 if __name__ == "__main__":

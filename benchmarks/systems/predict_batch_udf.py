@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks import protocol
-from benchmarks.protocol import Job, OnePass, Pass, serve
+from benchmarks.protocol import Job, OnePass, serve
 from benchmarks.systems import spark_session
 from benchmarks.systems.vectorizers import load
 
@@ -35,12 +34,7 @@ def predict_batch(job: Job) -> Iterator[OnePass]:
             make_predict_fn, return_type=ArrayType(FloatType()), batch_size=job.batch_size
         )  # one object for all passes: the workers keep the model by its identity
 
-        def one_pass(out: Path) -> Pass:
-            frame = spark_session.photos(spark, job).withColumn("features", features("content"))
-            frame.select("uri", "features").write.mode("overwrite").parquet(str(out))
-            return Pass()
-
-        yield one_pass
+        yield spark_session.one_pass(spark, job, features)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.protocol import Job
+from benchmarks.protocol import Job, OnePass, Pass
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -41,3 +42,14 @@ def photos(spark: SparkSession, job: Job) -> DataFrame:
     spark.conf.set("spark.sql.files.openCostInBytes", "0")
     spark.conf.set("spark.sql.files.maxPartitionBytes", str(max(os.path.getsize(file) for file in job.parquet)))
     return spark.read.parquet(*job.parquet).select("uri", "content").coalesce(job.cores)
+
+
+def one_pass(spark: SparkSession, job: Job, features: Any) -> OnePass:
+    """All photos once, by the UDF `features` of a column of contents."""
+
+    def run(out: Path) -> Pass:
+        frame = photos(spark, job).withColumn("features", features("content"))
+        frame.select("uri", "features").write.mode("overwrite").parquet(str(out))
+        return Pass()
+
+    return run

@@ -53,8 +53,7 @@ def _pixels(
             parquet = pq.ParquetFile(f"{root}/{path}", filesystem=filesystem)
             contents = parquet.read_row_group(group, columns=["content"])["content"]
             for row, image_id in rows:
-                try:
-                    decoded[image_id] = child.decode(contents[row].as_py())
-                except BadFile:
-                    continue  # extract will set it aside
+                pixels = child.decode(contents[row].as_py())
+                if not isinstance(pixels, BadFile):  # which extract will set aside
+                    decoded[image_id] = pixels
     return np.stack([decoded[image_id] for image_id in sorted(decoded)]) if decoded else np.empty((0,), np.uint8)

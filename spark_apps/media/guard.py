@@ -28,9 +28,11 @@ CHILD_MEMORY_BYTES = 4 * 2**30
 
 Decode = Callable[[bytes], Any]
 """Bytes of a file to what the model takes, for a photo uint8 [crop, crop, 3]; raises BadFile."""
+Attempt = Callable[[bytes], Any]
+"""The same, but a `BadFile` is what it gives and not what it raises: on to quarantine it is a value like any other."""
 
 
-def watched(decode: Decode, seconds: float = SECONDS_PER_IMAGE) -> Decode:
+def watched(decode: Decode, seconds: float = SECONDS_PER_IMAGE) -> Attempt:
     """Decodes in this process, in any number of threads, and ends it when one file takes longer than `seconds`."""
     deadlines: dict[int, float] = {}
     changing = threading.Lock()
@@ -50,6 +52,8 @@ def watched(decode: Decode, seconds: float = SECONDS_PER_IMAGE) -> Decode:
             wind()
         try:
             return decode(content)
+        except BadFile as bad:
+            return bad
         finally:
             with changing:
                 del deadlines[me]
@@ -75,10 +79,11 @@ class Guard:
         self._child: subprocess.Popen[bytes] | None = None
 
     def decode(self, content: bytes) -> Any:
-        """What the child's `Decode` gives.
+        """An `Attempt`: what the child's `Decode` gives or refuses, or a `BadFile` that tells the child's end.
+
+        Those are `timeout`, `out_of_memory` and `decoder_crash`.
 
         Raises:
-            BadFile: `timeout`, `out_of_memory`, `decoder_crash` tell the child's end.
             JobError: `decoder_not_started`, no file's fault.
         """
         if self._child is not None and self._child.poll() is not None:
@@ -87,21 +92,16 @@ class Guard:
         assert child.stdin and child.stdout
         try:
             frames.send(child.stdin, content)
-            answer = pickle.loads(frames.receive(child.stdout, time.monotonic() + self._seconds))
+            return pickle.loads(frames.receive(child.stdout, time.monotonic() + self._seconds))
         except TimeoutError:
             self.close()
-            raise BadFile("timeout", f"Decoding took longer than {self._seconds:g} s.") from None
+            return BadFile("timeout", f"Decoding took longer than {self._seconds:g} s.")
         except (BrokenPipeError, EOFError):
             status = child.wait()
             self.close()
             if status == -9:
-                raise BadFile(
-                    "out_of_memory", "The system ended the decoder, most likely for lack of memory."
-                ) from None
-            raise BadFile("decoder_crash", f"The decoder died with status {status}.") from None
-        if isinstance(answer, BadFile):
-            raise answer
-        return answer
+                return BadFile("out_of_memory", "The system ended the decoder, most likely for lack of memory.")
+            return BadFile("decoder_crash", f"The decoder died with status {status}.")
 
     def close(self) -> None:
         """Ends the child."""
@@ -168,8 +168,6 @@ def serve() -> None:
             answer: Any
             try:
                 answer = decode(content)
-            except BadFile as bad:
-                answer = bad
             except MemoryError:
                 answer = BadFile("out_of_memory", "Decoding needed more memory than the limit.")
             frames.send(target, pickle.dumps(answer))

@@ -35,7 +35,7 @@ READ_ROWS = 8
 READ_BYTES = 2 * 2**20
 """Of a column of a row group, read at a time: as Python objects, and from the store."""
 DECODED_AHEAD = 8
-"""Photos for each decoding thread that are decoded before the model asks for them."""
+"""Files for each decoding thread that are decoded before the model asks for them."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def slot_of_task() -> TaskSlot:
 
     context = TaskContext.get()
     assert context is not None
-    again = context.attemptNumber() > 0  # an earlier attempt died, perhaps of one of the photos
+    again = context.attemptNumber() > 0  # an earlier attempt died, perhaps of one of its files
     gpu = context.resources().get("gpu")
     device = f"cuda:{gpu.addresses[0]}" if gpu else None
     return TaskSlot(Path(SparkFiles.getRootDirectory()), context.cpus(), again, context.partitionId(), device)
@@ -79,7 +79,7 @@ def slot_of_task() -> TaskSlot:
 def compute_units(
     units: Iterator[plan.ComputeUnit], shared: TaskPlan, slot: TaskSlot | None = None
 ) -> Iterator[TaskRecord]:
-    """The work of one task: reads, decodes and infers the photos of its units; yields what it staged."""
+    """The work of one task: reads, decodes and infers the files of its units; yields what it staged."""
     slot = slot or slot_of_task()
     loads = worker.loads
     extractor = extractors.opened(shared.info, shared.max_pixels, slot.folder, slot.cores, slot.device)
@@ -87,11 +87,11 @@ def compute_units(
     careful = partial(preparation, shared.info, shared.max_pixels)
     with Outbox(shared, extractor) as outbox, guard.Guard(careful) as child:
         decode = child.decode if slot.careful else guard.watched(extractor.prepare)
-        found = photos(units, shared.settings.store)
+        found = unique_files(units, shared.settings.store)
         decoded = one_by_one(decode, found) if slot.careful or slot.cores == 1 else pooled(decode, found, slot.cores)
         with closing(decoded):
-            for photo, item in decoded:
-                outbox.add(photo, item)
+            for file, item in decoded:
+                outbox.add(file, item)
                 ticker.note(outbox.computed, outbox.refused)
         outbox.flush()
         ticker.note(outbox.computed, outbox.refused, last=True)
@@ -116,30 +116,30 @@ def copy_units(units: Iterator[plan.CopyUnit], shared: TaskPlan) -> Iterator[Tas
 
 
 @dataclass(frozen=True)
-class Photo:
-    """One distinct content of a work unit, a photo or whatever the extractor takes, and all the files that hold it."""
+class UniqueFile:
+    """One distinct content of a work unit, a photo or whatever the extractor takes, and the uris of all files of it."""
 
     image_id: str
     content: bytes
     uris: list[str]
 
 
-Decoded = Generator[tuple[Photo, Any]]
-"""Each photo with what the extractor takes of it, or a `BadFile`."""
+Decoded = Generator[tuple[UniqueFile, Any]]
+"""Each file with what the extractor takes of it, or a `BadFile`."""
 
 
-def photos(units: Iterator[plan.ComputeUnit], store_uri: str) -> Iterator[Photo]:
-    """The photos of `units` that are to be computed. Few of them are in memory: a row group is read as it is used, and
+def unique_files(units: Iterator[plan.ComputeUnit], store_uri: str) -> Iterator[UniqueFile]:
+    """The files of `units` that are to be computed. Few of them are in memory: a row group is read as it is used, and
     what comes next is read meanwhile."""
     filesystem, root = storage.filesystem(schemas.IMAGES.uri(store_uri))
 
-    def read() -> Iterator[list[Photo]]:
+    def read() -> Iterator[list[UniqueFile]]:
         for unit in units:
             parquet = pq.ParquetFile(f"{root}/{unit.path}", filesystem=filesystem, buffer_size=READ_BYTES)
             first = 0
             for batch in parquet.iter_batches(READ_ROWS, [unit.row_group], ["uri", "image_id", "content"]):
                 yield [
-                    Photo(image_id.as_py(), content.as_py(), [uri.as_py(), *unit.twins.get(row, [])])
+                    UniqueFile(image_id.as_py(), content.as_py(), [uri.as_py(), *unit.twins.get(row, [])])
                     for row, (uri, image_id, content) in enumerate(zip(*batch.columns, strict=True), first)
                     if row not in unit.skip
                 ]
@@ -147,7 +147,7 @@ def photos(units: Iterator[plan.ComputeUnit], store_uri: str) -> Iterator[Photo]
 
     reading = read()
 
-    def read_on(_: None) -> list[Photo] | None:
+    def read_on(_: None) -> list[UniqueFile] | None:
         with storage.reaching("store", store_uri):
             return next(reading, None)
 
@@ -158,26 +158,16 @@ def photos(units: Iterator[plan.ComputeUnit], store_uri: str) -> Iterator[Photo]
             yield from found
 
 
-def one_by_one(decode: guard.Decode, found: Iterator[Photo]) -> Decoded:
+def one_by_one(decode: guard.Attempt, found: Iterator[UniqueFile]) -> Decoded:
     """Decodes in the caller's thread."""
-    for photo in found:
-        try:
-            yield photo, decode(photo.content)
-        except BadFile as bad:
-            yield photo, bad
+    for file in found:
+        yield file, decode(file.content)
 
 
-def pooled(decode: guard.Decode, found: Iterator[Photo], threads: int) -> Decoded:
-    """The same in `threads` threads, a few photos ahead, so that they decode while the caller runs the model."""
-
-    def attempt(photo: Photo) -> Any:
-        try:
-            return decode(photo.content)
-        except BadFile as bad:
-            return bad
-
+def pooled(decode: guard.Attempt, found: Iterator[UniqueFile], threads: int) -> Decoded:
+    """The same in `threads` threads, a few files ahead, so that they decode while the caller runs the model."""
     with ThreadPoolExecutor(threads, "decode") as pool:
-        yield from _ahead(pool, attempt, found, DECODED_AHEAD * threads)
+        yield from _ahead(pool, lambda file: decode(file.content), found, DECODED_AHEAD * threads)
 
 
 def _ahead(
@@ -205,7 +195,7 @@ def _ahead(
 class Outbox:
     """What one task hands over: rows of features and of quarantine, in staged files.
 
-    `computed`: distinct photos that have a vector; `refused`: those that gave none.
+    `computed`: distinct files that have a vector; `refused`: those that gave none.
     """
 
     def __init__(self, shared: TaskPlan, extractor: Extractor) -> None:
@@ -214,16 +204,16 @@ class Outbox:
         self._batch_size = shared.settings.batch_size
         self._features = staging.StagedWriter(self._store, schemas.FEATURES, shared.folder)
         self._quarantine = staging.StagedWriter(self._store, schemas.QUARANTINE, shared.folder)
-        self._batch: list[tuple[Photo, Any]] = []
+        self._batch: list[tuple[UniqueFile, Any]] = []
         self._codes: Counter[str] = Counter()
         self.computed = self.refused = 0
 
-    def add(self, photo: Photo, item: Any) -> None:
-        """Takes what the extractor takes of a photo, or the `BadFile` that tells why there is none."""
+    def add(self, file: UniqueFile, item: Any) -> None:
+        """Takes what the extractor takes of a file, or the `BadFile` that tells why there is none."""
         if isinstance(item, BadFile):
-            self._refuse(photo, item)
+            self._refuse(file, item)
             return
-        self._batch.append((photo, item))
+        self._batch.append((file, item))
         if len(self._batch) == self._batch_size:
             self.flush()
 
@@ -233,19 +223,19 @@ class Outbox:
         if not batch:
             return
         vectors, labels = self._extractor.label([item for _, item in batch])
-        for (photo, _), vector, label in zip(batch, vectors, labels, strict=True):
+        for (file, _), vector, label in zip(batch, vectors, labels, strict=True):
             if isinstance(vector, BadFile):
-                self._refuse(photo, vector)
+                self._refuse(file, vector)
             else:
-                self._accept(photo, vector, label)
+                self._accept(file, vector, label)
 
-    def _accept(self, photo: Photo, vector: np.ndarray, label: Label) -> None:
+    def _accept(self, file: UniqueFile, vector: np.ndarray, label: Label) -> None:
         self.computed += 1
         with storage.reaching("store", self._store):
-            for uri in photo.uris:
+            for uri in file.uris:
                 row = {
                     "uri": uri,
-                    "image_id": photo.image_id,
+                    "image_id": file.image_id,
                     "features": vector,
                     "model_fingerprint": self._fingerprint,
                     "top1_label": label[0],
@@ -254,13 +244,13 @@ class Outbox:
                 }
                 self._features.add(row, vector.nbytes)
 
-    def _refuse(self, photo: Photo, bad: BadFile) -> None:
+    def _refuse(self, file: UniqueFile, bad: BadFile) -> None:
         self.refused += 1
-        for uri in photo.uris:
-            common = {"uri": uri, "image_id": photo.image_id, "run_id": self._run_id}
+        for uri in file.uris:
+            common = {"uri": uri, "image_id": file.image_id, "run_id": self._run_id}
             self._codes[bad.code] += 1
             with storage.reaching("store", self._store):
-                self._quarantine.add(staging.quarantine_row(common, "extract", bad, len(photo.content)), 512)
+                self._quarantine.add(staging.quarantine_row(common, "extract", bad, len(file.content)), 512)
 
     def record(self) -> TaskRecord:
         """The files this task staged and its counts; complete once the outbox is closed."""

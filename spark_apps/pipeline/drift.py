@@ -25,7 +25,7 @@ ALPHA = 0.01
 
 Floats = NDArray[np.float32]
 Sketch = dict[str, Any]
-"""`n`: photos. `slices`: per slice QUANTILES + 1 quantiles at equal steps of probability."""
+"""`n`: vectors. `slices`: per slice QUANTILES + 1 quantiles at equal steps of probability."""
 
 
 def slices(vectors: Floats) -> Floats:

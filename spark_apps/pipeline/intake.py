@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,7 +65,15 @@ def ingest_units(
 ) -> Iterator[TaskRecord]:
     """The work of one task: reads, hashes, checks and packs the files of its units; yields what it staged."""
     codes: Counter[str] = Counter()
-    photos_only = settings.extractor == PHOTOS
+
+    def columns(content: bytes) -> dict[str, Any] | BadFile:
+        """What a file's bytes fill of a row; the header is read of photos alone."""
+        try:
+            header = vars(imaging.inspect(content, settings.max_pixels)) if settings.extractor == PHOTOS else {}
+        except BadFile as bad:
+            return bad
+        return {**header, "content": content, "size_bytes": len(content)}
+
     with (
         storage.reaching("store", settings.store),
         staging.StagedWriter(settings.store, schemas.IMAGES, folder, row_group_bytes) as images,
@@ -77,14 +86,10 @@ def ingest_units(
             for row, content in zip(rows, landing.read_files(files, settings.max_bytes, settings.within), strict=True):
                 image_id = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else None
                 common = {"uri": row["uri"], "image_id": image_id, "run_id": settings.run_id}
-                try:
-                    if isinstance(content, BadFile):
-                        raise content
-                    header = vars(imaging.inspect(content, settings.max_pixels)) if photos_only else {}
-                except BadFile as bad:
-                    codes[bad.code] += 1
-                    quarantine.add(staging.quarantine_row(common, "ingest", bad, max(row["size_bytes"], 0)), 512)
-                    continue
-                facts = {"content": content, "size_bytes": len(content), "modified_at": row["modified_at"]}
-                images.add({**common, **facts, **header}, len(content))
+                found = content if isinstance(content, BadFile) else columns(content)
+                if isinstance(found, BadFile):
+                    codes[found.code] += 1
+                    quarantine.add(staging.quarantine_row(common, "ingest", found, max(row["size_bytes"], 0)), 512)
+                else:
+                    images.add({**common, **found, "modified_at": row["modified_at"]}, found["size_bytes"])
     yield TaskRecord({"images": images.files, "quarantine": quarantine.files}, dict(codes))

@@ -1,4 +1,4 @@
-"""The source: lists the photos of a partition and reads them, on a disk or on any filesystem Arrow knows."""
+"""The source: lists the files of a partition and reads them, on a disk or on any filesystem Arrow knows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What extract has to do: which photos are computed, which vectors are copied, and which files share a vector."""
+"""What extract has to do: which files are computed, which vectors are copied, and which files share a vector."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Plan:
 
 
 def plan(settings: contract.ExtractSettings, images: list[StagedFile], model: str, fingerprint: str) -> Plan:
-    """Splits the staged images of a run into photos to compute and vectors to copy.
+    """Splits the staged images of a run into files to compute and vectors to copy.
 
     Within the partition each image_id is computed once. Vectors of the same (image_id, fingerprint) that are published
     in this partition, or in the first `lookback` of `contract.partitions.to_reuse_from`, are copied unless `recompute`

@@ -13,25 +13,25 @@ import numpy as np
 import pytest
 
 from spark_apps.contract import BadFile, ExtractSettings, ModelInfo, Unreachable
-from spark_apps.pipeline.compute import DECODED_AHEAD, Outbox, Photo, TaskPlan, _ahead, one_by_one, pooled
+from spark_apps.pipeline.compute import DECODED_AHEAD, Outbox, TaskPlan, UniqueFile, _ahead, one_by_one, pooled
 from spark_apps.tables import staging
 from tests.shelf import Shelf
 
 
-def numbered(count: int) -> Iterator[Photo]:
-    return (Photo(str(number), bytes([number]), []) for number in range(count))
+def numbered(count: int) -> Iterator[UniqueFile]:
+    return (UniqueFile(str(number), bytes([number]), []) for number in range(count))
 
 
-def slow_for_the_first(content: bytes) -> np.ndarray:
+def slow_for_the_first(content: bytes) -> np.ndarray | BadFile:
     if content == b"\0":
         time.sleep(0.2)
     if content == b"\x03":
-        raise BadFile("corrupt", "three")
+        return BadFile("corrupt", "three")
     return np.full((2, 2, 3), content[0], np.uint8)
 
 
-def seen(decoded: Iterator[tuple[Photo, np.ndarray | BadFile]]) -> list[tuple[str, object]]:
-    return [(photo.image_id, got.code if isinstance(got, BadFile) else int(got[0, 0, 0])) for photo, got in decoded]
+def seen(decoded: Iterator[tuple[UniqueFile, np.ndarray | BadFile]]) -> list[tuple[str, object]]:
+    return [(file.image_id, got.code if isinstance(got, BadFile) else int(got[0, 0, 0])) for file, got in decoded]
 
 
 def test_a_pool_gives_the_same_in_the_same_order_as_one_by_one() -> None:
@@ -99,8 +99,8 @@ def test_a_writer_that_fails_at_its_end_does_not_keep_the_others_files(
         finish(writer)
 
     monkeypatch.setattr(staging.StagedWriter, "_finish_file", full)
-    photo = Photo("id", b"x", ["file:///a.jpg"])
+    file = UniqueFile("id", b"x", ["file:///a.jpg"])
     with pytest.raises(Unreachable, match="No space left"), outbox:  # noqa: PT012  its exit raises
-        outbox._accept(photo, np.ones(4, np.float32), (None, None))
-        outbox.add(photo, BadFile("corrupt", "It is damaged."))
+        outbox._accept(file, np.ones(4, np.float32), (None, None))
+        outbox.add(file, BadFile("corrupt", "It is damaged."))
     assert not list(Path(shelf.store).rglob("*.parquet"))

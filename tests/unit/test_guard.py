@@ -49,9 +49,9 @@ def children() -> list[psutil.Process]:
 
 
 def refusal(guard: Guard, content: bytes) -> BadFile:
-    with pytest.raises(BadFile) as caught:
-        guard.decode(content)
-    return caught.value
+    bad = guard.decode(content)
+    assert isinstance(bad, BadFile)
+    return bad
 
 
 def test_pixels_are_those_of_decoding_in_this_process(guard: Guard, photos: dict[str, Path]) -> None:
@@ -244,10 +244,7 @@ def test_the_watch_ends_with_the_picture_good_or_bad() -> None:
 watched(decoder)(content)  # what the first picture loads takes time on a busy machine
 decode = watched(decoder, seconds=2)
 print(decode(content).shape)
-try:
-    decode(b'')
-except BadFile as bad:
-    print(bad.code)
+print(decode(b'').code)
 time.sleep(2.3)
 print('went on')
 """

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -171,19 +172,26 @@ def test_an_undo_that_was_killed_between_two_tables_is_completed_by_the_next(
     assert rows(shelf) == history[1]
 
 
-def test_files_that_vanish_while_they_are_put_back_bring_the_present_back(
-    shelf: Shelf, history: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A maintenance may have judged them just before."""
+def after_restoring(monkeypatch: pytest.MonkeyPatch, then: Callable[[commits.Replacement], object]) -> None:
+    """Does something in the moment after the run before has been put back."""
     commit = commits.Replacement.commit
 
     def raced(self: commits.Replacement) -> dict[str, int]:
         versions = commit(self)
         if self.run_id == "manual:2":
-            Path(shelf.store, "features", self.staged["features"][0].path).unlink()
+            then(self)
         return versions
 
     monkeypatch.setattr(commits.Replacement, "commit", raced)
+
+
+def test_files_that_vanish_while_they_are_put_back_bring_the_present_back(
+    shelf: Shelf, history: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A maintenance may have judged them just before."""
+    after_restoring(
+        monkeypatch, lambda restored: Path(shelf.store, "features", restored.staged["features"][0].path).unlink()
+    )
     with pytest.raises(BadSetting) as caught:
         undo(settings(shelf))
     assert caught.value.code == "version_vacuumed"
@@ -193,15 +201,7 @@ def test_files_that_vanish_while_they_are_put_back_bring_the_present_back(
 def test_a_run_that_publishes_at_the_same_moment_stands(
     shelf: Shelf, history: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit = commits.Replacement.commit
-
-    def raced(self: commits.Replacement) -> dict[str, int]:
-        versions = commit(self)
-        if self.run_id == "manual:2":
-            shelf.publish("d1", "newer", {"u1": "a"})
-        return versions
-
-    monkeypatch.setattr(commits.Replacement, "commit", raced)
+    after_restoring(monkeypatch, lambda _: shelf.publish("d1", "newer", {"u1": "a"}))
     with pytest.raises(JobError) as caught:
         undo(settings(shelf))
     assert caught.value.code == "overtaken"
