@@ -22,10 +22,10 @@ from spark_apps.catalog.landings import Landed as Landed
 from spark_apps.catalog.landings import landed as landed
 from spark_apps.catalog.landings import marker as marker
 from spark_apps.catalog.landings import reached_with as reached_with
-from spark_apps.catalog.photos import Place as Place
-from spark_apps.catalog.photos import contents as contents
-from spark_apps.catalog.photos import places as places
-from spark_apps.catalog.photos import staged_places as staged_places
+from spark_apps.catalog.places import Place as Place
+from spark_apps.catalog.places import contents as contents
+from spark_apps.catalog.places import places as places
+from spark_apps.catalog.places import staged_places as staged_places
 from spark_apps.catalog.tables import Partition as Partition
 from spark_apps.catalog.tables import Publication as Publication
 from spark_apps.catalog.tables import columns as columns

@@ -1,4 +1,4 @@
-"""Finding the bytes of single photos in a store, without reading the others."""
+"""Finding the bytes of single files in a store, without reading the others."""
 
 from __future__ import annotations
 
