@@ -68,16 +68,16 @@ class _Waiting(BaseSensorOperator):
             TaskDeferred: always, else.
         """
         try:
-            trigger, kept = self.prepare(context)
+            trigger = self.prepare(context)
         except JobError as error:
             if self.soft_fail or self.never_fail:
                 raise AirflowSkipException(str(error)) from None
             raise AirflowFailException(str(error)) from None
         grace = timedelta(seconds=self.timeout + GRACE_SECONDS)
-        self.defer(trigger=trigger, method_name="execute_complete", kwargs=kept, timeout=grace)
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=grace)
 
-    def prepare(self, context: Context) -> tuple[Trigger, dict[str, Any]]:
-        """The trigger for this run, and what `execute_complete` is to be given beside its event. Raises JobError."""
+    def prepare(self, context: Context) -> Trigger:
+        """The trigger for this run. Raises JobError."""
         raise NotImplementedError
 
     def check_event(self, event: dict[str, Any], what: str, advice: str) -> None:
@@ -169,7 +169,7 @@ class LandingSensor(_Waiting):
         if isinstance(marker, str):
             check_marker(marker)
 
-    def prepare(self, context: Context) -> tuple[Trigger, dict[str, Any]]:
+    def prepare(self, context: Context) -> Trigger:
         """The trigger of this run. Raises BadSetting."""
         given = {name: getattr(self, name) for name in ("source", "partition", "pattern", "exclude")}
         values = run_settings.chosen_for(contract.IngestSettings, given, self, context)
@@ -188,12 +188,9 @@ class LandingSensor(_Waiting):
         )
         until = f"a file {landing.marker}" if landing.marker else f"no change for {timedelta(seconds=landing.settle)}"
         self.log.info("Waiting for %s, until there is %s.", source, until)
-        trigger = LandingTrigger(**self._waiting(), **vars(landing))
-        return trigger, {"waited_for": {"partition": key, "source": source}}
+        return LandingTrigger(**self._waiting(), **vars(landing), about={"partition": key, "source": source})
 
-    def execute_complete(
-        self, context: Context, event: dict[str, Any], waited_for: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """What has landed.
 
         Raises:
@@ -201,7 +198,7 @@ class LandingSensor(_Waiting):
             AirflowSensorTimeout: it was not complete in time.
         """
         self.check_event(event, "The landing of the photos", self._advice())
-        return {**(waited_for or {}), **{name: value for name, value in event.items() if name != "outcome"}}
+        return {**event["about"], **{name: value for name, value in event.items() if name not in ("about", "outcome")}}
 
     def _settle_seconds(self) -> float:
         """Raises BadSetting."""
@@ -288,8 +285,8 @@ class StageSensor(_Waiting):
         super().pre_execute(context)
         links.show(self, context)
 
-    def prepare(self, context: Context) -> tuple[Trigger, dict[str, Any]]:
-        """The trigger of this run, and what is known of the job. Raises BadSetting."""
+    def prepare(self, context: Context) -> Trigger:
+        """The trigger of this run. Raises BadSetting."""
         job = self._job(context)
         facts.tell(self, context, job)
         since = "" if job.submission else _moment(self.since or context["dag_run"].start_date)
@@ -300,15 +297,16 @@ class StageSensor(_Waiting):
             "folder": job.folder,
             "submission": job.submission,
         }
-        return StageTrigger(**self._waiting(), **known, since=since), {"known": known}
+        return StageTrigger(**self._waiting(), **known, since=since, about=known)
 
-    def execute_complete(self, context: Context, event: dict[str, Any], known: dict[str, Any]) -> dict[str, int]:
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, int]:
         """What the job counted.
 
         Raises:
             AirflowFailException, AirflowSkipException, AirflowException: as the operator of the stage.
             AirflowSensorTimeout: the job left nothing in time.
         """
+        known = event["about"]
         stage = self.stage = known["stage"]
         self.check_event(event, stage, "Look in the log of whoever runs the job.")
         if event["outcome"] == "failed":

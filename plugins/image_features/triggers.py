@@ -128,17 +128,26 @@ class Trigger(BaseTrigger):
 
     :param deadline: seconds since 1970; a triggerer that is started again keeps to it.
     :param poll_interval: seconds between two looks.
+    :param about: what the task is to be told with the event, as `about`; `airflow dags test` hands it nothing else.
     """
 
-    def __init__(self, *, deadline: float, poll_interval: float = 60, storage_conn_id: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        deadline: float,
+        poll_interval: float = 60,
+        storage_conn_id: str = "",
+        about: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.deadline, self.poll_interval, self.storage_conn_id = deadline, poll_interval, storage_conn_id
+        self.about = about or {}
         self.problem = ""
         self._told: tuple[str, float] = ("", 0)
 
     def arguments(self) -> dict[str, Any]:
         """What the trigger is made with, as Airflow keeps it in its database."""
-        return {name: getattr(self, name) for name in ("deadline", "poll_interval", "storage_conn_id")}
+        return {name: getattr(self, name) for name in ("deadline", "poll_interval", "storage_conn_id", "about")}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The class and its arguments."""
@@ -158,7 +167,7 @@ class Trigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yields the one event."""
-        yield TriggerEvent(await self._wait())  # type: ignore[no-untyped-call]
+        yield TriggerEvent({"about": self.about, **await self._wait()})  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> dict[str, Any]:
         while True:
@@ -197,9 +206,15 @@ class LandingTrigger(Trigger):
     """
 
     def __init__(
-        self, *, deadline: float, poll_interval: float = 60, storage_conn_id: str = "", **landing: Any
+        self,
+        *,
+        deadline: float,
+        poll_interval: float = 60,
+        storage_conn_id: str = "",
+        about: dict[str, Any] | None = None,
+        **landing: Any,
     ) -> None:
-        super().__init__(deadline=deadline, poll_interval=poll_interval, storage_conn_id=storage_conn_id)
+        super().__init__(deadline=deadline, poll_interval=poll_interval, storage_conn_id=storage_conn_id, about=about)
         self.landing = Landing(**landing)
         self.watch = Watch(self.landing)
 
@@ -251,8 +266,9 @@ class StageTrigger(Trigger):
         deadline: float,
         poll_interval: float = 60,
         storage_conn_id: str = "",
+        about: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(deadline=deadline, poll_interval=poll_interval, storage_conn_id=storage_conn_id)
+        super().__init__(deadline=deadline, poll_interval=poll_interval, storage_conn_id=storage_conn_id, about=about)
         self.stage, self.store, self.folder, self.submission, self.since = stage, store, folder, submission, since
         self.other = ""
 

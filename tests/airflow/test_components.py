@@ -68,7 +68,7 @@ pathlib.Path(STORE, "_SUCCESS").touch()
 waits = import_string("image_features.triggers.LandingTrigger")
 trigger = waits(source=STORE, marker="_SUCCESS", deadline=time.time() + 60)
 event = asyncio.run(anext(trigger.run()))
-assert event.payload == {"outcome": "landed", "marker": "_SUCCESS"}, event
+assert event.payload == {"about": {}, "outcome": "landed", "marker": "_SUCCESS"}, event
 assert not {"pyspark", "torch", "openvino", "airflow.providers.apache.spark"} & set(sys.modules)
 """,
     "worker": """

@@ -232,7 +232,7 @@ def test_it_fires_when_the_folder_is_at_rest(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"12345")
     found = fired(trigger(tmp_path, settle=0.1))
     assert found.pop("newest").startswith("20")
-    assert found == {"outcome": "landed", "files": 1, "bytes": 5}
+    assert found == {"about": {}, "outcome": "landed", "files": 1, "bytes": 5}
 
 
 def test_it_fires_when_the_marker_is_there(tmp_path: Path) -> None:
@@ -240,11 +240,16 @@ def test_it_fires_when_the_marker_is_there(tmp_path: Path) -> None:
         (tmp_path / "day").mkdir()
         (tmp_path / "day" / "_SUCCESS").touch()
 
-    assert fired(trigger(tmp_path / "day", marker="_SUC*"), arrive) == {"outcome": "landed", "marker": "_SUCCESS"}
+    assert fired(trigger(tmp_path / "day", marker="_SUC*"), arrive) == {
+        "about": {},
+        "outcome": "landed",
+        "marker": "_SUCCESS",
+    }
 
 
 def test_it_says_what_it_saw_when_it_is_too_late(tmp_path: Path) -> None:
     assert fired(trigger(tmp_path / "day", 0.1)) == {
+        "about": {},
         "outcome": "late",
         "message": f"The folder {tmp_path}/day is not there.",
     }
@@ -327,13 +332,14 @@ def run_context() -> Any:
     return {**context(), "dag_run": dag_run, "ti": ti, "outlet_events": {}}
 
 
-def prepared(task: StageSensor, context: Any) -> tuple[StageTrigger, dict[str, Any]]:
+def prepared(task: StageSensor, context: Any) -> StageTrigger:
     with pytest.raises(TaskDeferred) as raised:
         task.execute(context)
     trigger = raised.value.trigger
     assert isinstance(trigger, StageTrigger)
+    assert not raised.value.kwargs, "airflow dags test hands nothing over but the event"
     trigger.poll_interval, trigger.deadline = 0.02, time.time() + 0.2
-    return trigger, dict(raised.value.kwargs or {})
+    return trigger
 
 
 def leave(tmp_path: Path, run: contract.RunKey, name: str, **record: Any) -> None:
@@ -352,12 +358,13 @@ OURS = contract.RunKey("r", "any")
 
 def test_it_returns_what_the_job_counted_and_says_what_it_works_on(tmp_path: Path) -> None:
     run, task = run_context(), stage_sensor()
-    waits, known = prepared(task, run)
+    waits = prepared(task, run)
     assert run["ti"].pushed["image_features"]["stage"] == "extract"
     assert run["ti"].pushed["image_features"]["partition"] == DAY
     leave(tmp_path, OURS, "extract.json", **a_manifest())
-    assert stage_fired(waits) == {"outcome": "done"}
-    assert task.execute_complete(run, {"outcome": "done"}, **known) == {"listed": 4}
+    event = stage_fired(waits)
+    assert event["outcome"] == "done"
+    assert task.execute_complete(run, event) == {"listed": 4}
 
 
 @pytest.mark.parametrize(
@@ -372,24 +379,24 @@ def test_it_returns_what_the_job_counted_and_says_what_it_works_on(tmp_path: Pat
 def test_what_an_earlier_try_or_another_stage_has_left_does_not_count(
     name: str, record: dict[str, Any], tmp_path: Path
 ) -> None:
-    waits, known = prepared(stage_sensor(), run_context())
+    waits = prepared(stage_sensor(), run_context())
     leave(tmp_path, OURS, name, **record)
     event = stage_fired(waits)
     assert event["outcome"] == "late"
     assert "extract has left neither a manifest nor an error" in event["message"]
     assert ("02:59" in event["message"]) == ("02:59" in json.dumps(record))
     with pytest.raises(AirflowSensorTimeout, match="whoever runs the job"):
-        stage_sensor().execute_complete(run_context(), event, **known)
+        stage_sensor().execute_complete(run_context(), event)
 
 
 def test_a_submission_is_known_whenever_it_began(tmp_path: Path) -> None:
     task = stage_sensor(store=str(tmp_path / "store"), run_id="nightly", dag_id="", submission="second")
-    waits, _ = prepared(task, run_context())
+    waits = prepared(task, run_context())
     key = contract.RunKey("nightly")
     leave(tmp_path, key, "extract.json", **a_manifest(settings={"submission": "first"}))
     assert "another submission than second" in stage_fired(waits)["message"]
     leave(tmp_path, key, "extract.json", **a_manifest(settings={"submission": "second"}, started_at="2020-01-01"))
-    assert stage_fired(waits) == {"outcome": "done"}
+    assert stage_fired(waits)["outcome"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -405,11 +412,11 @@ def test_a_failed_job_means_what_it_means_to_our_own_operator(
     error: contract.JobError, meaning: type[Exception], tmp_path: Path
 ) -> None:
     task, run = stage_sensor(), run_context()
-    waits, known = prepared(task, run)
+    waits = prepared(task, run)
     leave(tmp_path, OURS, "error.json", **contract.error_record("extract", error))
     event = stage_fired(waits)
     with pytest.raises(AirflowException, match=error.message) as raised:
-        task.execute_complete(run, event, **known)
+        task.execute_complete(run, event)
     assert type(raised.value) is meaning
 
 
@@ -422,7 +429,7 @@ def test_a_job_of_spec_is_all_that_it_needs(tmp_path: Path) -> None:
     settings = contract.parse(contract.ExtractSettings, job["arguments"], "test", "")
     assert (settings.batch_size, settings.partition, settings.dag_id) == (8, DAY, "any")
     assert job["command"].startswith("spark-submit ") and job["application"] in job["command"]
-    waits, _ = prepared(stage_sensor(None, job=job), run)
+    waits = prepared(stage_sensor(None, job=job), run)
     assert (waits.submission, waits.folder, waits.stage) == (settings.submission, settings.folder, "extract")
     assert waits.submission not in again["arguments"], "each try has a name of its own"
     lost = stage_sensor(job=job)
@@ -441,7 +448,7 @@ def test_a_stage_that_there_is_not_is_refused_when_the_dag_is_parsed() -> None:
 
 
 def test_the_trigger_of_a_stage_survives_airflow_s_database() -> None:
-    before, _ = prepared(stage_sensor(), run_context())
+    before = prepared(stage_sensor(), run_context())
     path, kwargs = before.serialize()
     assert path == "image_features.triggers.StageTrigger"
     assert StageTrigger(**json.loads(json.dumps(kwargs))).serialize() == before.serialize()
