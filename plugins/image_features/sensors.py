@@ -60,12 +60,12 @@ class _Waiting(BaseSensorOperator):
     storage_conn_id: str | None
     ui_color = "#e6f1f2"
 
-    def execute(self, context: Context) -> None:
-        """Refuses what is wrong with the run, and defers.
+    def execute(self, context: Context) -> Any:
+        """Refuses what is wrong with the run, and defers, unless what is waited for is known to be there.
 
         Raises:
             AirflowFailException: a setting is wrong, or a place is not allowed.
-            TaskDeferred: always, else.
+            TaskDeferred: it is not there yet.
         """
         try:
             trigger = self.prepare(context)
@@ -73,12 +73,18 @@ class _Waiting(BaseSensorOperator):
             if self.soft_fail or self.never_fail:
                 raise AirflowSkipException(str(error)) from None
             raise AirflowFailException(str(error)) from None
+        if event := self.at_once(trigger):
+            return self.resume_execution("execute_complete", {"event": event}, context)
         grace = timedelta(seconds=self.timeout + GRACE_SECONDS)
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=grace)
+        return self.defer(trigger=trigger, method_name="execute_complete", timeout=grace)
 
     def prepare(self, context: Context) -> Trigger:
         """The trigger for this run. Raises JobError."""
         raise NotImplementedError
+
+    def at_once(self, trigger: Any) -> dict[str, Any] | None:
+        """The trigger's event, where one look tells it; None without a look."""
+        return None
 
     def check_event(self, event: dict[str, Any], what: str, advice: str) -> None:
         """Raises AirflowFailException when it was refused, AirflowSensorTimeout when it was too late."""
@@ -298,6 +304,20 @@ class StageSensor(_Waiting):
             "submission": job.submission,
         }
         return StageTrigger(**self._waiting(), **known, since=since, about=known)
+
+    def at_once(self, trigger: StageTrigger) -> dict[str, Any] | None:
+        """The event, where the job has already ended, as it has after a task that waited for it. A task that is
+        resumed within moments, Airflow may take for one that was killed: its scheduler then hears only late that the
+        task had deferred.
+        """
+        from spark_apps import catalog  # not at the top: the Dag processor needs no pyarrow
+
+        try:
+            with catalog.reached_with(storage_connection.variables(trigger.storage_conn_id)):
+                event = trigger.outcome(*trigger.documents())
+        except JobError:  # for the trigger to tell, and to try again
+            return None
+        return event and {"about": trigger.about, **event}
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, int]:
         """What the job counted.

@@ -279,7 +279,10 @@ class StageTrigger(Trigger):
 
     async def look(self) -> dict[str, Any] | None:
         """The event, when the job has ended."""
-        manifest, error = await self._ask(self._documents)
+        return self.outcome(*await self._ask(self.documents))
+
+    def outcome(self, manifest: Any, error: Any) -> dict[str, Any] | None:
+        """The event that these documents are; None when neither is of the job that is waited for."""
         if manifest and self._is_ours(manifest, f"{self.stage}.json", "started_at"):
             return {"outcome": "done"}
         if error and error.get("stage") == self.stage and self._is_ours(error, "error.json", "at"):
@@ -291,7 +294,8 @@ class StageTrigger(Trigger):
         said = f"{self.stage} has left neither a manifest nor an error in {self.folder} yet."
         return f"{said} {self.other}".strip(), self.other or self.folder
 
-    def _documents(self) -> tuple[Any, Any]:
+    def documents(self) -> tuple[Any, Any]:
+        """The manifest and the error in the run's folder, as JSON; None for what is not there. Raises Unreachable."""
         from spark_apps import catalog
 
         try:

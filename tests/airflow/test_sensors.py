@@ -420,6 +420,16 @@ def test_a_failed_job_means_what_it_means_to_our_own_operator(
     assert type(raised.value) is meaning
 
 
+def test_a_job_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
+    leave(tmp_path, OURS, "extract.json", **a_manifest())
+    assert stage_sensor().execute(run_context()) == {"listed": 4}
+    leave(tmp_path, OURS, "extract.json", **a_manifest(started_at="2026-11-22T02:59:00+00:00"))
+    error = contract.error_record("extract", contract.NothingToDo("source_empty", "No photos."))
+    leave(tmp_path, OURS, "error.json", **error)
+    with pytest.raises(AirflowSkipException, match="No photos"):
+        stage_sensor().execute(run_context())
+
+
 def test_a_job_of_spec_is_all_that_it_needs(tmp_path: Path) -> None:
     with DAG("any", params={"partition": Param(None, type=["null", "string"])}, schedule=None):
         maker = EmptyOperator(task_id="maker")
