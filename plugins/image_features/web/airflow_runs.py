@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -125,7 +125,7 @@ def find(dag_id: str, dag_run_id: str) -> list[Attempt]:
     if row is None:
         raise Refused(404, "no_such_run", "Airflow knows no such run of this Dag.", "It may have been deleted.")
     told = facts.of_runs(dag_id, [dag_run_id])
-    return _attempts(row, told.get(dag_run_id, []), _shared(dag_id, [dag_run_id]), _placing(dag_id))
+    return _attempts(row, told.get(dag_run_id, []), _shared(dag_id, [dag_run_id]), _Dag(dag_id))
 
 
 def newest(dag_id: str) -> list[Attempt]:
@@ -135,8 +135,8 @@ def newest(dag_id: str) -> list[Attempt]:
             select(*_COLUMNS).where(DagRun.dag_id == dag_id).order_by(DagRun.id.desc()).limit(NEWEST)
         ).all()
     shared = _shared(dag_id, [row.run_id for row in rows])
-    told, placing = _told(dag_id, rows), _placing(dag_id)
-    found = (attempt for row in rows for attempt in _attempts(row, told[row.run_id], shared, placing))
+    told, dag = _told(dag_id, rows), _Dag(dag_id)
+    found = (attempt for row in rows for attempt in _attempts(row, told[row.run_id], shared, dag))
     return [attempt for attempt in found if attempt.leaf]
 
 
@@ -158,17 +158,28 @@ def _told(dag_id: str, rows: Iterable[Any]) -> dict[str, list[Fact]]:
 _facts: Sized[tuple[str, str, datetime | None, datetime | None], list[Fact]] = Sized(20_000)
 
 
-def _placing(dag_id: str) -> Callable[[Fact], Place]:
-    """`stores.of_fact`, which gives the same for many facts."""
-    known: dict[tuple[str, str], Place] = {}
+class _Dag:
+    """What a Dag says, looked up once for many of its runs."""
 
-    def place(fact: Fact) -> Place:
+    def __init__(self, dag_id: str) -> None:
+        self._dag_id = dag_id
+        self._places: dict[tuple[str, str], Place] = {}
+
+    @cached_property
+    def said(self) -> OurDag:
+        return our_dags.ours().get(self._dag_id) or OurDag(self._dag_id)
+
+    @cached_property
+    def first(self) -> Place:
+        """The store of a run whose tasks have told nothing."""
+        return stores.of_dag(self._dag_id)[0]
+
+    def place(self, fact: Fact) -> Place:
+        """The store that a task has told."""
         key = fact.store, fact.task_id
-        if key not in known:
-            known[key] = stores.of_fact(dag_id, fact)
-        return known[key]
-
-    return place
+        if key not in self._places:
+            self._places[key] = stores.of_fact(self._dag_id, fact)
+        return self._places[key]
 
 
 def _shared(dag_id: str, run_ids: list[str]) -> set[str]:
@@ -215,7 +226,7 @@ def _state(row: Any) -> str:
     return str(getattr(row.state, "value", row.state))
 
 
-def _attempts(row: Any, told: list[Fact], shared: set[str], placing: Callable[[Fact], Place]) -> list[Attempt]:
+def _attempts(row: Any, told: list[Fact], shared: set[str], dag: _Dag) -> list[Attempt]:
     """The parts of a run, the leaves first."""
     run = {
         "dag_id": row.dag_id,
@@ -227,13 +238,12 @@ def _attempts(row: Any, told: list[Fact], shared: set[str], placing: Callable[[F
         "shared": row.run_id in shared,
     }
     if not told:
-        dag = our_dags.ours().get(row.dag_id) or OurDag(row.dag_id)
-        return [Attempt(**run, partition=_derived(row, dag), place=stores.of_dag(row.dag_id)[0])]
+        return [Attempt(**run, partition=_derived(row, dag.said), place=dag.first)]
     parts = sorted(
-        {(placing(fact), fact.partition, fact.branch, fact.map_index) for fact in told},
+        {(dag.place(fact), fact.partition, fact.branch, fact.map_index) for fact in told},
         key=lambda part: (part[1], part[2], part[3], part[0].store),
     )
-    models = {(placing(fact), fact.partition, fact.branch, fact.map_index): fact.model for fact in told if fact.model}
+    models = {(dag.place(fact), fact.partition, fact.branch, fact.map_index): fact.model for fact in told if fact.model}
     led = {
         (place, key, before.branch, before.map_index)
         for place, key, branch, index in parts
