@@ -179,8 +179,8 @@ def rendered(kind: type[contract.JobSettings], given: Mapping[str, Any], templat
                 continue
             raise BadSetting(
                 f"empty_{name}",
-                f"The argument {argument(name)} is a template that gave nothing in this run.",
-                "Correct the template, or leave the argument out to have the default.",
+                f"The argument {argument(name)} was given nothing in this run.",
+                "Correct its template, or the task or mapping that it is from, or leave it out to have the default.",
             )
         if value is not None:
             found[name] = converted(kind, name, value)

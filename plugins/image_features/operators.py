@@ -68,6 +68,7 @@ class StageOperator(SparkSubmitOperator):
         storage_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
+        empty = {name for name in arguments.names(self.kind()) if kwargs.get(arguments.argument(name), "") is None}
         given = arguments.take(self.kind(), kwargs)
         arguments.refuse_unknown(type(self).__name__, kwargs, arguments.accepted(type(self)))
         kept = submission.check_arguments(type(self).__name__, kwargs)
@@ -83,7 +84,10 @@ class StageOperator(SparkSubmitOperator):
         self.reads_conf = any(map(arguments.may_read_conf, map(self.given.get, self.templated)))
         self._hook: spark_hook.StageHook | None = None
         self._deployment: deployments.Deployment | None = None
-        if not self.is_mapped:
+        if self.is_mapped:
+            written = getattr(self.dag.task_dict[self.task_id], "partial_kwargs", {})
+            self.templated |= {name for name in empty if arguments.argument(name) not in written}
+        else:
             _check_in_dag(self.task_id, self.kind(), given)
 
     @classmethod

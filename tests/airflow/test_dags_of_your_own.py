@@ -229,6 +229,7 @@ def test_what_a_mapped_task_is_given_in_pieces_is_judged_as_a_whole_in_the_run()
         ({"partition": "a/b"}, "'a/b' is not a valid partition key"),
         ({"store": "/elsewhere"}, "The store '/elsewhere' is not allowed"),
         ({"weights": "keras-v1"}, "keras-v1 are a resnet50"),
+        ({"store": None}, "The argument store was given nothing in this run"),
     ],
 )
 def test_what_a_mapping_gives_is_refused_in_the_run_without_a_retry(
@@ -239,6 +240,12 @@ def test_what_a_mapping_gives_is_refused_in_the_run_without_a_retry(
     unmapped: Any = mapped.unmap({"partition": DAY, "model": "resnet18", **given})  # as Airflow does in the run
     refused(unmapped, words, {})
     assert not spark.was_called
+
+
+def test_a_mapped_task_may_leave_an_argument_out() -> None:
+    with DAG("d", schedule=None):
+        mapped = ExtractOperator.partial(task_id="t", model=None).expand(partition=[DAY])
+    assert job(mapped.unmap({"partition": DAY})).model == "resnet50"
 
 
 # --- what a run asks for ----------------------------------------------------------------------------------------------
