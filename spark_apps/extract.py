@@ -18,11 +18,11 @@ from functools import partial
 from spark_apps import extractors
 from spark_apps.contract import PHOTOS, BadSetting, ExtractSettings, Manifest
 from spark_apps.host import cores
-from spark_apps.pipeline import plan
+from spark_apps.pipeline import plan, resume
 from spark_apps.pipeline.compute import TaskPlan, TaskSlot, compute_units, copy_units
 from spark_apps.pipeline.records import total
 from spark_apps.spark import contexts, jobs, progress, resources
-from spark_apps.tables import staging
+from spark_apps.tables import schemas
 
 UNITS_PER_TASK = 8
 """Row groups, or files of known vectors, that a task works through at most: what is lost when a worker dies."""
@@ -46,11 +46,18 @@ def extract(settings: ExtractSettings, timings: jobs.Timings) -> Manifest:
     with timings.phase("model"):
         artifact = extractors.prepare(settings, ingested, here)
     with timings.phase("plan"):
-        todo = plan.plan(settings, ingested.staged["images"], artifact.key, artifact.fingerprint)
-    with staging.attempt(settings) as folder, progress.watching(settings, "extract", todo.to_compute) as notes:
+        basis = resume.basis(ingest=ingested.attempt, model=artifact.key, fingerprint=artifact.fingerprint)
+        earlier = resume.look(settings, "extract", basis, schemas.FEATURES, ("uri", "image_id"))
+        finished = [] if settings.recompute else earlier.finished
+        todo = plan.plan(settings, ingested.staged["images"], artifact.key, artifact.fingerprint, finished)
+    with (
+        resume.attempt(settings, "extract", basis, earlier, todo.taken) as folder,
+        progress.watching(settings, "extract", todo.to_compute, todo.resumed) as notes,
+    ):
         shared = TaskPlan(settings, artifact.info, folder, notes, ingested.settings["max_pixels"])
         compute, copy = partial(compute_units, shared=shared), partial(copy_units, shared=shared)
-        if 0 < todo.reused <= COPIED_BY_DRIVER and todo.to_compute <= COMPUTED_BY_DRIVER and here:
+        little = todo.reused <= COPIED_BY_DRIVER and todo.to_compute <= COMPUTED_BY_DRIVER
+        if little and todo.reused + todo.resumed and here:
             with timings.phase("copy"):
                 records = list(copy(iter(todo.copy)))
             with timings.phase("compute"):
@@ -70,7 +77,7 @@ def extract(settings: ExtractSettings, timings: jobs.Timings) -> Manifest:
                 records = contexts.spread(spark, todo.compute, compute, UNITS_PER_TASK)
             with timings.phase("copy"):
                 records += contexts.spread(spark, todo.copy, copy, UNITS_PER_TASK)
-    done = total(records, ("features", "quarantine"))
+    done = total([*todo.taken, *records], ("features", "quarantine"))
     return timings.manifest(
         "extract",
         settings,
@@ -82,6 +89,7 @@ def extract(settings: ExtractSettings, timings: jobs.Timings) -> Manifest:
             "featured": sum(file.rows for file in done.staged["features"]),
             "computed": done.computed,
             "reused": todo.reused,
+            "resumed": todo.resumed,
         },
         quarantined=done.codes,
         staged=done.staged,

@@ -17,13 +17,16 @@ import pyarrow as pa
 
 from spark_apps import storage
 from spark_apps.contract import BadSetting, IngestSettings, Manifest, NothingToDo, Unreachable
-from spark_apps.pipeline import intake, landing
+from spark_apps.pipeline import intake, landing, resume
 from spark_apps.pipeline.records import total
 from spark_apps.spark import contexts, jobs
-from spark_apps.tables import commits, schemas, staging
+from spark_apps.tables import commits, schemas
 
 MANY = 10
 """When none of so many files can be read, that is the source's fault; fewer may each have one of their own."""
+
+TELLING = ("source", "max_pixels", "max_bytes", "extractor", "within")
+"""Settings that decide what becomes of a file."""
 
 
 def ingest(settings: IngestSettings, timings: jobs.Timings) -> Manifest:
@@ -46,11 +49,15 @@ def ingest(settings: IngestSettings, timings: jobs.Timings) -> Manifest:
     with storage.reaching("store", settings.store):
         for table in (schemas.IMAGES, schemas.QUARANTINE):
             commits.open_table(settings.store, table)
-        units, row_group_bytes = intake.write_listing(settings, listing, workers)
-    with timings.phase("read"), staging.attempt(settings) as folder:
+        basis = resume.basis(**{name: getattr(settings, name) for name in TELLING})
+        earlier = resume.look(settings, "ingest", basis, schemas.IMAGES, intake.FACTS)
+        taken, had, rest = intake.divide(listing, earlier.finished)
+        units, row_group_bytes = intake.write_listing(settings, rest, workers)
+        resumed, _ = intake.write_listing(settings, had, workers)
+    with timings.phase("read"), resume.attempt(settings, "ingest", basis, earlier, taken) as folder:
         work = partial(intake.ingest_units, settings=settings, folder=folder, row_group_bytes=row_group_bytes)
         records = contexts.spread(spark, units, work, 1)
-    done = total(records, ("images", "quarantine"))
+    done = total([*taken, *records], ("images", "quarantine"))
     if done.codes.get("unreadable") == listing.num_rows >= MANY:
         raise Unreachable(
             "source_unreadable",
@@ -65,11 +72,12 @@ def ingest(settings: IngestSettings, timings: jobs.Timings) -> Manifest:
             "listed": listing.num_rows,
             "accepted": sum(file.rows for file in done.staged["images"]),
             "quarantined": sum(done.codes.values()),
+            "resumed": had.num_rows,
         },
         quarantined=done.codes,
         staged=done.staged,
         outcome={
-            "listing": sorted({unit[0] for unit in units}),
+            "listing": sorted({unit[0] for unit in [*units, *resumed]}),
             "bytes": sum(max(size, 0) for size in listing["size_bytes"].to_pylist()),
         },
     )

@@ -24,7 +24,7 @@ from spark_apps import catalog, contract, extractors, storage
 from spark_apps.contract import Manifest, ModelInfo, QualityFailed, Staged, StagedFile, ValidateSettings
 from spark_apps.pipeline import drift, quality, twins
 from spark_apps.spark import jobs
-from spark_apps.tables import commits, data_files, schemas
+from spark_apps.tables import commits, data_files, schemas, staging
 
 HISTOGRAM_BINS = 32
 
@@ -120,6 +120,8 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
     if not settings.no_publish:
         _write_report(settings, timings, report, "passed")
         with timings.phase("publish"), storage.reaching("store", settings.store):
+            for done in (ingested, extracted):  # one that was killed at its very end may have left it
+                staging.settle(_folder(settings, done), done.stage)
             versions = commits.Replacement(
                 store=settings.store,
                 partition=settings.partition,
@@ -152,6 +154,12 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
             "drift": evidence.drift,
         },
     )
+
+
+def _folder(settings: ValidateSettings, done: Manifest) -> str:
+    """The folder of the run that left a manifest: an ingest may serve several branches."""
+    run = contract.RunKey(done.run_id, done.dag_id or "", done.map_index, done.branch)
+    return contract.run_folder(settings.store, settings.partition, run)
 
 
 def _shown(settings: ValidateSettings, model: str) -> str:

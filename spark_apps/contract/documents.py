@@ -107,11 +107,12 @@ class Manifest:
     """What a finished stage leaves beside the data, as `<stage>.json` in the run's folder. Maintenance is a stage of no
     partition: its key is empty.
 
-    `counts` (files or images): listed, accepted, duplicates, quarantined, featured, computed, reused, as far as the
-    stage knows them. `seconds`: by phase. `staged`: the files the stage wrote and did not publish. `outcome`: what
-    else the stage wants to say (validate: verdict, published table versions). `dag_id` is empty for a run from the
-    command line, and None in a manifest that was written before runs were told apart by it. `attempt` tells attempts at
-    a stage apart that others refer to; empty where nobody does.
+    `counts` (files or images): listed, accepted, duplicates, quarantined, featured, computed, reused, resumed (an
+    earlier attempt of the run had done them), as far as the stage knows them. `seconds`: by phase. `staged`: the files
+    that it staged, or took over, and did not publish. `outcome`: what else the stage wants to say (validate: verdict,
+    published table versions). `dag_id` is empty for a run from the command line, and None in a manifest that was
+    written before runs were told apart by it. `attempt` tells attempts at a stage apart that others refer to; empty
+    where nobody does.
     """
 
     stage: str

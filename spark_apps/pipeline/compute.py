@@ -23,7 +23,7 @@ from spark_apps.contract import BadFile, ExtractSettings, ModelInfo
 from spark_apps.extractors import Extractor, Label
 from spark_apps.media import guard
 from spark_apps.model import worker
-from spark_apps.pipeline import plan
+from spark_apps.pipeline import plan, resume
 from spark_apps.pipeline.records import TaskRecord
 from spark_apps.spark import progress
 from spark_apps.tables import schemas, staging
@@ -95,7 +95,8 @@ def compute_units(
                 ticker.note(outbox.computed, outbox.refused)
         outbox.flush()
         ticker.note(outbox.computed, outbox.refused, last=True)
-    yield replace(outbox.record(), loads=worker.loads - loads)
+    record = replace(outbox.record(), loads=worker.loads - loads)
+    yield resume.keep(shared.settings, "extract", shared.folder, record)
 
 
 def preparation(info: ModelInfo, max_pixels: int) -> guard.Decode:
@@ -112,7 +113,7 @@ def copy_units(units: Iterator[plan.CopyUnit], shared: TaskPlan) -> Iterator[Tas
     ):
         for row in plan.copies(units, settings.store):
             features.add({**row, "run_id": settings.run_id}, 4 * len(row["features"]))
-    yield TaskRecord({"features": features.files})
+    yield resume.keep(settings, "extract", shared.folder, TaskRecord({"features": features.files}))
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spark_apps import contract, storage
 from spark_apps.contract import PHOTOS, BadFile, IngestSettings
 from spark_apps.media import imaging
-from spark_apps.pipeline import landing
+from spark_apps.pipeline import landing, resume
 from spark_apps.pipeline.records import TaskRecord
+from spark_apps.pipeline.resume import Finished
 from spark_apps.tables import schemas, staging
 
 LISTING_FILE_UNITS = 64
@@ -30,12 +32,41 @@ ListingUnit = tuple[str, int]
 """One work unit: a file of the listing and its row group."""
 
 
+FACTS = ("uri", "size_bytes", "modified_at")
+"""Columns of images by which a listed file is known to be the one that was read."""
+
+
+def divide(listing: pa.Table, finished: Iterable[Finished]) -> tuple[list[TaskRecord], pa.Table, pa.Table]:
+    """The finished tasks that count, the part of the listing that they have done, and the rest of it.
+
+    A task counts when all of its files are listed as it has read them, and no task before it has one of these. What was
+    set aside is read again.
+    """
+    taken: list[TaskRecord] = []
+    done: set[tuple[Any, ...]] = set()
+    listed: set[tuple[Any, ...]] = set()
+    for task in finished:
+        listed = listed or set(_facts(listing))
+        own = set(_facts(task.rows))
+        if len(own) == task.rows.num_rows and own <= listed and done.isdisjoint(own):
+            taken.append(task.record)
+            done |= own
+    is_done = pc.is_in(listing["uri"], pa.array([facts[0] for facts in done], pa.string()))
+    return taken, listing.filter(is_done), listing.filter(pc.invert(is_done))
+
+
+def _facts(rows: pa.Table) -> Iterator[tuple[Any, ...]]:
+    return zip(*(rows[name].to_pylist() for name in FACTS), strict=True)
+
+
 def write_listing(settings: IngestSettings, listing: pa.Table, workers: int) -> tuple[list[ListingUnit], int]:
     """Keeps the listing in the run's folder, a row group for each work unit, and returns the units.
 
     Also returns the size in bytes of a row group of images. Both are sized so that a small day still occupies every
     worker, to the end of extract, and a large one writes files and row groups of the store's usual size.
     """
+    if not listing.num_rows:
+        return [], staging.ROW_GROUP_BYTES
     sizes = [max(size, 0) for size in listing["size_bytes"].to_pylist()]
     total = sum(sizes)
     unit_bytes = min(staging.FILE_BYTES, max(total // (4 * workers), 1))
@@ -92,4 +123,5 @@ def ingest_units(
                     quarantine.add(staging.quarantine_row(common, "ingest", found, max(row["size_bytes"], 0)), 512)
                 else:
                     images.add({**common, **found, "modified_at": row["modified_at"]}, found["size_bytes"])
-    yield TaskRecord({"images": images.files, "quarantine": quarantine.files}, dict(codes))
+    record = TaskRecord({"images": images.files, "quarantine": quarantine.files}, dict(codes))
+    yield resume.keep(settings, "ingest", folder, record)

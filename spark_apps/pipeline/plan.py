@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 
 from spark_apps import catalog, contract, storage
 from spark_apps.contract import StagedFile
+from spark_apps.pipeline.records import TaskRecord
+from spark_apps.pipeline.resume import Finished
 from spark_apps.tables import data_files, schemas, staging
 
 COPIES = pa.schema([("image_id", pa.string()), ("uri", pa.string())])
@@ -38,17 +40,31 @@ class CopyUnit:
 
 @dataclass
 class Plan:
-    """The work units of one run. All counts are of distinct images, but `duplicates`, which counts further files."""
+    """The work units of one run, and what is `taken` over from earlier attempts: `resumed` images.
+
+    All counts are of distinct images, but `duplicates`, which counts further files.
+    """
 
     compute: list[ComputeUnit] = field(default_factory=list)
     copy: list[CopyUnit] = field(default_factory=list)
+    taken: list[TaskRecord] = field(default_factory=list)
     to_compute: int = 0
+    resumed: int = 0
     reused: int = 0
     duplicates: int = 0
 
 
-def plan(settings: contract.ExtractSettings, images: list[StagedFile], model: str, fingerprint: str) -> Plan:
+def plan(
+    settings: contract.ExtractSettings,
+    images: list[StagedFile],
+    model: str,
+    fingerprint: str,
+    finished: Iterable[Finished] = (),
+) -> Plan:
     """Splits the staged images of a run into files to compute and vectors to copy.
+
+    What `finished` tasks have done of it is neither: a task counts when its rows are all the files of each of its
+    images, and no task before it has one of these. What gave no vector is tried again.
 
     Within the partition each image_id is computed once. Vectors of the same (image_id, fingerprint) that are published
     in this partition, or in the first `lookback` of `contract.partitions.to_reuse_from`, are copied unless `recompute`
@@ -68,14 +84,17 @@ def plan(settings: contract.ExtractSettings, images: list[StagedFile], model: st
                 places.append((file.path, group, ids, names))
                 for image_id, uri in zip(ids, names, strict=True):
                     uris.setdefault(image_id, []).append(uri)
-        known = {} if settings.recompute else _known(settings, model, fingerprint, set(uris))
+        taken, done = _taken(finished, uris)
+        known = {} if settings.recompute else _known(settings, model, fingerprint, set(uris) - done)
         result = Plan(
             copy=_write_copy_list(settings, known, uris),
-            to_compute=len(uris) - len(known),
+            taken=taken,
+            to_compute=len(uris) - len(done) - len(known),
+            resumed=len(done),
             reused=len(known),
             duplicates=sum(len(files) - 1 for files in uris.values()),
         )
-    claimed = set(known)
+    claimed = done | set(known)
     for path, group, ids, names in places:
         skip: set[int] = set()
         twins: dict[int, list[str]] = {}
@@ -90,6 +109,20 @@ def plan(settings: contract.ExtractSettings, images: list[StagedFile], model: st
         if len(skip) < len(ids):
             result.compute.append(ComputeUnit(path, group, frozenset(skip), twins))
     return result
+
+
+def _taken(finished: Iterable[Finished], uris: dict[str, list[str]]) -> tuple[list[TaskRecord], set[str]]:
+    """The finished tasks that count, and the images that they have done."""
+    taken: list[TaskRecord] = []
+    done: set[str] = set()
+    for task in finished:
+        own: dict[str, list[str]] = {}
+        for image_id, uri in zip(task.rows["image_id"].to_pylist(), task.rows["uri"].to_pylist(), strict=True):
+            own.setdefault(image_id, []).append(uri)
+        if done.isdisjoint(own) and all(sorted(uris.get(key, [])) == sorted(names) for key, names in own.items()):
+            taken.append(task.record)
+            done.update(own)
+    return taken, done
 
 
 def _known(settings: contract.ExtractSettings, model: str, fingerprint: str, wanted: set[str]) -> dict[str, str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from spark_apps.contract import Staged
+from spark_apps.contract import Staged, StagedFile
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,18 @@ class TaskRecord:
     codes: dict[str, int] = field(default_factory=dict)
     computed: int = 0
     loads: int = 0
+
+    @classmethod
+    def from_record(cls, record: Any) -> TaskRecord:
+        """What `dataclasses.asdict` gave, read from JSON. Raises ValueError: it is none."""
+        try:
+            staged = {
+                name: [StagedFile(**{**file, "row_groups": tuple(file["row_groups"])}) for file in files]
+                for name, files in record["staged"].items()
+            }
+            return cls(**{**record, "staged": staged})
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"not the record of a task: {error}") from error
 
 
 def total(records: Iterable[TaskRecord], tables: Iterable[str]) -> TaskRecord:

@@ -15,6 +15,7 @@ from spark_apps import contract, storage
 from spark_apps.contract import BadSetting, ExitCode, JobError
 from spark_apps.spark import environment_checks, packages
 from spark_apps.spark.failures import explain
+from spark_apps.tables import staging
 
 AnyJob = TypeVar("AnyJob", bound=contract.JobSettings)
 
@@ -46,12 +47,14 @@ def run(stage: str, kind: type[AnyJob], job: Callable[[AnyJob, Timings], contrac
 def write_manifest(settings: contract.JobSettings, manifest: contract.Manifest) -> None:
     """Puts the stage's manifest into the run's folder, and under the attempt's own name where others refer to that.
 
-    Raises Unreachable.
+    From then on there is nothing to resume. Raises Unreachable.
     """
     names = [*([f"{manifest.stage}_{manifest.attempt}"] if manifest.attempt else []), manifest.stage]
     with storage.reaching("store", settings.store):
         for name in names:
             storage.write_bytes(contract.join(settings.folder, f"{name}.json"), manifest.to_json().encode())
+        if manifest.staged:
+            staging.settle(settings.folder, manifest.stage)
 
 
 def read_manifest(settings: contract.Settings, stage: str, attempt: str = "") -> contract.Manifest:

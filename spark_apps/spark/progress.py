@@ -45,10 +45,11 @@ class Ticker:
 
 
 @contextmanager
-def watching(settings: contract.Settings, stage: str, total: int) -> Iterator[str]:
+def watching(settings: contract.Settings, stage: str, total: int, resumed: int = 0) -> Iterator[str]:
     """The driver's side: yields the folder for the tasks' notes, and reports while the block runs.
 
-    Logs `extract 2026-11-22: 1,200 of 10,000 images, 84.3/s, 3 failed, 1 min 44 s left`.
+    Logs `extract 2026-11-22: 1,200 of 10,000 images, 84.3/s, 3 failed, 1 min 44 s left`. `resumed`: images, besides
+    the `total`, that an earlier attempt has done.
     """
     folder = contract.join(settings.folder, f"progress-{uuid.uuid4().hex[:12]}")  # attempts may overlap
     begin, stop = time.monotonic(), threading.Event()
@@ -67,7 +68,7 @@ def watching(settings: contract.Settings, stage: str, total: int) -> Iterator[st
         elapsed = time.monotonic() - begin
         rate = finished / elapsed
         left = (total - finished) / rate if rate else None
-        state = {"stage": stage, "total": total, **counts, "images_per_second": round(rate, 2)}
+        state = {"stage": stage, "total": total, "resumed": resumed, **counts, "images_per_second": round(rate, 2)}
         eta = None if left is None else round(left)
         storage.write_json(
             contract.join(settings.folder, "progress.json"), {**state, "eta_s": eta, "at": contract.now()}

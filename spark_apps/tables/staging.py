@@ -4,8 +4,7 @@ until `commits.Replacement` names them in a commit."""
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 
 from spark_apps import contract, storage
 from spark_apps.contract import BadFile, StagedFile
-from spark_apps.tables.schemas import TABLES, Table
+from spark_apps.tables.schemas import Table
 
 ROW_GROUP_BYTES = 16 * 2**20
 FILE_BYTES = 128 * 2**20
@@ -34,17 +33,14 @@ def run_of(path: str) -> str:
     return path.rsplit("/", 2)[0]
 
 
-@contextmanager
-def attempt(settings: contract.Settings) -> Iterator[str]:
-    """A `folder` for one attempt, removed when the attempt fails: a full disk must not stay full of it."""
-    own = folder(settings)
-    try:
-        yield own
-    except BaseException:
-        for table in TABLES.values():
-            with suppress(OSError):
-                storage.delete_folder(contract.join(table.uri(settings.store), own))
-        raise
+def unfinished(run_folder: str, stage: str) -> str:
+    """Where the attempts at a stage leave what the next one can take over, in the run's folder."""
+    return contract.join(run_folder, f"unfinished-{stage}")
+
+
+def settle(run_folder: str, stage: str) -> None:
+    """Removes it: the stage is done, and what it staged may be published. Raises OSError."""
+    storage.delete_folder(unfinished(run_folder, stage))
 
 
 class StagedWriter:

@@ -1,10 +1,12 @@
 """kill -9 at random moments: of a worker, the workers' daemon, an executor, the driver, the JVM, everything at once.
 
-After each kill a reader sees one complete run, a retry of the stage succeeds, and nothing is left running.
+After each kill a reader sees one complete run, a retry of the stage succeeds without doing again what a task had
+finished, and nothing is left running.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -15,14 +17,17 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pyspark
 import pytest
 
-from spark_apps.contract import STAGES, MaintainSettings
+from spark_apps import catalog
+from spark_apps.contract import STAGES, MaintainSettings, run_folder
 from spark_apps.maintain import maintain
 from spark_apps.spark.jobs import Timings
+from spark_apps.tables import staging
 from tests import old_store
-from tests.faults.day import Day
+from tests.faults.day import PARTITION, Day
 from tests.faults.jobs import LEFTOVER_S, REPOSITORY, Job
 from tests.faults.reader import Reader
 
@@ -39,7 +44,8 @@ CLUSTER = "local-cluster[1,2,1024]"
 
 
 class Drill:
-    """Days of runs that are killed again and again. `tally`: (stage, victim, outcome) → how often."""
+    """Days of runs that are killed again and again. `tally`: (stage, victim, outcome) → how often; `photos`: how many a
+    retry found finished, and how many it took over."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -48,9 +54,10 @@ class Drill:
         self.logs.mkdir()
         self.reader = Reader(self.store)
         self.tally: Counter[tuple[str, str, str]] = Counter()
+        self.photos: Counter[str] = Counter()
         self._dead: list[tuple[float, Job]] = []
         self._seconds = {"ingest": 6.0, "extract": 9.0, "validate": 4.0}
-        self._bags: dict[str, list[str]] = {}
+        self._bags: dict[tuple[str, str], list[str]] = {}
 
     @property
     def kills(self) -> int:
@@ -62,7 +69,7 @@ class Drill:
         self.reader.truths[run_id] = self.day.truth()
         launcher = self.chance.choice(["module", "submit"])
         for stage in STAGES:
-            victim = (victims or {}).get(stage) or self._draw(stage, launcher)
+            victim = (victims or {}).get(stage) or self._draw(stage, launcher, master)
             self._stage(stage, run_id, victim, launcher, master)
         assert self.reader.settled(run_id) == run_id
         self._check_leftovers()
@@ -80,13 +87,15 @@ class Drill:
             counts = (self.tally[stage, victim, outcome] or "·" for outcome in outcomes)
             lines.append(f"{stage:9} {victim:9}" + "".join(f" {count:>{width}}" for count in counts))
         readings = f"{self.reader.readings} readings, {self.reader.between} of them between two commits"
-        return "\n".join([*lines, f"{self.kills} kills, {readings}, no violation"])
+        photos = f"{self.photos['finished']} finished photos before a retry, {self.photos['resumed']} taken over"
+        return "\n".join([*lines, f"{self.kills} kills, {readings}, {photos}, no violation"])
 
-    def _draw(self, stage: str, launcher: str) -> str:
+    def _draw(self, stage: str, launcher: str, master: str) -> str:
         """Every victim has its turn before one comes again."""
-        bag = self._bags.setdefault(stage, [])
+        bag = self._bags.setdefault((stage, master), [])
         if not bag:
-            bag += self.chance.sample(VICTIMS[stage], len(VICTIMS[stage]))
+            victims = [*VICTIMS[stage], *(["executor"] if master == CLUSTER and "worker" in VICTIMS[stage] else [])]
+            bag += self.chance.sample(victims, len(victims))
         victim = bag.pop()
         return "driver" if (stage, launcher, victim) == ("validate", "module", "jvm") else victim  # it has no JVM
 
@@ -95,6 +104,7 @@ class Drill:
         extra = ["--recompute"] if stage == "extract" and self.chance.random() < 0.5 else []
         for attempt in range(1, TRIES + 1):
             before = self.reader.look()
+            finished = set() if extra else done_before(self.store, run_id, stage)
             job = Job(
                 stage, run_id, self.store, *extra,
                 logs=self.logs, source=self.day.source, launcher=launcher, master=master,
@@ -113,11 +123,22 @@ class Drill:
             elif wanted:
                 self.tally[stage, victim, "too late"] += 1
             if code == 0:
+                self._check_resumed(stage, run_id, finished, bool(extra))
                 if not killed:
                     self._seconds[stage] = time.monotonic() - job.begin
                 return
             assert killed, f"{stage} of {run_id} failed by itself with {code}: {job.last_words}"
         raise AssertionError(f"{stage} of {run_id} did not succeed in {TRIES} tries")
+
+    def _check_resumed(self, stage: str, run_id: str, finished: set[str], everything: bool) -> None:
+        """No photo that was finished is done again; a task of the dead attempt may have finished even later."""
+        manifest = catalog.manifest(self.store, PARTITION, run_id, stage)
+        assert manifest is not None
+        if stage == "validate":
+            return
+        resumed = manifest.counts["resumed"]
+        assert resumed >= len(finished) and not (everything and resumed), (stage, run_id, resumed, len(finished))
+        self.photos.update(finished=len(finished), resumed=resumed)
 
     def _kill(self, job: Job, victim: str) -> bool:
         """Kills the victim at a random moment of what is left of the stage when it first appears."""
@@ -138,6 +159,19 @@ class Drill:
             if wait or now - ended > LEFTOVER_S:
                 job.gone(within=max(0.0, ended + LEFTOVER_S - now))
         self._dead = [(ended, job) for ended, job in self._dead if not wait and now - ended <= LEFTOVER_S]
+
+
+def done_before(store: str, run_id: str, stage: str) -> set[str]:
+    """What the finished tasks of attempts at a stage have left: images that have a vector, or files that were read."""
+    table, column = {"ingest": ("images", "uri"), "extract": ("features", "image_id")}.get(stage, ("", ""))
+    found: set[str] = set()
+    for attempt in Path(staging.unfinished(run_folder(store, PARTITION, run_id), stage)).glob("*/attempt.json"):
+        documents = [json.loads(path.read_text()) for path in attempt.parent.glob("[0-9a-f]*.json")]
+        own = next(document for document in documents if "basis" in document)
+        for record in [*own["records"], *(document for document in documents if "staged" in document)]:
+            for file in record["staged"].get(table, []):
+                found |= set(pq.read_table(Path(store, table, file["path"]), columns=[column])[column].to_pylist())
+    return found
 
 
 def test_a_kill_in_each_stage_does_no_harm(tmp_path: Path) -> None:
@@ -168,17 +202,18 @@ def test_a_kill_of_the_maintenance_does_no_harm(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow_faults
-@pytest.mark.timeout(5400)
-def test_thirty_random_kills_do_no_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.timeout(6 * 3600)
+@pytest.mark.usefixtures("no_executor_folders")
+def test_two_hundred_random_kills_do_no_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seed = random.randrange(10**6)
     drill = Drill(tmp_path, seed)
     with capsys.disabled():
         print(f"\nseed {seed}")
         with drill.reader:
             rounds = 0
-            while drill.kills < 30:
+            while drill.kills < 200:
                 rounds += 1
-                drill.round(f"round {rounds}")
+                drill.round(f"round {rounds}", master=CLUSTER if rounds % 3 == 0 else "local[2]")
                 print(f"round {rounds}: {drill.kills} kills", flush=True)
             drill.finish()
         print(drill.table())

@@ -205,10 +205,12 @@ def test_run_folders_keep_manifests_and_reports(shelf: Shelf) -> None:
     old, new = finish(shelf, "d1", "old", 200), finish(shelf, "d1", "new", 20)
     (old / "progress.json").write_text("{}")
     (old / ".report.json.1234").write_text("{")
+    (old / "unfinished-extract" / "1").mkdir(parents=True)
+    (old / "unfinished-extract" / "1" / "attempt.json").write_text("{}")
     age(old, 200)
     age(Path(shelf.store, "features"), 200)
     age(Path(shelf.store, "images"), 200)
-    assert run(shelf).counts["working_files"] == 4
+    assert run(shelf).counts["working_files"] == 5
     assert sorted(path.name for path in old.rglob("*")) == [
         "extract.json",
         "ingest.json",

@@ -242,7 +242,8 @@ class CheckRow(BaseModel):
 
 
 class Counts(BaseModel):
-    """Files of the source: listed = featured + quarantined. Photos: distinct = computed + reused + refused by extract.
+    """Files of the source: listed = featured + quarantined. Photos: distinct = computed + reused + resumed + refused by
+    extract; `resumed`: an earlier attempt of this run had computed or copied them.
 
     Null where no stage has said so yet.
     """
@@ -250,6 +251,7 @@ class Counts(BaseModel):
     listed: int | None
     computed: int | None
     reused: int | None
+    resumed: int | None
     featured: int | None
     quarantined: int | None
     bytes: int | None
@@ -338,6 +340,7 @@ class Progress(BaseModel):
     total: int
     done: int
     failed: int
+    resumed: int = 0
     images_per_second: float
     eta_s: float | None
     at: str

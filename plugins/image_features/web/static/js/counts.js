@@ -43,13 +43,14 @@ function share(part, whole) {
 }
 
 /** Featured files by where their vector came from. What is left over are copies of another file of the day. */
-function composition({ featured, computed, reused }) {
+function composition({ featured, computed, reused, resumed }) {
   if (!featured || computed === null || reused === null) return null;
   const parts = [
     ["computed", computed, "accent", "the model ran on the file"],
     ["reused", reused, "accent-soft", "the vector of the same file was taken over"],
-    ["copies", featured - computed - reused, "fg-faint", "the same bytes as another file of the day"],
-  ].filter(([name, value]) => value > 0 || name !== "copies");
+    ["resumed", resumed ?? 0, "border", "an earlier attempt of this run had done it"],
+    ["copies", featured - computed - reused - (resumed ?? 0), "fg-faint", "the same bytes as another file of the day"],
+  ].filter(([name, value]) => value > 0 || name === "computed" || name === "reused");
   const bar = element("div", { class: "stacked-bar", "aria-hidden": "true" });
   for (const [, value, colour] of parts) {
     const piece = element("span", { class: `fill-${colour}` });

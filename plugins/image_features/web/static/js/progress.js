@@ -35,8 +35,9 @@ export function progressPanel() {
     bar.value = share;
     const left = progress.eta_s === null ? "" : `, about ${duration(progress.eta_s)} left`;
     const aside = progress.failed > 0 ? `, ${count(progress.failed)} quarantined` : "";
+    const resumed = progress.resumed > 0 ? `, ${count(progress.resumed)} resumed` : "";
     const done = `${count(finished)} of ${counted(progress.total, "file")}`;
-    words.textContent = `${done}, ${rate(progress.images_per_second)}${aside}${left}`;
+    words.textContent = `${done}${resumed}, ${rate(progress.images_per_second)}${aside}${left}`;
     const step = Math.floor((share * 100) / ANNOUNCE_EVERY);
     if (step !== told) spoken.textContent = words.textContent;
     told = step;
