@@ -396,7 +396,7 @@ def test_a_failed_run_speaks_with_the_words_of_its_job(get: Any, shelf: Shelf) -
 def test_a_running_run_shows_how_far_it_is(get: Any, shelf: Shelf) -> None:
     run = Run(shelf.store, DAY, state="running").enter().finishes("ingest")
     progress = {
-        **{"stage": "extract", "total": 100, "done": 40, "failed": 2},
+        **{"stage": "extract", "total": 100, "resumed": 30, "done": 40, "failed": 2},
         **{"images_per_second": 8.5, "eta_s": 7, "at": run.at(2)},
     }
     run.leaves("progress.json", progress)
