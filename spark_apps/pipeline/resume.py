@@ -119,7 +119,7 @@ def attempt(
                     "Let that one go on; what this one had finished is not computed again.",
                 )
     except BaseException:
-        with suppress(OSError, JobError):
+        with suppress(OSError, pa.ArrowException, JobError):
             _relieve(settings, stage, folder)
         raise
 
@@ -127,7 +127,7 @@ def attempt(
 def keep(settings: contract.Settings, stage: str, folder: str, record: TaskRecord) -> TaskRecord:
     """Leaves the record of a task whose files are whole. Nothing depends on it: what cannot be written is left out."""
     name = f"{uuid.uuid4().hex[:16]}.json"
-    with suppress(OSError):
+    with suppress(OSError, pa.ArrowException):
         storage.write_json(
             contract.join(staging.unfinished(settings.folder, stage), _name(folder), name), dataclasses.asdict(record)
         )
