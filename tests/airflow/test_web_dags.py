@@ -59,8 +59,9 @@ def test_dags_with_our_tasks_are_shown_and_no_others(clients: Clients) -> None:
         assert (answer.status_code, answer.json()["code"]) == (404, "not_our_dag")
 
 
-def test_a_derived_class_a_group_and_a_mapped_task_are_found(clients: Clients) -> None:
+def test_a_derived_class_a_group_a_mapped_task_and_a_sensor_of_a_stage_are_found(clients: Clients) -> None:
     from image_features.operators import ExtractOperator, IngestOperator
+    from image_features.sensors import StageSensor
 
     class Mine(IngestOperator):
         """A class of somebody's own, in a module of their own."""
@@ -71,9 +72,11 @@ def test_a_derived_class_a_group_and_a_mapped_task_are_found(clients: Clients) -
         IngestOperator(task_id="ingest")
     with DAG("mapped") as mapped:
         ExtractOperator.partial(task_id="extract").expand(conf=[{"a": "1"}, {"a": "2"}])
-    for dag in (derived, grouped, mapped):
+    with DAG("waited_for") as waited_for:
+        StageSensor(task_id="ingest", stage="ingest")
+    for dag in (derived, grouped, mapped, waited_for):
         enter_dag(dag)
-    assert shown(clients) == ["derived", "grouped", "image_features", "mapped"]
+    assert shown(clients) == ["derived", "grouped", "image_features", "mapped", "waited_for"]
 
 
 def test_a_dag_that_is_paused_or_whose_file_is_gone_stays_and_comes_last_then(clients: Clients) -> None:
@@ -147,6 +150,7 @@ def as_dict(**values: Any) -> dict[str, Any]:
         (task(), [(None, None)]),
         (task(store="s3://a/{{ ds }}"), [("LATER", None)]),
         (task(store={"__type": "xcomref", "__var": {}}), [("LATER", None)]),
+        (task(task_type="StageSensor", job="{{ ti.xcom_pull() }}"), [("LATER", None)]),
         (mapped({"type": "dict-of-lists", "value": as_dict(conf=["x"])}, store="s3://a"), [("s3://a", None)]),
         (
             mapped({"type": "dict-of-lists", "value": as_dict(store=["s3://a", "s3://b"])}, storage_conn_id="c"),

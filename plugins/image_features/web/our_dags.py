@@ -113,6 +113,8 @@ def _is_stage(task: Mapping[str, Any]) -> bool:
 
 def _said(task: Mapping[str, Any]) -> Iterator[Said]:
     for given in _jobs(task):
+        if given.get("job"):  # a sensor's: what another task has submitted says where it works
+            given = {**given, "store": LATER, "partition": LATER}
         yield Said(str(task["task_id"]), **{name: _told(given.get(name)) for name in GIVEN})
 
 
