@@ -53,10 +53,14 @@ class Calendar:
         if self.key(days[0]) == self.key(days[-1]):
             raise self._bad(f"gives every day the key {self.key(days[0])}", f"Take more of the date: {DAY}.")
         self._check_order(days)
+        for day, next_day in pairwise(days):
+            if contract.partitions.order(self.key(day)) > contract.partitions.order(self.key(next_day)):
+                keys = f"{self.key(day)} and the day after {self.key(next_day)}"
+                raise self._bad(f"gives a day the key {keys}, which sorts before it", f"Begin with the year: {DAY}.")
         for noon, next_noon in pairwise(days):
             if noon == FIRST or self._local(noon).utcoffset() != self._local(next_noon).utcoffset():
                 half_hours = [noon + timedelta(minutes=30 * step) for step in range(72)]  # a whole day of any zone
-                if self.key(half_hours[0]) != self.key(half_hours[2]):
+                if self._write(self._local(noon).replace(hour=12)) != self._write(self._local(noon).replace(hour=13)):
                     self._check_repeated_hour(half_hours)
                 self._check_order(half_hours)
 

@@ -357,3 +357,16 @@ def test_a_form_in_airflow_cfg_has_each_percent_sign_twice() -> None:
             settings.partition_format()
     finally:
         settings.conf.remove_section(settings.SECTION)
+
+
+@pytest.mark.parametrize("zone", ["Australia/Sydney", "Australia/Lord_Howe", "Europe/Berlin", "America/Havana"])
+def test_days_may_be_keys_wherever_the_clock_is_set_back(zone: str) -> None:
+    Calendar(ZoneInfo(zone), "%Y-%m-%d").check()
+    with pytest.raises(BadSetting, match=f"one key|two hours the key .* when {zone} sets its clock back"):
+        Calendar(ZoneInfo(zone), "%Y-%m-%dT%H").check()
+
+
+@pytest.mark.parametrize("form", ["%d-%m-%Y", "%b-%d-%Y", "%Y-%B-%d"])
+def test_a_form_whose_days_do_not_sort_is_refused(form: str) -> None:
+    with pytest.raises(BadSetting, match="sorts before it"):
+        Calendar(ZoneInfo("UTC"), form).check()
