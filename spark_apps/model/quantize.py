@@ -23,11 +23,11 @@ HELD_OUT = 200
 """Photos, at most a third of all, that the int8 model is compared with fp32 on and that it has not seen: of 200 the 5 %
 quantile stands on ten."""
 OUTSIDE = 1e-5
-"""Share of a photo's values beyond each end of a range, before the widest range of all photos is taken. With more, photos
-that drive activations up are cut off: at 1e-4 strong edits had a smallest cosine of 0.96, now of 0.99."""
+"""Share of a photo's values beyond each end of a range, before the widest range of all photos is taken. With more,
+photos that drive activations up are cut off: at 1e-4 strong edits had a smallest cosine of 0.96, now of 0.99."""
 SPARED, SPARED_BEHIND = 0.07, 0.04
-"""Shares of the multiplications that may stay in floating point, where each takes two to four times as long: by the first
-layers, and by these and those behind them."""
+"""Shares of the multiplications that may stay in floating point, where each takes two to four times as long: by the
+first layers, and by these and those behind them."""
 LIMIT = PRECISIONS["int8"].min_cosine
 """What the cosines are counted against, in `below`: the limit of the check `recomputation`."""
 
