@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import ParamValidationError
-from image_features import form, run_settings
+from image_features import arguments, form, run_settings
 
 from spark_apps import contract
 from spark_apps.contract import BadSetting
 
-NOT_IN_THE_FORM = {"store", "run_id", "dag_id", "map_index", "branch", "no_publish", "within", "weights_within"}
+NOT_IN_THE_FORM = {"store", "no_publish"} | arguments.FROM_AIRFLOW | arguments.FROM_ADMINISTRATOR
 """Configured, given by Airflow, and a switch for the command line."""
 
 SETTINGS = {
