@@ -20,6 +20,7 @@ RUN_ID = "manual__2026-11-22T07:43:15+00:00"
 
 def main(outcome: Path, partition: str, chosen: dict[str, Any]) -> None:
     from airflow.sdk import DAG
+    from airflow.sdk.execution_time.context import OutletEventAccessors
     from image_features import form
     from image_features.operators import ExtractOperator, IngestOperator, ValidateOperator
 
@@ -34,7 +35,8 @@ def main(outcome: Path, partition: str, chosen: dict[str, Any]) -> None:
             "params": {**params, "partition": partition, **chosen},
             "dag_run": SimpleNamespace(conf=chosen),
             "data_interval_start": None,
-            "outlet_events": {},
+            "outlet_events": OutletEventAccessors(),
+            "ti": SimpleNamespace(map_index=-1, xcom_push=lambda key, value: None),
         }
         counts = task.execute(context)
         rendered = {field: str(getattr(task, field, None)) for field in task.template_fields}

@@ -44,8 +44,8 @@ logging.basicConfig(level=logging.INFO)
 with DAG("image_features", params=form.params(), schedule=None):
     task = IngestOperator(task_id="ingest")
 params = {name: param.value for name, param in form.params().items()} | {"partition": "%s"}
-dag_run = SimpleNamespace(conf={})
-print(task.execute({"run_id": "manual__killed", "params": params, "dag_run": dag_run, "outlet_events": {}}))
+dag_run, ti = SimpleNamespace(conf={}), SimpleNamespace(map_index=-1, xcom_push=lambda key, value: None)
+print(task.execute({"run_id": "manual__killed", "params": params, "dag_run": dag_run, "outlet_events": {}, "ti": ti}))
 """
 """A task of the Dag without its scheduler."""
 
