@@ -69,7 +69,7 @@ waits = import_string("image_features.triggers.LandingTrigger")
 trigger = waits(source=STORE, marker="_SUCCESS", deadline=time.time() + 60)
 event = asyncio.run(anext(trigger.run()))
 assert event.payload == {"about": {}, "outcome": "landed", "marker": "_SUCCESS"}, event
-assert not {"pyspark", "torch", "openvino", "airflow.providers.apache.spark"} & set(sys.modules)
+assert not {"pyspark", "torch", "openvino", "airflow.providers.apache.spark.hooks"} & set(sys.modules)
 """,
     "worker": """
 from image_features import operators

@@ -199,7 +199,7 @@ def test_nothing_is_lost_or_doubled(night: Night) -> None:
 
 
 def test_the_operators_read_what_the_jobs_counted(night: Night) -> None:
-    assert night.told["ingest"]["counts"] == {"listed": PHOTOS + 1, "accepted": PHOTOS, "quarantined": 1}
+    assert night.told["ingest"]["counts"] == {"listed": PHOTOS + 1, "accepted": PHOTOS, "quarantined": 1, "resumed": 0}
     assert night.told["extract"]["counts"]["computed"] == PHOTOS
     assert night.told["validate"]["counts"]["featured"] == PHOTOS
 
