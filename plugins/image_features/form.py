@@ -87,7 +87,7 @@ def check_conf(task: Any, context: Any, job: contract.JobSettings) -> None:
         BadSetting: it names each.
     """
     conf = context["dag_run"].conf or {}
-    params = {**task.dag.params, **task.params}
+    params = run_settings.param_names(task)
     ours = {name for kind in contract.COMMANDS.values() for name in arguments.names(kind)}
     asked = {name: conf[name] for name in sorted(ours & set(conf)) if conf[name] is not None}
     if (
@@ -100,7 +100,7 @@ def check_conf(task: Any, context: Any, job: contract.JobSettings) -> None:
             f"The store of this Dag is {job.store}, not {asked['store']!r}.",
             'Trigger it without a store; to let a run choose, give its tasks store="{{ params.store }}".',
         )
-    if ours & set(params):
+    if ours & params:
         check_keys(conf, known=params)
         _check_overrides({name: value for name, value in asked.items() if value != context["params"].get(name)})
     elif asked and not any(getattr(one, "reads_conf", True) for one in task.dag.tasks if run_key.stage(one)):

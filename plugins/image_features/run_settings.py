@@ -76,7 +76,13 @@ def of(kind: type[Kind], given: Mapping[str, Any], task: Any, context: Any) -> K
 def _params(kind: type[contract.JobSettings], task: Any, context: Any) -> dict[str, Any]:
     """The params that settings of `kind` are taken from, with their values in this run."""
     left_out = OF_OTHER_MEANING.get(kind, frozenset()) if "extract" in map(run_key.stage, task.dag.tasks) else ()
-    return {name: context["params"].get(name) for name in {**task.dag.params, **task.params} if name not in left_out}
+    return {name: context["params"].get(name) for name in param_names(task) if name not in left_out}
+
+
+def param_names(task: Any) -> set[str]:
+    """The params of a task and its Dag. Their values are those of the run, in its context: Airflow validates the one of
+    the Dag when it is looked at, and a param that each run must give has none."""
+    return {*task.dag.params, *task.params}
 
 
 def confined(job: Kind) -> Kind:

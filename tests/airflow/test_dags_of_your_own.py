@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Label, Param, TaskGroup, cross_downstream, task
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from image_features import ImageFeaturesTaskGroup, arguments, assets, form
 from image_features.operators import ExtractOperator, IngestOperator, StageOperator, UndoOperator, ValidateOperator
 
@@ -319,3 +319,14 @@ def test_every_argument_by_another_task_makes_it_go_first() -> None:
 @task
 def made_by_task() -> str:
     return ""
+
+
+def test_a_param_may_be_one_that_each_run_must_give(spark: FakeSpark) -> None:
+    asked = {"partition": DAY, "model": KEY}
+    with DAG("d", schedule=None, params={name: Param(None, type="string") for name in asked}):
+        task = UndoOperator(task_id="undo")
+    run = {**context(made(UndoOperator, partition=DAY, model=KEY), conf=asked), "params": asked}
+    assert (task.job_settings(run).partition, task.job_settings(run).model) == (DAY, KEY)
+    spark.does("sys.exit(1)")
+    with pytest.raises(AirflowException, match="undo ended with exit code 1"):
+        task.execute(run)
