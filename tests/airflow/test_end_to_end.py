@@ -7,13 +7,9 @@ what became of them.
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +26,7 @@ from demo.airflow_server import AirflowServer, running
 from demo.keeper import session_members
 from demo.run import end_leftovers
 from spark_apps import catalog, contract
+from tests.airflow.scheduling import scheduling, until
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -97,7 +94,7 @@ def airflow(landing: Path, more_dags: Path, tmp_path_factory: pytest.TempPathFac
     server = AirflowServer(home, store=store, source=f"{landing}/{{partition}}", env=env)
     with server:
         server.api("POST", "/api/v2/connections", CONNECTION)
-        _until(lambda: {WHENEVER, EACH, SECOND} <= {dag["dag_id"] for dag in server.api("GET", "/api/v2/dags")["dags"]})
+        until(lambda: {WHENEVER, EACH, SECOND} <= {dag["dag_id"] for dag in server.api("GET", "/api/v2/dags")["dags"]})
         keeper = running(home)
         yield server
     assert keeper is not None
@@ -193,8 +190,8 @@ def test_publications_start_both_kinds_of_consumer(airflow: AirflowServer, start
         runs = airflow.api("GET", f"/api/v2/dags/{EACH}/dagRuns?limit=100")["dag_runs"]
         return {run["partition_key"] for run in runs if run["state"] == "success"}
 
-    with _scheduling(airflow):
-        _until(lambda: bool(told()) and keys() >= expected)
+    with scheduling(airflow):
+        until(lambda: bool(told()) and keys() >= expected)
     assert keys() == expected
     # publications that come before the scheduler looks are one run, which Airflow tells of the first of them
     assert told() and told() <= expected
@@ -202,7 +199,7 @@ def test_publications_start_both_kinds_of_consumer(airflow: AirflowServer, start
 
 def test_two_dags_with_one_run_id_publish_each_its_own(airflow: AirflowServer, started: Started) -> None:
     path = f"/api/v2/dags/{SECOND}/dagRuns/{SAME}"
-    _until(lambda: airflow.api("GET", path)["state"] in ("success", "failed"))
+    until(lambda: airflow.api("GET", path)["state"] in ("success", "failed"))
     assert airflow.api("GET", path)["state"] == "success"
     found = {item.model: item for item in catalog.partitions(airflow.store) if item.partition == "batch-7"}
     keys = {MODEL: contract.RunKey(SAME, "image_features"), "resnet34-random_0-fp32": contract.RunKey(SAME, SECOND)}
@@ -221,13 +218,13 @@ def test_each_publication_starts_a_run_where_they_come_one_at_a_time(
         """The runs of the consumer that were started for the publication of one run."""
         return [run for run, events in _started_for(airflow).items() if published in {one["run_id"] for one in events}]
 
-    with _scheduling(airflow):
-        _until(lambda: bool(_started_for(airflow)))  # for what was published before
+    with scheduling(airflow):
+        until(lambda: bool(_started_for(airflow)))  # for what was published before
         consumers = []
         for _ in range(2):
             run_id = airflow.trigger(conf)
             assert airflow.wait([run_id], timeout=200)[run_id] == _all("success")
-            _until(lambda run_id=run_id: bool(told_of(run_id)))  # type: ignore[misc]
+            until(lambda run_id=run_id: bool(told_of(run_id)))  # type: ignore[misc]
             consumers += told_of(run_id)
     assert len(set(consumers)) == len(consumers) == 2
 
@@ -305,26 +302,6 @@ def _all(state: str) -> Run:
     return {"state": state, "tasks": dict.fromkeys(("ingest", "extract", "validate"), state)}
 
 
-@contextmanager
-def _scheduling(airflow: AirflowServer) -> Iterator[None]:
-    """A second scheduler, which starts Dags for their assets; the server's own makes only the runs it is asked for, as
-    more would have SQLite locked while all the runs of these tests begin at once."""
-    env = airflow._environment(int(airflow.url.rsplit(":", 1)[1]))
-    env["AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE"] = "True"
-    with (airflow.logs / "second-scheduler.log").open("wb") as log:
-        command = ["airflow", "scheduler", "--skip-serve-logs"]
-        scheduler = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
-    try:
-        yield
-    finally:
-        scheduler.terminate()
-        try:
-            scheduler.wait(60)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(scheduler.pid, signal.SIGKILL)
-
-
 def _started_for(airflow: AirflowServer) -> dict[str, list[dict[str, Any]]]:
     """Ended run of the Dag with a plain schedule → what the events say that started it; the oldest run first."""
     path = f"/api/v2/dags/{WHENEVER}/dagRuns"
@@ -332,12 +309,6 @@ def _started_for(airflow: AirflowServer) -> dict[str, list[dict[str, Any]]]:
     ended = [run["dag_run_id"] for run in runs if run["state"] == "success"]
     found = {run: airflow.api("GET", f"{path}/{quote(run)}/upstreamAssetEvents") for run in ended}
     return {run: [event["extra"] for event in events["asset_events"]] for run, events in found.items()}
-
-
-def _until(condition: Callable[[], bool], timeout: float = 120) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(1)
 
 
 def _counts(airflow: AirflowServer, partition: str, run_id: str) -> dict[str, int]:

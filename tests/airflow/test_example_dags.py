@@ -1,31 +1,45 @@
-"""Dags of example_dags/, run by a real Airflow as it stands there, but for the places and models that it names.
+"""Every Dag of example_dags/, run by a real Airflow as it stands there, but for the places and models that it names.
 
-Each test starts the runs that it reads; the server is one for all.
+Each test starts the runs that it reads; the server is one for all. Of the Dags only those that are being run are not
+paused: while the tasks of others run, SQLite is locked too often for Airflow to create a backfill.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Callable, Iterator
+import shlex
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from PIL import Image
 
 from demo.airflow_server import AirflowServer
 from spark_apps import catalog
+from tests.airflow.scheduling import environment, scheduling, until
 
 pytestmark = pytest.mark.timeout(1800)
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "example_dags"
+(COMMAND,) = re.findall(r"airflow backfill .*", (EXAMPLES / "hours_in_berlin.py").read_text())
+BACKFILL = f"{COMMAND.partition('--from-date')[0]}--from-date {{}} --to-date {{}}"
+RUN_ELSEWHERE = {"any_submitter"}
+"""The examples that other tests run."""
+OF_LARGE = ["image_features.extract_resnet34", "image_features.validate_resnet34"]
 SMALL, LARGE = "resnet18-random_0-fp32", "resnet34-random_0-fp32"
 
-DAY = "2026-11-21"
+DAYS = ["2026-03-29", "2026-10-25", "2026-10-26"]
+HOURS_OF_MARCH = ["2026-03-29T01_0100", "2026-03-29T03_0200"]
+HOURS_OF_OCTOBER = ["2026-10-25T02_0200", "2026-10-25T02_0100"]
+EMPTY_HOURS = ["2026-10-25T01_0200", "2026-10-25T03_0100"]
+LANDED, CAMERAS, DAY = "2026-11-20", ["gate", "north", "south"], "2026-11-21"
 
 Run = dict[str, Any]
 """What Airflow's API says of a run, and its `tasks`: {task id, and map index where it is mapped: state}."""
@@ -33,9 +47,14 @@ Run = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two photos and a broken one."""
+    """Two photos and a broken one for each partition, and for each camera as many as its place in the list."""
     folder = tmp_path_factory.mktemp("photos")
-    fill(folder / DAY, 2)
+    for partition in [*DAYS, *HOURS_OF_MARCH, *HOURS_OF_OCTOBER, LANDED, DAY]:
+        fill(folder / partition, 2)
+    for hour in EMPTY_HOURS:
+        (folder / hour).mkdir()
+    for number, camera in enumerate(CAMERAS, 1):
+        fill(folder / "cameras" / camera / LANDED, number)
     return folder
 
 
@@ -43,7 +62,8 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def airflow(landing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]:
     """A server with the examples; what they name in capitals is set to what is small and here."""
     stores, dags = tmp_path_factory.mktemp("stores"), tmp_path_factory.mktemp("dags")
-    named = {"MODEL": LARGE}
+    named = {"PHOTOS": f"{landing}/cameras", "STORES": f"{stores}/cameras", "MODEL": LARGE}
+    assert {example.stem for example in EXAMPLES.glob("*.py")} - RUN_ELSEWHERE == set(SHAPES)
     for name in SHAPES:
         text = (EXAMPLES / f"{name}.py").read_text()
         for constant, value in named.items():
@@ -52,6 +72,8 @@ def airflow(landing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     bundle = {"classpath": "airflow.dag_processing.bundles.local.LocalDagBundle"}
     bundles = [{"name": "dags-folder", "kwargs": {}}, {"name": "examples", "kwargs": {"path": str(dags)}}]
     settings = {
+        "SOURCES": f"{landing}/cameras",
+        "STORES": f"{stores}/cameras",
         "MODEL": "resnet18",
         "WEIGHTS": "random:0",
         "MAX_FAILED_FRACTION": "0.5",
@@ -69,13 +91,83 @@ def airflow(landing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 SHAPES: dict[str, set[str]] = {
+    "days_in_berlin": {"image_features.ingest", "image_features.extract", "image_features.validate"},
+    "hours_in_berlin": {"image_features.ingest", "image_features.extract", "image_features.validate"},
+    "wait_for_photos": {"landed", "image_features.ingest", "image_features.extract", "image_features.validate"},
+    "three_cameras": {
+        f"camera.features.{stage}{number}" for stage in ("ingest", "extract", "validate") for number in range(3)
+    },
     "two_models": {
         "image_features.ingest",
         *(f"image_features.{stage}_{model}" for stage in ("extract", "validate") for model in ("resnet18", "resnet34")),
     },
+    "new_features": {"read"},
+    "new_partitions": {"read"},
     "missing_at_six": {"look"},
+    "undo_features": {"undo"},
 }
-"""Example → its tasks."""
+"""Example → its tasks, which all succeed in the runs of these tests where nothing else is said."""
+
+
+# --- time zones -------------------------------------------------------------------------------------------------------
+
+
+def test_a_backfill_publishes_each_local_day_once_where_the_clock_is_set(airflow: AirflowServer) -> None:
+    command = BACKFILL.replace("hours_in_berlin", "days_in_berlin")
+    backfill(airflow, command.format("2026-03-29T00:00+01:00", "2026-03-29T00:00+01:00"))
+    backfill(airflow, command.format("2026-10-25T00:00+02:00", "2026-10-26T00:00+01:00"))
+    found = runs(airflow, "days_in_berlin")
+    assert [(run["state"], set(run["tasks"].values())) for run in found] == [("success", {"success"})] * 3
+    assert [hours(run) for run in found] == [23, 25, 24]
+    assert published_by(airflow, found, DAYS) == [run["dag_run_id"] for run in found]
+
+
+def test_a_backfill_publishes_each_local_hour_once_where_the_clock_is_set(airflow: AirflowServer) -> None:
+    backfill(airflow, BACKFILL.format("2026-03-29T01:00+01:00", "2026-03-29T03:00+02:00"))
+    backfill(airflow, COMMAND)
+    found = runs(airflow, "hours_in_berlin")
+    assert [hours(run) for run in found] == [1] * 6
+    empty, full = [found[2], found[5]], [*found[:2], *found[3:5]]
+    assert [set(run["tasks"].values()) for run in empty] == [{"skipped"}] * 2
+    assert [(run["state"], set(run["tasks"].values())) for run in full] == [("success", {"success"})] * 4
+    assert published_by(airflow, full, HOURS_OF_MARCH + HOURS_OF_OCTOBER) == [run["dag_run_id"] for run in full]
+
+
+def published_by(airflow: AirflowServer, found: list[Run], partitions: list[str]) -> list[str]:
+    """Who published each of the partitions, whose rows are all there; nothing else is published by these runs."""
+    ids = {run["dag_run_id"] for run in found}
+    table = {one.partition: one for one in catalog.partitions(airflow.store, SMALL)}
+    assert {one.partition for one in table.values() if one.run_id in ids} == set(partitions)
+    for partition in partitions:
+        rows = catalog.vectors(airflow.store, partition, SMALL).to_pylist()
+        assert sorted(Path(row["uri"]).parts[-2:] for row in rows) == [(partition, "0.png"), (partition, "1.png")]
+        assert {row["run_id"] for row in rows} == {table[partition].run_id}
+        assert len(catalog.publications(airflow.store, partition, SMALL)) == 1
+    return [table[partition].run_id for partition in partitions]
+
+
+# --- waiting, several stores ------------------------------------------------------------------------------------------
+
+
+def test_photos_are_waited_for(airflow: AirflowServer, landing: Path) -> None:
+    trigger(airflow, "wait_for_photos", logical_date="2026-11-21T09:00:00Z")
+    until(lambda: runs(airflow, "wait_for_photos")[0]["tasks"].get("landed") == "deferred")
+    (landing / LANDED / "_SUCCESS").touch()
+    (run,) = ended(airflow, "wait_for_photos")
+    assert run["tasks"] == dict.fromkeys(SHAPES["wait_for_photos"], "success")
+    assert {one.partition: one.rows for one in catalog.partitions(airflow.store, SMALL)}[LANDED] == 2
+
+
+def test_mapped_tasks_publish_into_a_store_each(airflow: AirflowServer) -> None:
+    trigger(airflow, "three_cameras", logical_date="2026-11-21T09:00:00Z")
+    (run,) = ended(airflow, "three_cameras")
+    assert run["tasks"] == dict.fromkeys(SHAPES["three_cameras"], "success")
+    for number, camera in enumerate(CAMERAS, 1):
+        (found,) = catalog.partitions(f"{Path(airflow.store).parent}/cameras/{camera}")
+        assert (found.partition, found.model, found.rows, found.run_id) == (LANDED, SMALL, number, run["dag_run_id"])
+
+
+# --- two models, consumers, undo, the deadline ------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +195,51 @@ def test_missing_features_raise_the_alarm(airflow: AirflowServer, both: Run) -> 
     assert "ALARM: There are no features of 2026-11-22 yet." in log(airflow, missing, "look")
 
 
+def test_both_kinds_of_consumer_run_after_each_publication_and_each_undo(
+    airflow: AirflowServer, both: Run, landing: Path
+) -> None:
+    read: list[int] = []
+    pause(airflow, False, "new_features", "new_partitions")
+    with scheduling(airflow):
+        consumed(airflow, read, rows=2)
+        fill(landing / DAY, 3)
+        clear(airflow, both, "image_features.ingest", *OF_LARGE)
+        ended(airflow, "two_models")
+        consumed(airflow, read, rows=3)
+        trigger(airflow, "undo_features", {"partition": DAY, "model": LARGE})
+        (undo,) = ended(airflow, "undo_features")
+        consumed(airflow, read, rows=2)
+    assert (undo["state"], undo["tasks"]) == ("success", {"undo": "success"})
+    events = airflow.api("GET", "/api/v2/assets/events?order_by=timestamp&limit=100")["asset_events"]
+    told = [event for event in events if event["uri"].endswith(f"/features/{LARGE}")]
+    assert [event["source_task_id"] for event in told] == [OF_LARGE[1]] * 4 + ["undo"] * 2
+    assert [event["extra"]["rows"] for event in told] == [2, 2, 3, 3, 2, 2]
+    assert sorted(event["partition_key"] or "" for event in told) == [""] * 3 + [DAY] * 3
+    same = {"partition": DAY, "model": LARGE, "store": airflow.store, "quarantined": 1, "verdict": "published"}
+    for extra in (event["extra"] for event in told):
+        assert {**extra, **same, "warnings": [], "run_id": both["dag_run_id"]} == extra
+        assert extra["drift"] is None, "there is no partition before"
+        version = catalog.dataset(airflow.store, "features", version=extra["table_version"])
+        matches = (pc.field("partition") == DAY) & (pc.field("model") == LARGE)
+        assert version.count_rows(filter=matches) == extra["rows"]
+        assert json.loads(Path(extra["report"]).read_text())["verdict"] == "published"
+
+
+def consumed(airflow: AirflowServer, read: list[int], rows: int) -> None:
+    """Waits for one more run of each consumer, and checks that it has read so many rows of the partition."""
+    read.append(rows)
+
+    def returned(dag_id: str) -> list[Any]:
+        found = [run for run in runs(airflow, dag_id) if run["state"] == "success"]
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{{}}/taskInstances/read/xcomEntries/return_value?deserialize=true"
+        return [airflow.api("GET", path.format(quote(run["dag_run_id"])))["value"] for run in found]
+
+    until(lambda: all(len(returned(name)) >= len(read) for name in ("new_features", "new_partitions")))
+    assert returned("new_features") == [{DAY: number} for number in read]
+    assert returned("new_partitions") == read
+    assert {run["partition_key"] for run in runs(airflow, "new_partitions")} == {DAY}
+
+
 # --- what the tests share ---------------------------------------------------------------------------------------------
 
 
@@ -123,6 +260,34 @@ def trigger(airflow: AirflowServer, dag_id: str, conf: dict[str, Any] | None = N
 def pause(airflow: AirflowServer, paused: bool, *dag_ids: str) -> None:
     for dag_id in dag_ids:
         airflow.api("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": paused})
+
+
+def clear(airflow: AirflowServer, run: Run, *task_ids: str) -> None:
+    pause(airflow, False, run["dag_id"])
+    body = {"dry_run": False, "dag_run_id": run["dag_run_id"], "task_ids": task_ids, "only_failed": False}
+    airflow.api("POST", f"/api/v2/dags/{run['dag_id']}/clearTaskInstances", body)
+
+
+def backfill(airflow: AirflowServer, command: str) -> None:
+    """Creates the backfill of a paused Dag, and waits until its runs have ended.
+
+    Where SQLite was locked, what was made of it is taken away before it is tried again.
+    """
+    words = shlex.split(command)
+    dag_id = words[words.index("--dag-id") + 1]
+    for _ in range(10):
+        done = subprocess.run(words, env=environment(airflow), capture_output=True, text=True, timeout=200)
+        if done.returncode == 0:
+            pause(airflow, False, dag_id)
+            ended(airflow, dag_id)
+            return
+        for made in airflow.api("GET", f"/api/v2/backfills?dag_id={dag_id}")["backfills"]:
+            if made["completed_at"] is None:
+                airflow.api("PUT", f"/api/v2/backfills/{made['id']}/cancel")
+        for run in runs(airflow, dag_id):
+            if not run["start_date"]:
+                airflow.api("DELETE", f"/api/v2/dags/{dag_id}/dagRuns/{quote(run['dag_run_id'])}")
+    pytest.fail(done.stderr)
 
 
 def runs(airflow: AirflowServer, dag_id: str) -> list[Run]:
@@ -153,7 +318,7 @@ def log(airflow: AirflowServer, run: Run, task_id: str) -> str:
     return json.dumps(airflow.api("GET", f"{path}?full_content=true")["content"])
 
 
-def until(condition: Callable[[], bool], timeout: float = 120) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(1)
+def hours(run: Run) -> float:
+    """How long a run's data interval is."""
+    begin, end = (datetime.fromisoformat(run[f"data_interval_{which}"]) for which in ("start", "end"))
+    return (end - begin).total_seconds() / 3600
