@@ -127,9 +127,9 @@ class LandingSensor(_Waiting):
     ingest would list. A folder that is not there yet, or cannot be reached, is looked for again until `timeout`; a
     store that refuses, or a bucket that does not exist, fails at once.
 
-    The task defers as soon as it starts, whatever its `mode`, so it needs a triggerer. A triggerer that is started
-    again keeps to the timeout; `settle` then begins anew. Returns `partition`, `source`, and either `marker`, or
-    `files`, `bytes` and `newest` (the time of the last change, ISO 8601).
+    The task defers, whatever its `mode`, unless the marker is there when it starts; so it needs a triggerer. A
+    triggerer that is started again keeps to the timeout; `settle` then begins anew. Returns `partition`, `source`, and
+    either `marker`, or `files`, `bytes` and `newest` (the time of the last change, ISO 8601).
 
     :param source: (templated) folder or URI; {partition} in it is replaced. Default: that of [image_features], within
         whose allowed places it must lie, as for ingest.
@@ -195,6 +195,19 @@ class LandingSensor(_Waiting):
         until = f"a file {landing.marker}" if landing.marker else f"no change for {timedelta(seconds=landing.settle)}"
         self.log.info("Waiting for %s, until there is %s.", source, until)
         return LandingTrigger(**self._waiting(), **vars(landing), about={"partition": key, "source": source})
+
+    def at_once(self, trigger: LandingTrigger) -> dict[str, Any] | None:
+        """The event, where the marker is there already; see `StageSensor.at_once`."""
+        if not trigger.landing.marker:
+            return None
+        from spark_apps import catalog  # not at the top: the Dag processor needs no pyarrow
+
+        try:
+            with catalog.reached_with(storage_connection.variables(trigger.storage_conn_id)):
+                marker = trigger.landing.found_marker()
+        except JobError:  # for the trigger to tell, and to try again
+            return None
+        return {"about": trigger.about, "outcome": "landed", "marker": marker} if marker else None
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """What has landed.

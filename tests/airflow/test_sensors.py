@@ -247,6 +247,16 @@ def test_it_fires_when_the_marker_is_there(tmp_path: Path) -> None:
     }
 
 
+def test_a_marker_that_is_there_already_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__SOURCE", f"{tmp_path}/{{partition}}")
+    task = sensor(marker="*.ok")
+    deferred(task, context())
+    (tmp_path / DAY).mkdir()
+    (tmp_path / DAY / "all.ok").touch()
+    found = {"partition": DAY, "source": f"{tmp_path}/{DAY}", "marker": "all.ok"}
+    assert task.execute(context()) == found
+
+
 def test_it_says_what_it_saw_when_it_is_too_late(tmp_path: Path) -> None:
     assert fired(trigger(tmp_path / "day", 0.1)) == {
         "about": {},
