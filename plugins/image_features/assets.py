@@ -99,10 +99,11 @@ def announce(event: Any, manifest: contract.Manifest, dag_run: Any) -> None:
     `event`: Airflow's accessor of the outlet. Airflow starts partition-aware Dags (since 3.3) by an event with a key,
     and all others by an event without one only; so there are two.
     """
-    event.extra.update(facts(manifest))
+    about = facts(manifest)
+    event.extra.update(about)
     if not hasattr(event, "add_partitions"):
         return
-    event.add_partitions(manifest.partition)
+    event.add_partitions(about["partition"])
     keyless = getattr(event, "partition_keys", None)
     if keyless is not None and getattr(dag_run, "partition_key", None) is None:  # else that would be its key
         keyless.add(None)

@@ -28,7 +28,7 @@ from image_features.operators import ExtractOperator, IngestOperator, StageOpera
 
 from spark_apps import contract
 from spark_apps.contract import ExitCode
-from spark_apps.spark import packages
+from spark_apps.spark import jobs, packages
 
 RUN_ID = "manual__2026-11-22T07:43:15.127359+00:00"
 RUN = contract.RunKey(RUN_ID, "image_features")
@@ -483,6 +483,20 @@ def test_validate_says_on_its_assets_what_was_published(spark: FakeSpark) -> Non
         assert events[asset].extra == expected
     (added,) = events[alias].asset_alias_events
     assert (added.dest_asset_key.uri, added.extra) == (model.uri, expected)
+
+
+def test_an_undo_says_on_the_assets_which_partition_is_published_again() -> None:
+    asset, events = assets.features("resnet18-random_0-fp32"), OutletEventAccessors()
+    manifest = jobs.Timings().manifest(
+        "undo",
+        contract.UndoSettings(store="/data/features", partition=DAY, model="resnet18-random_0-fp32", run_id=RUN_ID),
+        counts={"featured": 40},
+        model=contract.ModelInfo.from_record({"key": "resnet18-random_0-fp32", "fingerprint": "f"}),
+        outcome={"verdict": "published", "table_versions": {"features": 5}, "report": "/r", "drift": None},
+    )
+    assets.announce(events[asset], manifest, SimpleNamespace(partition_key=None))
+    assert events[asset].partition_keys == {DAY, None}
+    assert (events[asset].extra["partition"], events[asset].extra["stage"]) == (DAY, "undo")
 
 
 def test_in_another_store_the_asset_of_the_configured_one_has_no_event(
