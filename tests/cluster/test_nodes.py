@@ -85,7 +85,7 @@ def test_nothing_of_ours_is_needed_where_driver_and_workers_run(cluster: Standal
     assert done.returncode == ExitCode.DONE, done.stdout[-3000:]
     manifest = catalog.manifest(str(tmp_path / "store"), "d1", RUN, "ingest")
     assert manifest is not None
-    assert manifest.counts == {"listed": 3, "accepted": 2, "quarantined": 1}
+    assert manifest.counts == {"listed": 3, "accepted": 2, "quarantined": 1, "resumed": 0}
     assert manifest.code_hash == packages.code_hash()
 
 

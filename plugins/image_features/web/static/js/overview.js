@@ -51,7 +51,7 @@ function draw(overview) {
   }
   const rows = choice.span ? partitions.slice(0, choice.span) : partitions;
   const names = new Map(stores.length > 1 ? stores.map(({ key, name }) => [key, name]) : []);
-  const series = new Set(rows.map((row) => `${row.dag_id} ${row.store}`));
+  const series = new Set(rows.map((row) => (choice.dag === null ? `${row.dag_id} ${row.store}` : row.store)));
   show(
     stores.length === 1 ? storeNotice(store) : stores.map(storeTrouble),
     toolbar(overview, rows.length),
