@@ -58,6 +58,10 @@ test-clouds: setup ## Run the jobs on servers of Azure's and Google's storage AP
 	@deploy/clouds.sh
 	IMAGE_FEATURES_CLOUDS=required $(PYTHON) -m pytest tests/clouds -m clouds $(ARGS)
 
+.PHONY: test-examples
+test-examples: setup ## Run every Dag of example_dags/ in a real Airflow
+	$(PYTHON) -m pytest tests/airflow/test_example_dags.py -m examples $(ARGS)
+
 .PHONY: test-all
 test-all: setup ## Run every test: the fault drills and all backbones too (hours, and up to 20 GB of memory)
 	$(PYTHON) -m pytest -m "" $(ARGS)

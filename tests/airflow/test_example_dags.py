@@ -25,7 +25,7 @@ from demo.airflow_server import AirflowServer
 from spark_apps import catalog
 from tests.airflow.scheduling import environment, scheduling, until
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.examples]
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "example_dags"
 (COMMAND,) = re.findall(r"airflow backfill .*", (EXAMPLES / "hours_in_berlin.py").read_text())
