@@ -18,7 +18,7 @@ from pyarrow import fs
 
 from spark_apps import contract, storage
 from spark_apps.storage import filesystems
-from spark_apps.tables import delta_log
+from spark_apps.tables import data_files, delta_log
 
 _COMMON = (
     *("timestamp", "operation", "operationParameters", "engineInfo", "clientVersion"),
@@ -41,6 +41,8 @@ class Partition:
     """When the newest of its files was committed, in milliseconds since 1970: changes with every publication."""
     folder: str = ""
     """The name of the folder of the run, which tells runs of one id in several Dags apart; see `contract.RunKey`."""
+    contents: str = ""
+    """Tells its rows from all that were published before: stays when files are merged, comes back by an undo."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def published(delta: DeltaTable, model: str | None = None) -> list[Partition]:
         ("min.run_id", "min"),
         ("modification_time", "max"),
         ("path", "min"),
+        ("path", "list"),
     ]
     groups = actions.group_by(["partition.partition", "partition.model"]).aggregate(sums).to_pylist()
     found = [
@@ -144,6 +147,7 @@ def published(delta: DeltaTable, model: str | None = None) -> list[Partition]:
             size_bytes=group["size_bytes_sum"],
             modified_ms=group["modification_time_max"],
             folder=group["path_min"].split("/")[-3],
+            contents=data_files.contents(group["path_list"]),
         )
         for group in groups
         if model in (None, group["partition.model"])

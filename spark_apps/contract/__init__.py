@@ -53,6 +53,7 @@ from spark_apps.contract.settings import (
     PHOTO_PIXELS,
     SETTINGS,
     ExtractSettings,
+    IndexSettings,
     IngestSettings,
     JobSettings,
     MaintainSettings,

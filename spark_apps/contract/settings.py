@@ -259,6 +259,61 @@ class UndoSettings(JobSettings):
         return join(self.store, "undo", self.partition, path_safe(self.model), self.run.folder)
 
 
+@dataclass(frozen=True, kw_only=True)
+class IndexSettings(JobSettings):
+    """Settings of `index`: whose vectors are brought into the search index, and how."""
+
+    run_id: str = setting("Id of this run; empty: the present moment.", "")
+    partition: str = setting(
+        "Partition of the run that this belongs to; whatever differs from what is published is brought in anyway.", ""
+    )
+    branch: str = setting("Branch of the run that this belongs to, as for validate.", "")
+    model: str = setting(
+        "What the features are published under, for example resnet50-imagenet1k_v2-fp32; empty: that of the run's "
+        "extract.",
+        "",
+    )
+    ann_rows: int = setting(
+        "The index for approximate nearest neighbours is built when there are so many rows; fewer are compared one by "
+        "one, which is quick and exact.",
+        20_000,
+        minimum=256,
+        maximum=2**31,
+    )
+    driver_rows: int = setting(
+        "So many rows are brought in by the driver alone, without starting Spark; more are spread over Spark tasks.",
+        50_000,
+        minimum=0,
+        maximum=2**31,
+    )
+    rebuild: bool = setting("Make the index anew from nothing but what is published.", False)
+    check: bool = setting("Only say in how many rows the index differs from what is published; change nothing.", False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.partition:
+            check_partition(self.partition)
+        elif not self.model:
+            raise BadSetting(
+                "no_model", "Neither a model nor a run is given.", "Give --model, or --partition and --run-id."
+            )
+        if self.check and self.rebuild:
+            raise BadSetting(
+                "contradiction", "check changes nothing, and rebuild makes all anew.", "Leave one of them out."
+            )
+        _name_after_now(self)
+
+    @property
+    def run(self) -> RunKey:
+        """Which run this is, with its branch."""
+        return RunKey(self.run_id, self.dag_id, self.map_index, self.branch)
+
+    @property
+    def folder(self) -> str:
+        """Where it leaves its documents; not with those of the partition's runs: what fails here was published."""
+        return join(self.store, "search", "runs", self.partition or path_safe(self.model), self.run.folder)
+
+
 def _name_after_now(settings: JobSettings) -> None:
     if not settings.run_id:
         object.__setattr__(settings, "run_id", datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ"))
@@ -270,5 +325,10 @@ SETTINGS: dict[str, type[Settings]] = {
     "validate": ValidateSettings,
 }
 """The stages of the pipeline, in their order."""
-COMMANDS: dict[str, type[JobSettings]] = {**SETTINGS, "maintain": MaintainSettings, "undo": UndoSettings}
+COMMANDS: dict[str, type[JobSettings]] = {
+    **SETTINGS,
+    "maintain": MaintainSettings,
+    "undo": UndoSettings,
+    "index": IndexSettings,
+}
 """Every command that these dataclasses describe."""

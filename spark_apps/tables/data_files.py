@@ -71,6 +71,15 @@ def merged_folder(paths: Iterable[str]) -> str:
     return MERGED + hashlib.sha256("\n".join(sorted(paths)).encode()).hexdigest()[:16]
 
 
+def contents(paths: Iterable[str]) -> str:
+    """What the rows of a publication are known by, whether its files were merged since or not."""
+    paths = list(paths)
+    folders = {path.split("/")[-2] for path in paths}
+    if len(folders) == 1 and is_merged(paths[0]):
+        return folders.pop().removeprefix(MERGED)
+    return merged_folder(paths).removeprefix(MERGED)
+
+
 def is_merged(path: str) -> bool:
     """Whether a file was merged from others after it was published."""
     return path.split("/")[-2].startswith(MERGED)
