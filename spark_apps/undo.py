@@ -184,6 +184,7 @@ def put_back(settings: UndoSettings, timings: jobs.Timings) -> contract.Manifest
         item for item in catalog.partitions(settings.store, settings.model) if item.partition == settings.partition
     )
     report = catalog.document_in(settings.store, settings.partition, standing.folder, "report.json") or {}
+    changed = catalog.changes_of(settings.store, settings.partition, settings.model, shown.version)
     return timings.manifest(
         "undo",
         settings,
@@ -195,6 +196,7 @@ def put_back(settings: UndoSettings, timings: jobs.Timings) -> contract.Manifest
             "report": contract.join(settings.store, "runs", settings.partition, standing.folder, "report.json"),
             "drift": report.get("drift", {}).get("value"),
             "run_id": standing.run_id,
+            **({"changes": changed.to_record()} if changed else {}),
         },
     )
 

@@ -138,6 +138,12 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
             ).commit()
     report["table_versions"] = versions
     verdict = "checked" if settings.no_publish else _shown(settings, extracted.model.key)
+    changed = None
+    if verdict == "published":
+        with timings.phase("changes"):
+            changed = catalog.changes_of(
+                settings.store, settings.partition, extracted.model.key, versions[schemas.FEATURES.name]
+            )
     location = _write_report(settings, timings, report, verdict)
     return timings.manifest(
         "validate",
@@ -152,6 +158,7 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
             "warnings": [check.name for check in checks if check.failed(quality.WARNING)],
             "off": [check.name for check in checks if check.severity == quality.OFF],
             "drift": evidence.drift,
+            **({"changes": changed.to_record()} if changed else {}),
         },
     )
 

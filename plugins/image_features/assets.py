@@ -71,6 +71,7 @@ def facts(manifest: contract.Manifest) -> dict[str, Any]:
         "warnings": manifest.outcome.get("warnings", []),
         "verdict": manifest.outcome["verdict"],
         "table_version": manifest.outcome["table_versions"]["features"],
+        "changes": manifest.outcome.get("changes"),
         "report": manifest.outcome["report"],
         "run_id": manifest.outcome.get("run_id", manifest.run_id),
         "stage": manifest.stage,

@@ -7,6 +7,9 @@ raises `contract.Unreachable` when the store cannot be read.
 
 from __future__ import annotations
 
+from spark_apps.catalog.changes import Changes as Changes
+from spark_apps.catalog.changes import changes as changes
+from spark_apps.catalog.changes import changes_of as changes_of
 from spark_apps.catalog.documents import document as document
 from spark_apps.catalog.documents import document_in as document_in
 from spark_apps.catalog.documents import error as error
@@ -22,6 +25,7 @@ from spark_apps.catalog.landings import Landed as Landed
 from spark_apps.catalog.landings import landed as landed
 from spark_apps.catalog.landings import marker as marker
 from spark_apps.catalog.landings import reached_with as reached_with
+from spark_apps.catalog.latest import latest as latest
 from spark_apps.catalog.places import Place as Place
 from spark_apps.catalog.places import contents as contents
 from spark_apps.catalog.places import places as places

@@ -263,9 +263,16 @@ def stream(
     if delta is None:
         return
     with storage.reaching("store", store):
-        yield from _dataset(store, name, delta, keys).to_batches(
-            columns=columns, filter=_matches(keys), batch_size=rows, batch_readahead=2, fragment_readahead=1
-        )
+        yield from rows_of(store, name, delta, keys, columns, rows)
+
+
+def rows_of(
+    store: str, name: str, delta: DeltaTable, keys: dict[str, str], columns: list[str], rows: int
+) -> Iterator[pa.RecordBatch]:
+    """The same of a table that is open already. Raises OSError and what else Arrow raises."""
+    yield from _dataset(store, name, delta, keys).to_batches(
+        columns=columns, filter=_matches(keys), batch_size=rows, batch_readahead=2, fragment_readahead=1
+    )
 
 
 def _rows(store: str, name: str, keys: dict[str, str], columns: list[str] | None) -> pa.Table:

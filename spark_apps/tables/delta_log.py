@@ -46,7 +46,21 @@ def commits(table_uri: str) -> list[Commit]:
             versions = versions[versions.index(newer) :]
             break
     with ThreadPoolExecutor(REQUESTS) as pool:
-        return list(pool.map(lambda version: _read(table_uri, version), versions))
+        return list(pool.map(lambda version: commit(table_uri, version), versions))
+
+
+def commit(table_uri: str, number: int) -> Commit:
+    """One version of a table. Raises OSError when the log has it no longer, ValueError when it is not JSON."""
+    content = storage.read_bytes(contract.join(table_uri, "_delta_log", f"{number:020}.json"))
+    entries = [json.loads(line) for line in content.splitlines()]
+    info: dict[str, Any] = next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
+    removed = [entry["remove"] for entry in entries if "remove" in entry]
+    return Commit(
+        version=number,
+        at=_moment(info.get("timestamp", 0)),
+        info=info,
+        removed={unquote(remove["path"]): _moment(remove["deletionTimestamp"]) for remove in removed},
+    )
 
 
 def files(table_uri: str) -> dict[str, fs.FileInfo]:
@@ -63,19 +77,6 @@ def files(table_uri: str) -> dict[str, fs.FileInfo]:
 def version(name: str) -> int:
     """The version that a file of the log belongs to."""
     return int(name.split(".")[0])
-
-
-def _read(table_uri: str, number: int) -> Commit:
-    content = storage.read_bytes(contract.join(table_uri, "_delta_log", f"{number:020}.json"))
-    entries = [json.loads(line) for line in content.splitlines()]
-    info: dict[str, Any] = next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
-    removed = [entry["remove"] for entry in entries if "remove" in entry]
-    return Commit(
-        version=number,
-        at=_moment(info.get("timestamp", 0)),
-        info=info,
-        removed={unquote(remove["path"]): _moment(remove["deletionTimestamp"]) for remove in removed},
-    )
 
 
 def _moment(milliseconds: int) -> datetime:

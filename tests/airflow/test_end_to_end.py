@@ -176,6 +176,8 @@ def test_each_publication_is_an_event_of_the_asset(airflow: AirflowServer, start
         version = extra["table_version"]
         before, after = (_rows(airflow, partition, number) for number in (version - 1, version))
         assert (before, after) == (0, rows)
+        changes = {"since_version": version - 1, "version": version, "added": rows, "changed": 0, "removed": 0}
+        assert extra["changes"] == changes
         assert Path(extra["report"].removeprefix("file://")).is_file()
 
 

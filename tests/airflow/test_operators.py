@@ -453,6 +453,7 @@ def publishes(spark: FakeSpark, verdict: str = "published") -> dict[str, Any]:
             "report": report,
             "warnings": ["row_count"],
             "drift": 0.25,
+            "changes": {"since_version": 1, "version": 2, "added": 40, "changed": 0, "removed": 0},
         },
     )
     return {
@@ -465,6 +466,7 @@ def publishes(spark: FakeSpark, verdict: str = "published") -> dict[str, Any]:
         "warnings": ["row_count"],
         "verdict": "published",
         "table_version": 2,
+        "changes": {"since_version": 1, "version": 2, "added": 40, "changed": 0, "removed": 0},
         "report": report,
         "run_id": RUN_ID,
         "stage": "validate",

@@ -15,7 +15,7 @@ from spark_apps.spark.contexts import context
 from tests.spark.conftest import GOOD, Pipeline
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/python.md", "docs/reading.md")
+PAGES = ("README.md", "docs/python.md", "docs/reading.md", "docs/consumers.md")
 """Read as one script. Airflow runs the Dags of docs/airflow.md: test_end_to_end."""
 
 
@@ -43,7 +43,7 @@ def test_every_snippet_runs(
     }
     blocks = {page: re.findall(r"```python\n(.*?)```", (REPOSITORY / page).read_text(), re.DOTALL) for page in PAGES}
     snippets = {page: [block for block in found if "airflow" not in block] for page, found in blocks.items()}
-    assert [len(found) for found in snippets.values()] == [2, 3, 4]
+    assert [len(found) for found in snippets.values()] == [2, 3, 4, 5]
     try:
         for snippet in chain(*snippets.values()):
             exec(snippet.replace('weights="keras-v1"', 'weights="random:0"'), names)
