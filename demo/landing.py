@@ -51,7 +51,7 @@ Recipe = Callable[[], bytes]
 def prepare(root: Path) -> dict[str, Path]:
     """Makes `<root>/<day>/...` and returns the folder of each day. Files that are there already stay as they are.
 
-    The same call makes the same bytes on every machine with the same Pillow and scikit-image. A file that is missing
+    The same call makes the same bytes on every machine with the same libraries. A file that is missing
     is made again; after a change of the recipes or of a library all are. Files of others are left alone.
     """
     stamp = root / ".recipes.json"
@@ -142,6 +142,7 @@ def _odd_files(edits: dict[str, dict[str, Recipe]]) -> tuple[dict[str, Recipe], 
         {
             "copy of coffee.jpg": first["coffee.jpg"],
             "phone/IMG_0001.jpg": lambda: _sideways("chelsea.png", orientation=6),
+            "phone/IMG_1001.HEIC": lambda: _heic("coffee.png", orientation=8),
             "Motorrad für den Druck (CMYK).jpg": lambda: _encoded(photo("motorcycle_left.png").convert("CMYK"), "JPEG"),
             "upload interrupted.jpg": lambda: first["rocket.jpg"]()[:30_000],
             "empty.jpg": lambda: b"",
@@ -150,6 +151,7 @@ def _odd_files(edits: dict[str, dict[str, Recipe]]) -> tuple[dict[str, Recipe], 
         {
             "phone/astronaut again.jpg": second["astronaut mirrored.jpg"],
             "phone/IMG_0002.jpg": lambda: _sideways("rocket.jpg", orientation=8),
+            "phone/IMG_1002.HEIC": lambda: _heic("chelsea.png", orientation=6),
             "camera 16 bit.png": lambda: _grey_16_bit("camera.png"),
             "café.gif": lambda: _encoded(photo("coffee.png").quantize(64), "GIF"),
             "замедленно.gif": lambda: _animation("chelsea.png", "GIF"),
@@ -159,6 +161,7 @@ def _odd_files(edits: dict[str, dict[str, Recipe]]) -> tuple[dict[str, Recipe], 
         {
             "coffee of the day before yesterday.jpg": first["coffee.jpg"],
             "phone/IMG_0003.jpg": lambda: _sideways("astronaut.png", orientation=3),
+            "phone/IMG_1003.HEIC": lambda: _heic("rocket.jpg", orientation=1),
             "cut out.png": lambda: _cut_out("rocket.jpg"),
             "猫.webp": lambda: _encoded(photo("chelsea.png"), "WEBP", quality=85),
             "motorcycle in motion.webp": lambda: _animation("motorcycle_right.png", "WEBP"),
@@ -168,12 +171,28 @@ def _odd_files(edits: dict[str, dict[str, Recipe]]) -> tuple[dict[str, Recipe], 
     )
 
 
-def _sideways(name: str, orientation: int) -> bytes:
-    """A photo stored turned, as a phone does, with the EXIF tag that turns it upright again."""
+def _stored_turned(name: str, orientation: int) -> tuple[Image.Image, bytes]:
+    """A photo as a phone stores it that is held like this, and the EXIF data that says so."""
     undo = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return _encoded(photo(name).transpose(undo[orientation]), "JPEG", exif=exif)
+    return photo(name).transpose(undo[orientation]) if orientation in undo else photo(name), exif.tobytes()
+
+
+def _sideways(name: str, orientation: int) -> bytes:
+    """A photo stored turned, as a phone does, with the EXIF tag that turns it upright again."""
+    image, exif = _stored_turned(name, orientation)
+    return _encoded(image, "JPEG", exif=exif)
+
+
+def _heic(name: str, orientation: int) -> bytes:
+    """The same as HEIC: turned by its container, and by the EXIF tag once more, which does not count there."""
+    from pillow_heif import from_pillow
+
+    image, exif = _stored_turned(name, orientation)
+    buffer = io.BytesIO()
+    from_pillow(image).save(buffer, quality=80, exif=exif)
+    return buffer.getvalue()
 
 
 def _grey_16_bit(name: str) -> bytes:
@@ -215,7 +234,7 @@ def flat_png(width: int, height: int) -> bytes:
 def _edition() -> str:
     """Changes with this module and with the libraries whose bytes the files are."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for library in ("pillow", "scikit-image", "numpy"):
+    for library in ("pillow", "pillow-heif", "scikit-image", "numpy"):
         digest.update(f"{library} {metadata.version(library)}\n".encode())
     return digest.hexdigest()
 

@@ -1,6 +1,7 @@
 """Packs what a cluster is sent: this package as a zip, and an environment for its Python workers as a tar.gz.
 
-    python -m spark_apps.pack environment.tar.gz                       what a worker with engine openvino needs
+    python -m spark_apps.pack environment.tar.gz                       what a worker with engine openvino needs, and
+                                                                       the decoders of HEIC and others that are here
     python -m spark_apps.pack environment.tar.gz torch torchvision     and further packages
     python -m spark_apps.pack --code /folder                           this package; prints where the zip is
 
@@ -25,13 +26,13 @@ def main() -> int:
     )
     parser.add_argument("target", type=Path, help="file to write: .tar.gz or .tgz; with --code an existing folder")
     parser.add_argument("--code", action="store_true", help="pack this package as a zip, instead")
-    parser.add_argument("package", nargs="*", help=f"further packages beside {', '.join(packages.WORKER)}")
+    parser.add_argument("package", nargs="*", help=f"further packages beside {', '.join(packages.worker())}")
     arguments = parser.parse_args()
     try:
         if arguments.code:
             print(packages.code(arguments.target))
             return ExitCode.DONE
-        packages.environment(arguments.target, [*packages.WORKER, *arguments.package])
+        packages.environment(arguments.target, [*packages.worker(), *arguments.package])
     except JobError as error:
         print(f"pack failed: {error}", file=sys.stderr)
         return error.exit_code

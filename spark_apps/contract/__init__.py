@@ -5,6 +5,7 @@ from spark_apps.contract import partitions as partitions
 from spark_apps.contract.backbones import BACKBONES
 from spark_apps.contract.checks import CHECKS, FIXED, LEVELS, RELATIONS
 from spark_apps.contract.command_line import AnySettings, parse, to_args
+from spark_apps.contract.decoders import DECODER_PACKAGES, DECODERS
 from spark_apps.contract.documents import (
     REPORT_VERSION,
     Manifest,

@@ -10,6 +10,8 @@ QUARANTINE_CODES: dict[str, str] = {
     "not_text": "The content is not UTF-8 text, or has no words. Convert it to UTF-8, or narrow --pattern.",
     "not_audio": "The content is not a sound file that can be read. Convert it to WAV or FLAC, or narrow --pattern.",
     "unsupported_format": "An image format that is not decoded here. Convert it to JPEG, PNG or WebP.",
+    "decoder_missing": "The package that decodes this format is not installed where the photo was read. Install it on "
+    "every machine that decodes (docs/formats.md), and run again.",
     "truncated": "The image ends too early; the copy was probably cut short. Send it again.",
     "corrupt": "The content is damaged. Export or send it again.",
     "too_many_pixels": "More pixels than --max-pixels allows. Scale it down, or raise the limit if it is genuine.",

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from spark_apps.contract import BadFile
-from spark_apps.media import corrections, jpeg, signatures
+from spark_apps.media import corrections, jpeg, optional, signatures
 from spark_apps.media.signatures import FORMATS
 
 ORIENTATION_TAG = 0x0112
@@ -192,10 +192,9 @@ def _open(content: bytes, max_pixels: int) -> Image.Image:
         Image.MAX_IMAGE_PIXELS = max(PILLOW_PIXELS, max_pixels // 2)  # Pillow refuses what has more than twice as many
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(corrections.readable(content)), formats=FORMATS)
+            image: Image.Image = Image.open(io.BytesIO(corrections.readable(content)), formats=FORMATS)
     except UnidentifiedImageError:
-        kind = signatures.told(content)
-        raise BadImage(kind.code, kind.message) from None
+        image = _open_optional(content)
     except Exception as error:
         bad = _as_bad_image(error)
         if bad.code in ("corrupt", "truncated", "unsupported_format"):
@@ -210,6 +209,18 @@ def _open(content: bytes, max_pixels: int) -> Image.Image:
         raise BadImage("too_many_pixels", _too_many(image.width, image.height, max_pixels))
     if image.width < 1 or image.height < 1:
         raise BadImage("corrupt", f"The header gives a size of {image.width} x {image.height} pixels.")
+    return image
+
+
+def _open_optional(content: bytes) -> Image.Image:
+    """What Pillow does not know."""
+    try:
+        image = optional.opened(content)
+    except Exception as error:
+        raise _as_bad_image(error) from error
+    if image is None:
+        kind = signatures.told(content)
+        raise BadImage(kind.code, kind.message) from None
     return image
 
 
@@ -260,10 +271,14 @@ def _on_white(image: Image.Image) -> Image.Image:
     return canvas
 
 
+_ENDS_EARLY = ("truncated", "not enough data", "eof", "end of file", "insufficient input data", "cannot read full")
+"""How Pillow, libheif and others say it."""
+
+
 def _as_bad_image(error: Exception) -> BadImage:
     """The quarantine code of whatever a decoder raised. Decoders raise almost anything on hostile bytes."""
-    if isinstance(error, BadImage):
-        return error
+    if isinstance(error, BadFile):
+        return error if isinstance(error, BadImage) else BadImage(error.code, error.message)
     text = " ".join(str(error).split())[:300] or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
         return BadImage("too_many_pixels", text)
@@ -271,7 +286,7 @@ def _as_bad_image(error: Exception) -> BadImage:
         return BadImage("out_of_memory", "Decoding needed more memory than there is.")
     if isinstance(error, NotImplementedError) or signatures.refused(text):
         return BadImage("unsupported_format", text)
-    if isinstance(error, EOFError) or any(word in text.lower() for word in ("truncated", "not enough data", "eof")):
+    if isinstance(error, EOFError) or any(words in text.lower() for words in _ENDS_EARLY):
         return BadImage("truncated", text)
     if isinstance(error, OSError | ValueError | TypeError | IndexError | KeyError | SyntaxError | struct.error):
         return BadImage("corrupt", text)

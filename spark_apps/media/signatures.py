@@ -80,7 +80,6 @@ _NOT_DECODED: tuple[Signature, ...] = (
     (0, b"\0MRM", "a Minolta RAW photo (MRW)"),
     (0, b"\x8aMNG\r\n\x1a\n", "an MNG animation"),
     (0, b"\x8bJNG\r\n\x1a\n", "a JNG image"),
-    (0, b"\xff\n", "a JPEG XL image"),
     (0, b"\xff\x10\xff\x50", "a JPEG XS image"),
     (0, b"#?RGBE", "a Radiance HDR image"),
     (0, b"PF\n", "a PFM image in colour"),
@@ -265,18 +264,31 @@ def _named(head: bytes, signatures: Iterable[Signature]) -> str | None:
 
 def _media(head: bytes) -> Kind | None:
     """ISO/IEC 14496-12, 4.3: a file of boxes begins with its brand and those that it is compatible with."""
-    if head[4:8] != b"ftyp":
+    brands = _brands(head)
+    if not brands:
         return None
-    end = min(int.from_bytes(head[:4], "big"), len(head), 512)
-    brands = [head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))]
     if brands[0] == b"crx ":
         return _undecoded("a Canon RAW photo (CR3)")
     if b"avif" in brands or b"avis" in brands:
         return Kind("corrupt", "It begins like AVIF, but its header is damaged.")
     if any(_HEIF.fullmatch(brand) for brand in brands):
-        return _undecoded("a HEIF image (HEIC), as telephones and cameras make them")
+        return Kind("corrupt", "It begins like HEIF, but its header is damaged.")
     brand = brands[0].decode("ascii", "replace").strip()
     return _no_image(f"a sound file ({brand})" if brands[0] in _SOUND else f"a video (MPEG-4 or QuickTime, {brand})")
+
+
+def heif(head: bytes) -> bool:
+    """Whether a file says that it is HEIF, and not AVIF, which is HEIF with another codec."""
+    brands = _brands(head)
+    return any(_HEIF.fullmatch(brand) for brand in brands) and not {b"avif", b"avis"} & {*brands}
+
+
+def _brands(head: bytes) -> list[bytes]:
+    """Those of a file of boxes, the major one first; none: it is no such file."""
+    if head[4:8] != b"ftyp":
+        return []
+    end = min(int.from_bytes(head[:4], "big"), len(head), 512)
+    return [head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))]
 
 
 def _listed(head: bytes) -> Kind | None:

@@ -19,7 +19,10 @@ from spark_apps.tables import staging
 
 AnyJob = TypeVar("AnyJob", bound=contract.JobSettings)
 
-PACKAGES = ("pyspark", "torch", "torchvision", "openvino", "pillow", "numpy", "pyarrow", "deltalake")
+PACKAGES = (
+    *("pyspark", "torch", "torchvision", "openvino", "pillow", "numpy", "pyarrow", "deltalake"),
+    *contract.DECODER_PACKAGES,
+)
 
 
 def run(stage: str, kind: type[AnyJob], job: Callable[[AnyJob, Timings], contract.Manifest], doc: str | None) -> int:

@@ -16,10 +16,23 @@ from functools import lru_cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from spark_apps.contract import BadSetting
+from spark_apps.contract import DECODER_PACKAGES, BadSetting
 
 WORKER = ("numpy", "pyarrow", "pillow", "puremagic", "deltalake", "openvino")
 """What tasks of ingest and extract import, with engine openvino."""
+
+
+def worker() -> list[str]:
+    """`WORKER`, and those packages that are installed here which decode what Pillow does not (HEIC and others)."""
+    return [*WORKER, *filter(_installed, DECODER_PACKAGES)]
+
+
+def _installed(package: str) -> bool:
+    try:
+        return bool(distribution(package))
+    except PackageNotFoundError:
+        return False
+
 
 _RUN = """#!/bin/sh
 # The node's own {python}, with the packages beside this file.
@@ -64,7 +77,7 @@ def code(folder: Path) -> Path:
 # --- the environment --------------------------------------------------------------------------------------------------
 
 
-def environment(target: Path, packages: Iterable[str] = WORKER) -> None:
+def environment(target: Path, packages: Iterable[str]) -> None:
     """Writes `packages`, with all they require, and a `bin/python` that sees them, as .tar.gz or .tgz.
 
     Raises:
@@ -90,7 +103,7 @@ def environment(target: Path, packages: Iterable[str] = WORKER) -> None:
         part.unlink(missing_ok=True)
 
 
-def environment_files(packages: Iterable[str] = WORKER) -> Iterator[tuple[str, Path | bytes]]:
+def environment_files(packages: Iterable[str]) -> Iterator[tuple[str, Path | bytes]]:
     """Name in the environment and content of each file: a file of this machine, or bytes of a program.
 
     Raises:

@@ -25,7 +25,7 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def node_python(bare_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with what a worker needs, each file a link: what an unpacked environment looks like."""
     folder = tmp_path_factory.mktemp("node")
-    for name, content in packages.environment_files():
+    for name, content in packages.environment_files(packages.worker()):
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, Path):

@@ -22,6 +22,7 @@ OURS = (
     "pyarrow",
     "numpy",
     "pandas",
+    "pi-heif",
     "pillow",
     "psutil",
     "puremagic",

@@ -108,6 +108,18 @@ def test_turned_photos_are_stored_turned_and_their_tag_turns_them_upright(
     assert stored.shape != original.shape or np.abs(stored - original).mean() > 20
 
 
+def test_each_day_has_a_photo_of_a_phone_as_heic(root: Path) -> None:
+    for day, name, photo in (
+        (0, "IMG_1001", "coffee.png"),
+        (1, "IMG_1002", "chelsea.png"),
+        (2, "IMG_1003", "rocket.jpg"),
+    ):
+        content = (root / landing.DAYS[day] / "phone" / f"{name}.HEIC").read_bytes()
+        assert imaging.inspect(content, LIMIT).format == "HEIF"
+        original = np.asarray(landing.photo(photo), dtype=int)
+        assert np.abs(np.asarray(imaging.upright_rgb(content, LIMIT), dtype=int) - original).mean() < 5
+
+
 def test_duplicates_have_the_same_bytes_within_a_day_and_across_days(root: Path) -> None:
     first, second, third = (
         {name: hashlib.sha256(content).hexdigest() for name, content in day_files(root, day).items()}

@@ -135,6 +135,7 @@ def refusal(code: str) -> Refused:
     hints = {
         "too_many_pixels": "Scale it down.",
         "unsupported_format": "Convert it to JPEG, PNG or WebP.",
+        "decoder_missing": "The package that decodes its format is not installed beside Airflow's web server.",
         "not_an_image": "The content is not an image, whatever its name says.",
     }
     if code not in contract.QUARANTINE_CODES:
