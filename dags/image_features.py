@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG
 from image_features import assets, form, partition, settings
-from image_features.operators import ExtractOperator, IngestOperator, ValidateOperator
+from image_features.operators import ExtractOperator, IndexOperator, IngestOperator, ValidateOperator
 
 with DAG(
     dag_id="image_features",
@@ -28,7 +28,8 @@ with DAG(
 ### Daily image features
 **ingest** lists the photos of a partition, checks each file and packs it. **extract** computes one vector for each
 photo with a pretrained ResNet. **validate** accounts for every file, checks the result and publishes it in one commit;
-when a check fails, what was published before stays.
+when a check fails, what was published before stays. **index**, where `[image_features] index` is on, makes what is
+published searchable; when it fails, it stays published.
 
 * **Scheduled**: every day after midnight, in UTC or the configured time zone, for the day before. **Trigger**: the
   form's partition, else the run's partition key, else the last day that was complete at the logical date. Without any
@@ -46,3 +47,5 @@ when a check fails, what was published before stays.
     validate = ValidateOperator(task_id="validate", outlets=[assets.image_features()])
 
     ingest >> extract >> validate
+    if settings.index():
+        validate >> IndexOperator(task_id="index")

@@ -88,6 +88,10 @@ def _manifest(settings: IndexSettings, timings: jobs.Timings, model: str, done: 
 
 def _model_of_run(settings: IndexSettings) -> str:
     """What the run's extract has published under."""
+    if not settings.partition:
+        raise BadSetting(
+            "no_model", "Neither a model nor a run is given.", "Give --model, or --partition and --run-id."
+        )
     run = contract.Settings(
         store=settings.store,
         partition=settings.partition,

@@ -24,7 +24,7 @@ FROM_AIRFLOW = frozenset({"run_id", "dag_id", "map_index", "branch", "submission
 """Settings that say which run a job works for, and at which try."""
 FROM_ADMINISTRATOR = frozenset({"within", "weights_within"})
 """Settings that keep a job in the places that [image_features] allows."""
-NOT_FOR_A_TASK = frozenset({"list"})
+NOT_FOR_A_TASK = frozenset({"list", "check"})
 RENAMED = {"resources": "resources_per_task"}
 """Setting → argument, where Airflow has an argument of that name for something else."""
 FROM_THE_RUN = {

@@ -25,6 +25,7 @@ from image_features import (
     job_failures,
     links,
     processes,
+    run_key,
     run_settings,
     settings,
     spark_hook,
@@ -121,7 +122,7 @@ class StageOperator(SparkSubmitOperator):
             BadSetting: the task cannot find what the stages before it leave.
         """
         super().resolve_template_files()
-        if self.stage in contract.STAGES:
+        if self.stage in run_key.CHAIN:
             run_settings.check_chain(self)
 
     def pre_execute(self, context: Context) -> None:
@@ -269,6 +270,21 @@ class ValidateOperator(StageOperator):
     def on_done(self, context: Context, manifest: contract.Manifest) -> None:
         """Tell the Dags that wait for the assets."""
         assets.announce_all(self, context, manifest)
+
+
+class IndexOperator(StageOperator):
+    """Brings what is published of a model into its search index. When it fails, what was published stays published, and
+    the next run brings in what is missing.
+
+    After an extract it takes that one's model; by itself, or after an undo, `model` says which.
+    """
+
+    stage = "index"
+    template_fields = (*StageOperator.template_fields, *arguments.fields(contract.IndexSettings))
+
+    @arguments.declared(contract.IndexSettings)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
 
 
 class MaintainOperator(StageOperator):

@@ -238,6 +238,14 @@ _OWN = (
         example="image_features,image_features_archive",
     ),
     Option(
+        name="index",
+        description="Whether the Dag image_features, and each ImageFeaturesTaskGroup that does not say so itself, "
+        "brings what it has published into the search index. It needs the extra search where the jobs run.",
+        kind=bool,
+        default=False,
+        version_added="0.2.0",
+    ),
+    Option(
         name="history_server",
         description="Address of Spark's history server, for the links of tasks.",
         example="http://history:18080",

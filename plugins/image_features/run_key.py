@@ -10,6 +10,15 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
+CHAIN = (*contract.STAGES, "index")
+"""The stages that continue one another in a run."""
+
+
+def before(name: str) -> tuple[str, ...]:
+    """The stages that come before one of the `CHAIN`."""
+    return CHAIN[: CHAIN.index(name)]
+
+
 def key(task: Any, context: Context) -> contract.RunKey:
     """The run of the task `task` of this project, as jobs and store know it. Raises BadSetting."""
     map_index = getattr(context.get("ti"), "map_index", -1)
@@ -17,7 +26,7 @@ def key(task: Any, context: Context) -> contract.RunKey:
         run_id=str(context["run_id"]),
         dag_id=str(task.dag_id),
         map_index=map_index if isinstance(map_index, int) else -1,
-        branch=branch(task) if task.stage in contract.STAGES else "",
+        branch=branch(task) if task.stage in CHAIN else "",
     )
 
 
@@ -30,7 +39,7 @@ def branch(task: Any) -> str:
         BadSetting: it follows several ingests or extracts, and it cannot be told which of them it is to read.
     """
     parts = []
-    for name in contract.STAGES[: contract.STAGES.index(task.stage) + 1][:2]:
+    for name in (*before(task.stage), task.stage)[:2]:
         if len([one for one in task.dag.tasks if stage(one) == name]) < 2:
             continue
         parts += [task.task_id] if name == task.stage else [one.task_id for one in nearest(task, name)]

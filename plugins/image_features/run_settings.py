@@ -13,7 +13,9 @@ from spark_apps.contract import locations
 
 NOT_BY_A_PARAM = frozenset({"store"})
 """Settings that whoever triggers a run does not choose, unless the Dag's author lets them by a template."""
-OF_OTHER_MEANING: Mapping[type[contract.JobSettings], frozenset[str]] = {contract.UndoSettings: frozenset({"model"})}
+OF_OTHER_MEANING: Mapping[type[contract.JobSettings], frozenset[str]] = dict.fromkeys(
+    (contract.UndoSettings, contract.IndexSettings), frozenset({"model"})
+)
 """Settings that share no more than their name with an option of [image_features] and a param of the stages: there,
 model is a backbone."""
 
@@ -58,7 +60,8 @@ def of(kind: type[Kind], given: Mapping[str, Any], task: Any, context: Any) -> K
         BadSetting: a value is missing, out of bounds, contradicts another, or is not allowed in this Airflow.
     """
     values = chosen_for(kind, given, task, context)
-    if "partition" in arguments.names(kind):
+    of_a_run = kind is not contract.IndexSettings or "model" not in values
+    if "partition" in arguments.names(kind) and of_a_run:
         values["partition"] = partition.of(values.get("partition"), context)
     for name in {"store", "source"} & set(arguments.names(kind)):
         values[name] = values.get(name) or settings.required(name)
@@ -160,7 +163,7 @@ def check_chain(task: Any) -> None:
         BadSetting: it follows several of them, or one at another place.
     """
     run_key.branch(task)
-    for name in contract.STAGES[: contract.STAGES.index(task.stage)]:
+    for name in run_key.before(task.stage):
         for before in run_key.nearest(task, name):
             check_same_place(before, task)
 

@@ -213,6 +213,11 @@ def web_cache_mb() -> int:
     return int(value("web_cache_mb"))
 
 
+def index() -> bool:
+    """Whether what is published is brought into the search index. Raises BadSetting."""
+    return bool(value("index"))
+
+
 def default(name: str, kind: type, fallback: Any) -> Any:
     """`value` as Dags written for 0.1.0 ask for it. Raises BadSetting."""
     found = value(name)

@@ -1,4 +1,4 @@
-"""The pipeline as one object in your own Dag: one ingest, and an extract and a validate for each model."""
+"""The pipeline as one object in your own Dag: one ingest, and for each model extract, validate and maybe index."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 
 from airflow.sdk import TaskGroup
 
-from image_features import arguments
-from image_features.operators import ExtractOperator, IngestOperator, StageOperator, ValidateOperator
+from image_features import arguments, run_settings
+from image_features import settings as options
+from image_features.operators import ExtractOperator, IndexOperator, IngestOperator, StageOperator, ValidateOperator
+from image_features.run_key import CHAIN
 from spark_apps import contract
 
 OF_ALL = ("conn_id", "storage_conn_id", "conf", "env_vars")
@@ -22,13 +24,16 @@ them goes into `default_args`."""
 class ImageFeaturesTaskGroup(TaskGroup):
     """`ingest >> extract >> validate`, or several `extract >> validate` after one ingest.
 
-    Takes every setting of the three stages as a keyword argument, each a template, and hands it to the stages that have
+    With `index`, each validate is followed by an index, which makes its model searchable.
+
+    Takes every setting of these stages as a keyword argument, each a template, and hands it to the stages that have
     it. `default_args` of the group or the Dag set what else operators take: pool, queue, retries, callbacks,
     executor_config.
 
     :param models: one mapping for each model, of settings of extract and validate that are its own, for example
         `[{"model": "resnet50"}, {"model": "convnext_tiny", "precision": "bf16"}]`; by default one model, with the
         settings of the group.
+    :param index: whether to bring what is published into the search index; by default [image_features] index.
     :param conn_id: the Spark connection of all tasks.
     :param storage_conn_id: the connection of type aws that the store is reached with.
     :param conf: settings of Spark for all jobs.
@@ -37,21 +42,23 @@ class ImageFeaturesTaskGroup(TaskGroup):
     :raises BadSetting: a value is not allowed, or two of the models are the same.
     """
 
-    @arguments.declared(*contract.SETTINGS.values())
+    @arguments.declared(contract.IndexSettings, *contract.SETTINGS.values())
     def __init__(
         self,
         group_id: str = "image_features",
         *,
         models: Sequence[Mapping[str, Any]] | None = None,
+        index: bool | None = None,
         **kwargs: Any,
     ) -> None:
         takes = set(inspect.signature(TaskGroup).parameters)
-        arguments.refuse_unknown(type(self).__name__, kwargs, {*takes, *_settings(contract.STAGES), *OF_ALL, "models"})
-        settings = {name: value for name, value in kwargs.items() if name in _settings(contract.STAGES)}
+        arguments.refuse_unknown(type(self).__name__, kwargs, {*takes, *_settings(CHAIN), *OF_ALL, "models", "index"})
+        settings = {name: value for name, value in kwargs.items() if name in _settings(CHAIN)}
+        index = options.index() if index is None else index
         shared = {name: value for name, value in kwargs.items() if name in OF_ALL}
         own = [dict(model) for model in models or [{}]]
         for model in own:
-            arguments.refuse_unknown(f"A model of {type(self).__name__}", model, _settings(contract.STAGES[1:]))
+            arguments.refuse_unknown(f"A model of {type(self).__name__}", model, _settings(CHAIN[1:]))
         super().__init__(group_id, **{name: value for name, value in kwargs.items() if name in takes})
         with self:
             ingest = self._task(IngestOperator, "ingest", settings, shared)
@@ -59,6 +66,8 @@ class ImageFeaturesTaskGroup(TaskGroup):
                 extract = self._task(ExtractOperator, f"extract{ending}", {**settings, **model}, shared)
                 validate = self._task(ValidateOperator, f"validate{ending}", {**settings, **model}, shared)
                 ingest >> extract >> validate
+                if index:
+                    validate >> self._task(IndexOperator, f"index{ending}", {**settings, **model}, shared)
 
     def _task(
         self, operator: type[StageOperator], task_id: str, settings: Mapping[str, Any], shared: Mapping[str, Any]
@@ -69,7 +78,13 @@ class ImageFeaturesTaskGroup(TaskGroup):
 
 def _settings(stages: Sequence[str]) -> set[str]:
     """What the arguments for the settings of these stages are called."""
-    return {arguments.argument(name) for stage in stages for name in arguments.names(contract.SETTINGS[stage])}
+    kinds = [contract.COMMANDS[stage] for stage in stages]
+    return {
+        arguments.argument(name)
+        for kind in kinds
+        for name in arguments.names(kind)
+        if name not in run_settings.OF_OTHER_MEANING.get(kind, ())
+    }
 
 
 def _endings(models: Sequence[Mapping[str, Any]]) -> list[str]:

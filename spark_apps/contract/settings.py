@@ -293,10 +293,6 @@ class IndexSettings(JobSettings):
         super().__post_init__()
         if self.partition:
             check_partition(self.partition)
-        elif not self.model:
-            raise BadSetting(
-                "no_model", "Neither a model nor a run is given.", "Give --model, or --partition and --run-id."
-            )
         if self.check and self.rebuild:
             raise BadSetting(
                 "contradiction", "check changes nothing, and rebuild makes all anew.", "Leave one of them out."
@@ -311,7 +307,7 @@ class IndexSettings(JobSettings):
     @property
     def folder(self) -> str:
         """Where it leaves its documents; not with those of the partition's runs: what fails here was published."""
-        return join(self.store, "search", "runs", self.partition or path_safe(self.model), self.run.folder)
+        return join(self.store, "search", "runs", self.partition or path_safe(self.model) or "all", self.run.folder)
 
 
 def _name_after_now(settings: JobSettings) -> None:

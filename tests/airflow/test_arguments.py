@@ -15,6 +15,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from image_features import ImageFeaturesTaskGroup, arguments, form
 from image_features.operators import (
     ExtractOperator,
+    IndexOperator,
     IngestOperator,
     MaintainOperator,
     StageOperator,
@@ -29,7 +30,8 @@ from tests.airflow.test_operators import DAY, FakeSpark, Said, spark
 __all__ = ["spark"]
 
 OPERATORS: dict[str, type[StageOperator]] = {
-    kind.stage: kind for kind in (IngestOperator, ExtractOperator, ValidateOperator, MaintainOperator, UndoOperator)
+    kind.stage: kind
+    for kind in (IngestOperator, ExtractOperator, ValidateOperator, MaintainOperator, UndoOperator, IndexOperator)
 }
 PLACES = {"stores": "s3://features,/data", "sources": "s3://photos", "weights_locations": "/models"}
 
@@ -57,7 +59,7 @@ def job(task: Any, **conf: Any) -> Any:
 @pytest.mark.parametrize("stage", OPERATORS)
 def test_each_setting_of_the_stage_is_a_documented_typed_and_templated_argument(stage: str) -> None:
     operator, kind = OPERATORS[stage], contract.COMMANDS[stage]
-    by_airflow = {"run_id", "dag_id", "map_index", "branch", "submission", "within", "weights_within", "list"}
+    by_airflow = {"run_id", "dag_id", "map_index", "branch", "submission", "within", "weights_within", "list", "check"}
     signature = inspect.signature(operator.__init__)
     for field in dataclasses.fields(kind):
         if field.name in by_airflow:

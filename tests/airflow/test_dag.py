@@ -32,6 +32,15 @@ def test_the_dag_is_ingest_then_extract_then_validate(dag: DAG) -> None:
     }
 
 
+def test_with_the_option_an_index_follows_what_publishes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__INDEX", "true")
+    bag = DagBag(REPO / "dags" / "image_features.py")
+    assert bag.import_errors == {}
+    assert bag.dags["image_features"].task_dict["validate"].downstream_task_ids == {"index"}
+
+
 def test_a_daily_run_covers_one_utc_day_and_the_past_is_left_alone(dag: DAG) -> None:
     from airflow.serialization.serialized_objects import DagSerialization
 

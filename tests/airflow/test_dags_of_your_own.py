@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
@@ -13,10 +14,18 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Label, Param, TaskGroup, cross_downstream, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from image_features import ImageFeaturesTaskGroup, arguments, assets, form
-from image_features.operators import ExtractOperator, IngestOperator, StageOperator, UndoOperator, ValidateOperator
+from image_features.operators import (
+    ExtractOperator,
+    IndexOperator,
+    IngestOperator,
+    StageOperator,
+    UndoOperator,
+    ValidateOperator,
+)
 
 from spark_apps import contract
 from spark_apps.contract import BadSetting
+from spark_apps.spark import jobs
 from tests.airflow.test_arguments import allowed, context, job
 from tests.airflow.test_operators import DAY, FakeSpark, spark
 
@@ -308,8 +317,60 @@ def test_the_model_of_an_undo_is_no_backbone(monkeypatch: pytest.MonkeyPatch) ->
     assert job(alone, model="text", partition=DAY).model == "text"
 
 
+# --- index ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_index_takes_the_model_of_its_run_or_one_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__MODEL", "resnet18")
+    of_a_run = job(made(IndexOperator, partition=DAY))
+    assert (of_a_run.partition, of_a_run.model, of_a_run.run_id) == (DAY, "", of_a_run.run.run_id)
+    by_hand = job(made(IndexOperator, model=KEY))
+    assert (by_hand.partition, by_hand.model) == ("", KEY)
+
+
+def test_a_group_with_an_index_has_one_for_each_model_in_the_branch_of_its_extract() -> None:
+    with DAG("d", schedule=None) as dag:
+        models = [{"model": "resnet50"}, {"model": "convnext_tiny"}]
+        ImageFeaturesTaskGroup(group_id="f", partition=DAY, models=models, index=True, driver_rows=7)
+    indexes = {name: task for name, task in dag.task_dict.items() if isinstance(task, IndexOperator)}
+    assert {name: task.upstream_task_ids for name, task in indexes.items()} == {
+        "f.index_resnet50": {"f.validate_resnet50"},
+        "f.index_convnext_tiny": {"f.validate_convnext_tiny"},
+    }
+    for name, index in indexes.items():
+        validate = dag.task_dict[name.replace("index", "validate")]
+        assert job(index).branch == job(validate).branch != ""
+        assert (job(index).model, job(index).driver_rows) == ("", 7)
+
+
+def test_without_index_a_group_has_none_unless_it_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tasks(**arguments: Any) -> set[str]:
+        with DAG("d", schedule=None) as dag:
+            ImageFeaturesTaskGroup(group_id="f", partition=DAY, **arguments)
+        return {task.stage for task in dag.tasks if isinstance(task, StageOperator)}
+
+    assert tasks() == set(contract.STAGES)
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__INDEX", "true")
+    assert tasks() == {*contract.STAGES, "index"}
+    assert tasks(index=False) == set(contract.STAGES)
+
+
+def test_an_index_that_fails_fails_alone_and_one_that_ends_says_what_it_counted(spark: FakeSpark) -> None:
+    task = made(IndexOperator, partition=DAY, model=KEY)
+    settings = task.job_settings(context(task))
+    manifest = jobs.Timings().manifest("index", settings, counts={"brought": 3, "differing": 0})
+    Path(settings.folder).mkdir(parents=True)
+    left = Path(settings.folder, "index.json")
+    spark.does(f"open({str(left)!r}, 'w').write({manifest.to_json()!r})\n")
+    assert task.execute(context(task)) == {"brought": 3, "differing": 0}
+    error = contract.error_record("index", contract.JobError("index_contended", "Too many write."), settings.run)
+    spark.does(f"open({str(Path(settings.folder, 'error.json'))!r}, 'w').write({json.dumps(error)!r})\nsys.exit(1)\n")
+    with pytest.raises(AirflowException, match="Too many write"):
+        task.execute(context(task))
+
+
 def test_every_argument_by_another_task_makes_it_go_first() -> None:
-    for operator in (IngestOperator, ExtractOperator, ValidateOperator, UndoOperator):
+    for operator in (IngestOperator, ExtractOperator, ValidateOperator, UndoOperator, IndexOperator):
         for name in [*map(arguments.argument, arguments.names(operator.kind())), "storage_conn_id"]:
             with DAG("d", schedule=None):
                 first = made_by_task()
