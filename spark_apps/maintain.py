@@ -52,6 +52,7 @@ def maintain(settings: MaintainSettings, timings: jobs.Timings, now: datetime | 
         with timings.phase("vacuum"):
             for table in tables:
                 work.vacuum(table)
+            work.vacuum_duplicates()
             work.trim_run_folders()
         with timings.phase("compact"):
             for table in [] if settings.no_compact else tables:
@@ -91,6 +92,20 @@ class _Work:
         for kind, paths in kinds.items():
             self._account(kind, f"{table.name}, {kind}", {path: gone[path] for path in paths})
             self.tables[table.name][kind] = {"files": len(paths), "bytes": sum(gone[path] for path in paths)}
+
+    def vacuum_duplicates(self) -> None:
+        """Its files are written and committed within moments, by delta-rs, so delta-rs may judge them by their age."""
+        delta = catalog.table(self._settings.store, schemas.DUPLICATES.name)
+        if delta is None:
+            return
+        uri = schemas.DUPLICATES.uri(self._settings.store)
+        hours = self._settings.retention_hours
+        gone = delta.vacuum(hours, dry_run=True, enforce_retention_duration=False)
+        filesystem, root = storage.filesystem(uri)
+        sizes = {info.path: info.size or 0 for info in filesystem.get_file_info([f"{root}/{path}" for path in gone])}
+        if not self._settings.dry_run:
+            delta.vacuum(hours, dry_run=False, enforce_retention_duration=False)
+        self._account("replaced", f"{schemas.DUPLICATES.name}, replaced", sizes)
 
     def trim_run_folders(self) -> None:
         files = self._survey.working_files(self._now, self._cutoff)

@@ -53,6 +53,7 @@ from spark_apps.contract.settings import (
     MAX_RETENTION_HOURS,
     PHOTO_PIXELS,
     SETTINGS,
+    DuplicatesSettings,
     ExtractSettings,
     IndexSettings,
     IngestSettings,

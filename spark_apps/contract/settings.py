@@ -310,6 +310,37 @@ class IndexSettings(JobSettings):
         return join(self.store, "search", "runs", self.partition or path_safe(self.model) or "all", self.run.folder)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DuplicatesSettings(JobSettings):
+    """Settings of `duplicates`: what counts as the same picture."""
+
+    run_id: str = setting("Id of this run; empty: the present moment.", "")
+    model: str = setting("What the features are published under, for example resnet50-imagenet1k_v2-fp32.")
+    min_similarity: float = setting(
+        "Cosine of two vectors from which on the photos themselves are compared (0 to 1).", 0.8, minimum=0, maximum=1
+    )
+    max_distance: int = setting(
+        "Of the 64 bits of the perceptual hashes of two photos, at most so many may differ; 0 to 32.",
+        10,
+        minimum=0,
+        maximum=32,
+    )
+    candidates: int = setting(
+        "With how many photos each is compared at most, the most similar ones.", 16, minimum=1, maximum=1000
+    )
+    max_pixels: int = setting("Photos with more pixels are not compared.", PHOTO_PIXELS, minimum=1, maximum=MAX_PIXELS)
+    rebuild: bool = setting("Compare everything anew; groups keep their ids.", False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _name_after_now(self)
+
+    @property
+    def folder(self) -> str:
+        """This run's folder in the store."""
+        return join(self.store, "deduplication", path_safe(self.model), self.run.folder)
+
+
 def _name_after_now(settings: JobSettings) -> None:
     if not settings.run_id:
         object.__setattr__(settings, "run_id", datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ"))
@@ -326,5 +357,6 @@ COMMANDS: dict[str, type[JobSettings]] = {
     "maintain": MaintainSettings,
     "undo": UndoSettings,
     "index": IndexSettings,
+    "duplicates": DuplicatesSettings,
 }
 """Every command that these dataclasses describe."""

@@ -1,4 +1,4 @@
-"""The store's three tables: images, features and quarantine, with their columns and partition keys."""
+"""The store's tables with their columns and partition keys: images, features and quarantine, and duplicates."""
 
 from __future__ import annotations
 
@@ -77,4 +77,32 @@ QUARANTINE = Table(
     ("partition",),
 )
 
+DUPLICATES = Table(
+    "duplicates",
+    pa.schema(
+        [
+            ("uri", pa.string()),
+            ("image_id", pa.string()),
+            ("group_id", pa.string()),
+            ("keeper", pa.bool_()),
+            ("kind", pa.string()),
+            ("twin", pa.string()),
+            ("similarity", pa.float64()),
+            ("distance", pa.int32()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("modified_at", pa.timestamp("us", "UTC")),
+            (
+                "pairs",
+                pa.list_(
+                    pa.struct([("image_id", pa.string()), ("similarity", pa.float64()), ("distance", pa.int32())])
+                ),
+            ),
+        ]
+    ),
+    ("partition", "model"),
+)
+"""Made from the others by the command `duplicates`: it can be deleted, and is then made anew."""
+
 TABLES = {table.name: table for table in (IMAGES, FEATURES, QUARANTINE)}
+"""What a run publishes."""
