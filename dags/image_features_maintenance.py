@@ -12,7 +12,7 @@ from image_features.options import OPTIONS
 
 from spark_apps import contract
 
-RETENTION = OPTIONS["retention_hours"]
+NUMBERS = [OPTIONS["retention_hours"], OPTIONS["content_days"]]
 
 with DAG(
     dag_id="image_features_maintenance",
@@ -23,14 +23,17 @@ with DAG(
     max_active_runs=1,
     default_args={**settings.placement(), "retries": 2, "retry_delay": timedelta(minutes=10)},
     params={
-        "retention_hours": Param(
-            settings.value(RETENTION.name),
-            title=RETENTION.field,
-            description=RETENTION.description,
-            type="integer",
-            minimum=RETENTION.minimum,
-            maximum=RETENTION.maximum,
-        ),
+        **{
+            option.name: Param(
+                settings.value(option.name),
+                title=option.field,
+                description=option.description,
+                type="integer",
+                minimum=option.minimum,
+                maximum=option.maximum,
+            )
+            for option in NUMBERS
+        },
         "dry_run": Param(
             False,
             title="Dry run",
@@ -46,6 +49,7 @@ partitions, removes data that was replaced and runs that died longer ago than th
 
 * What is published stays, and so does what a running run may need: it can run beside the daily pipeline.
 * **Undo** and time travel reach as far back as the retention.
+* **Copies of photos** that were published longer ago than the days in the form are let go of; 0 keeps them.
 * **Dry run** changes nothing: the task's log lists the files that would be deleted.
 """,
 ) as dag:

@@ -40,8 +40,8 @@ them too. An option that does not exist is a warning in the log of the Dag, with
 PROPOSALS = """
 ### What the trigger forms propose
 
-Whoever triggers a run may change these in its form. `retention_hours` is for the Dag of the maintenance, the others are
-settings of the commands below.
+Whoever triggers a run may change these in its form. `retention_hours` and `content_days` are for the Dag of the
+maintenance, the others are settings of the commands below.
 """
 COMMANDS = """
 ## Settings of the commands

@@ -54,7 +54,8 @@ def extract(settings: ExtractSettings, timings: jobs.Timings) -> Manifest:
         resume.attempt(settings, "extract", basis, earlier, todo.taken) as folder,
         progress.watching(settings, "extract", todo.to_compute, todo.resumed) as notes,
     ):
-        shared = TaskPlan(settings, artifact.info, folder, notes, ingested.settings["max_pixels"])
+        of_files = ingested.settings["max_pixels"], ingested.settings.get("within", "")
+        shared = TaskPlan(settings, artifact.info, folder, notes, *of_files)
         compute, copy = partial(compute_units, shared=shared), partial(copy_units, shared=shared)
         little = todo.reused <= COPIED_BY_DRIVER and todo.to_compute <= COMPUTED_BY_DRIVER
         if little and todo.reused + todo.resumed and here:

@@ -1,5 +1,6 @@
 """Ingest: lists the files of a partition, hashes and checks each one, and packs their bytes into staged Parquet.
 
+With --content reference their bytes stay where they are, and later stages read them there again.
 A bad file becomes a quarantine row. Nothing is published here; validate does that.
 """
 
@@ -25,7 +26,7 @@ from spark_apps.tables import commits, schemas
 MANY = 10
 """When none of so many files can be read, that is the source's fault; fewer may each have one of their own."""
 
-TELLING = ("source", "max_pixels", "max_bytes", "extractor", "within")
+TELLING = ("source", "max_pixels", "max_bytes", "extractor", "within", "content")
 """Settings that decide what becomes of a file."""
 
 

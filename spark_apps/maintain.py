@@ -1,5 +1,7 @@
 """Maintain: merges small files, removes what no version within the retention and no run needs, shortens the logs.
 
+With --content-days it also lets go of the copies of photos that were published longer ago.
+
 Safe to run beside the pipeline: a publication never waits for it, and it never removes what a running run may need.
 """
 
@@ -20,16 +22,17 @@ from spark_apps import catalog, contract, storage
 from spark_apps.contract import MaintainSettings, Manifest, NothingToDo
 from spark_apps.spark import jobs
 from spark_apps.tables import schemas
-from spark_apps.upkeep import compaction, vacuum
+from spark_apps.upkeep import compaction, emptying, vacuum
 
-COUNTS = ("replaced", "orphans", "working_files", "merged", "log_files", "bytes_removed")
+COUNTS = ("replaced", "orphans", "working_files", "emptied", "merged", "log_files", "bytes_removed")
 
 
 def maintain(settings: MaintainSettings, timings: jobs.Timings, now: datetime | None = None) -> Manifest:
     """Maintains all tables of a store as of `now` (default: the present moment), or only says what it would do.
 
     The manifest's counts: data files removed (`replaced`, `orphans`), files removed from run folders (`working_files`),
-    small files `merged`, `log_files` and `bytes_removed`. On a dry run, what they would be.
+    photos whose copies were let go of (`emptied`), small files `merged`, `log_files` and `bytes_removed`. On a dry run,
+    what they would be.
 
     Raises:
         NothingToDo: the store has no table yet.
@@ -54,6 +57,9 @@ def maintain(settings: MaintainSettings, timings: jobs.Timings, now: datetime | 
                 work.vacuum(table)
             work.vacuum_duplicates()
             work.trim_run_folders()
+        if settings.content_days and schemas.IMAGES in tables:
+            with timings.phase("content"):
+                work.empty()
         with timings.phase("compact"):
             for table in [] if settings.no_compact else tables:
                 work.compact(table)
@@ -112,6 +118,26 @@ class _Work:
         if not self._settings.dry_run:
             vacuum.remove(self._settings.store, files, self._survey.working, set)
         self._account("working_files", "working files of runs", files)
+
+    def empty(self) -> None:
+        days, dry = self._settings.content_days, self._settings.dry_run
+        if dry:
+            delta = catalog.table(self._settings.store, schemas.IMAGES.name)
+            assert delta is not None
+            groups = emptying.due(delta, self._now, days)
+            files = [file for group in groups for file in group]
+            rows, size = sum(file.rows for file in files), sum(file.size_bytes for file in files)
+            done = emptying.Outcome(len(groups), rows, size)
+        else:
+            done = emptying.empty(self._settings.store, self._now, days)
+        self.counts["emptied"] += done.photos
+        self.tables[schemas.IMAGES.name]["emptied"] = vars(done)
+        if done.partitions:
+            what = "would be let go of" if dry else "let go of"
+            sizes = "" if dry else f", {_size(done.bytes_before)} become {_size(done.bytes_after)}"
+            _say(f"images: the copies of {done.photos:,} photos in {done.partitions:,} partitions {what}{sizes}.")
+        if done.gave_way:
+            _say(f"images: {done.gave_way:,} partitions were published meanwhile and left as they are.")
 
     def compact(self, table: schemas.Table) -> None:
         if self._settings.dry_run:

@@ -13,6 +13,7 @@ if __name__ == "__main__":
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spark_apps import catalog, contract, extractors, storage
-from spark_apps.contract import Manifest, ModelInfo, QualityFailed, Staged, StagedFile, ValidateSettings
+from spark_apps.contract import BadFile, Manifest, ModelInfo, QualityFailed, Staged, StagedFile, ValidateSettings
 from spark_apps.pipeline import drift, quality, twins
 from spark_apps.spark import jobs
-from spark_apps.tables import commits, data_files, schemas, staging
+from spark_apps.tables import commits, contents, data_files, schemas, staging
 
 HISTOGRAM_BINS = 32
 
@@ -60,9 +61,9 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
                 settings.store, extracted.model.key, settings.partition, settings.history
             )
         with timings.phase("recheck"):
-            cosines = recheck(settings, extracted.model, staged, ingested.settings["max_pixels"])
+            cosines, not_read = recheck(settings, extracted.model, staged, ingested.settings)
         with timings.phase("twins"):
-            looked = _twins(settings, extracted.model, staged, measured, ingested.settings["max_pixels"])
+            looked = _twins(settings, extracted.model, staged, measured, ingested.settings)
     today = drift.sketch(measured.slices) if len(measured.slices) else None
     evidence = quality.Evidence(
         settings=settings,
@@ -74,6 +75,7 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
         history=history,
         neighbour_fingerprints=fingerprints,
         cosines=cosines,
+        not_read=not_read,
         drift=drift.drift(today, list(sketches.values())) if today and sketches else None,
         twins=looked,
     )
@@ -177,13 +179,17 @@ def _shown(settings: ValidateSettings, model: str) -> str:
     return "published" if current == [settings.run.folder] else "superseded"
 
 
-def recheck(settings: ValidateSettings, info: ModelInfo, staged: Staged, max_pixels: int) -> list[tuple[str, float]]:
+def recheck(
+    settings: ValidateSettings, info: ModelInfo, staged: Staged, asked: Mapping[str, Any]
+) -> tuple[list[tuple[str, float]], int]:
     """(uri, cosine) of a random sample of files, computed again by the extractor's slow and independent way.
 
-    The sample is drawn by a hash of run and image, so a retry draws the same. Reads only the row groups it needs.
+    And how many of the sample cannot be, as their source no longer has what ingest read: their vectors were made of
+    what was there. The sample is drawn by a hash of run and image, so a retry draws the same. Reads only the row groups
+    it needs. `asked`: the settings of ingest.
     """
     if not settings.recheck or settings.levels["recomputation"] == quality.OFF:
-        return []
+        return [], 0
     stored = _read(settings.store, schemas.FEATURES, staged["features"], ["uri", "image_id"])
     by_lot = sorted(
         zip(stored["image_id"].to_pylist(), stored["uri"].to_pylist(), strict=True),
@@ -191,16 +197,18 @@ def recheck(settings: ValidateSettings, info: ModelInfo, staged: Staged, max_pix
     )
     sample = settings.recheck * (quality.LOSSY_SAMPLE if quality.lossy(info) else 1)
     chosen = {uri: image_id for image_id, uri in by_lot[:sample]}
-    contents = _read(settings.store, schemas.IMAGES, staged["images"], ["uri", "content"], chosen)
+    images = _read(settings.store, schemas.IMAGES, staged["images"], contents.COLUMNS, chosen).to_pylist()
     vectors = _read(settings.store, schemas.FEATURES, staged["features"], ["uri", "features"], chosen)
     if not chosen:
-        return []
-    extractor = extractors.opened(info, max_pixels, weights_within=settings.weights_within)
+        return [], 0
+    extractor = extractors.opened(info, asked["max_pixels"], weights_within=settings.weights_within)
     by_uri = dict(zip(vectors["uri"].to_pylist(), vectors["features"].to_pylist(), strict=True))
-    return [
-        (uri, _cosine(extractor.reference(content), np.array(by_uri[uri], np.float64)))
-        for uri, content in zip(contents["uri"].to_pylist(), contents["content"].to_pylist(), strict=True)
+    cosines = [
+        (image["uri"], _cosine(extractor.reference(content), np.array(by_uri[image["uri"]], np.float64)))
+        for image, content in zip(images, contents.of(images, asked.get("within", "")), strict=True)
+        if not isinstance(content, BadFile)
     ]
+    return cosines, len(images) - len(cosines)
 
 
 def _twins(
@@ -208,14 +216,15 @@ def _twins(
     info: ModelInfo,
     staged: Staged,
     measured: quality.Measured,
-    max_pixels: int,
+    asked: Mapping[str, Any],
 ) -> twins.Twins | None:
     """A look at the pixels of photos that share a vector, where there are too many to be accepted without one."""
     if settings.levels["identical_vectors"] == quality.OFF or not quality.too_many_share(
         measured, settings.max_identical_fraction
     ):
         return None
-    return twins.look(settings.store, staged["images"], quality.sharing(measured), info, max_pixels, settings.run_id)
+    sharing, within = quality.sharing(measured), asked.get("within", "")
+    return twins.look(settings.store, staged["images"], sharing, info, asked["max_pixels"], settings.run_id, within)
 
 
 def _cosine(one: Any, other: Any) -> float:

@@ -52,6 +52,19 @@ def is_named(weights: str) -> bool:
     return re.fullmatch(NAMED_WEIGHTS, weights, re.IGNORECASE) is not None
 
 
+def is_file_below(uri: str, allowed: Sequence[str]) -> bool:
+    """Whether a file that ingest has listed lies below one of `allowed`. In an object store its name is taken letter
+    for letter, as it is read: keys may hold what a location may not."""
+    if is_below(uri, allowed):
+        return True
+    steps = uri.split("/")
+    return (
+        local_path(uri) is None
+        and not {".", ".."} & {*steps}
+        and any(uri.startswith(place.rstrip("/") + "/") for place in allowed if "://" in place)
+    )
+
+
 def folders(allowed: Sequence[str]) -> str:
     """Those of `allowed` that are folders of this machine, as the setting `within` of ingest takes them."""
     return "\n".join(path for path in map(local_path, allowed) if path is not None)

@@ -94,6 +94,7 @@ FIELDS: dict[str, list[tuple[str, str, str]]] = {
         ("ingest", "pattern", "File names"),
         ("ingest", "exclude", "Files and folders to exclude"),
         ("ingest", "on_empty", "When there are no photos"),
+        ("ingest", "content", "Copies of the photos"),
     ],
     "Model": [
         ("extract", "extractor", "Extractor"),
@@ -135,7 +136,7 @@ _EXAMPLES = {
     "check_levels": "drift=warning,row_count=off",
 }
 _SINCE_0_2 = ("exclude", "max_identical_fraction", "max_constant", "min_features", "min_row_ratio", "min_cosine",
-              "check_levels")  # fmt: skip
+              "check_levels", "content", "content_days")  # fmt: skip
 
 _OWN = (
     Option(
@@ -282,8 +283,9 @@ def _table() -> dict[str, Option]:
         for stage, name, title in fields:
             if name != "partition":  # one default would publish every day under one name
                 table.setdefault(name, _proposal(contract.SETTINGS[stage], name, title))
-    retention = _proposal(contract.MaintainSettings, "retention_hours", "Retention in hours")
-    return {**table, retention.name: retention}
+    titles = {"retention_hours": "Retention in hours", "content_days": "Days that copies of photos are kept"}
+    maintenance = [_proposal(contract.MaintainSettings, name, title) for name, title in titles.items()]
+    return {**table, **{option.name: option for option in maintenance}}
 
 
 OPTIONS: Mapping[str, Option] = _table()

@@ -26,9 +26,12 @@ from spark_apps.catalog.landings import landed as landed
 from spark_apps.catalog.landings import marker as marker
 from spark_apps.catalog.landings import reached_with as reached_with
 from spark_apps.catalog.latest import latest as latest
+from spark_apps.catalog.places import Original as Original
 from spark_apps.catalog.places import Place as Place
 from spark_apps.catalog.places import contents as contents
+from spark_apps.catalog.places import original as original
 from spark_apps.catalog.places import places as places
+from spark_apps.catalog.places import read_again as read_again
 from spark_apps.catalog.places import staged_places as staged_places
 from spark_apps.catalog.tables import Partition as Partition
 from spark_apps.catalog.tables import Publication as Publication

@@ -1,4 +1,4 @@
-"""Finding the bytes of single files in a store, without reading the others."""
+"""Finding the bytes of single files, in a store or where it has read them, without reading the others."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pyarrow import fs
 
 from spark_apps import contract, storage
 from spark_apps.catalog.tables import table
+from spark_apps.contract import BadFile
+from spark_apps.tables import contents as of_tables
 from spark_apps.tables import delta_log
 
 
@@ -22,6 +24,15 @@ class Place:
     path: str
     row_group: int
     row: int
+
+
+@dataclass(frozen=True)
+class Original:
+    """A file at its source, as ingest has read it."""
+
+    uri: str
+    image_id: str
+    size_bytes: int
 
 
 def places(store: str, partition: str) -> dict[str, Place]:
@@ -65,8 +76,28 @@ def _places(store: str, paths: list[str]) -> dict[str, Place]:
 
 
 def contents(store: str, place: Place) -> pa.Array:
-    """The bytes of all photos in the row group of `place`; `place.row` is one of them."""
+    """The bytes of all photos in the row group of `place`; `place.row` is one of them. Null where the store keeps no
+    copy of a photo: see `original`."""
+    return _row_group(store, place, ["content"])["content"].combine_chunks()
+
+
+def original(store: str, place: Place) -> Original:
+    """Where the photo at `place` has been read."""
+    [row] = _row_group(store, place, list(Original.__annotations__)).slice(place.row, 1).to_pylist()
+    return Original(**row)
+
+
+def read_again(file: Original, within: str = "") -> bytes | BadFile:
+    """The bytes of a file at its source; a `BadFile` when it is gone or is no longer what ingest has read.
+
+    `within`: folders of this machine, one a line, that no link may lead out of.
+    """
+    [content] = of_tables.of([{**vars(file), "content": None}], within)
+    return content
+
+
+def _row_group(store: str, place: Place, columns: list[str]) -> pa.Table:
     with storage.reaching("store", store):
         filesystem, root = storage.filesystem(contract.join(store, "images"))
         parquet = pq.ParquetFile(f"{root}/{place.path}", filesystem=filesystem)
-        return parquet.read_row_group(place.row_group, columns=["content"])["content"].combine_chunks()
+        return parquet.read_row_group(place.row_group, columns=columns)

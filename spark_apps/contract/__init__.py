@@ -49,9 +49,11 @@ from spark_apps.contract.precisions import PRECISIONS, Precision
 from spark_apps.contract.quarantine import QUARANTINE_CODES, BadFile
 from spark_apps.contract.settings import (
     COMMANDS,
+    KEEP,
     MAX_PIXELS,
     MAX_RETENTION_HOURS,
     PHOTO_PIXELS,
+    REFERENCE,
     SETTINGS,
     DuplicatesSettings,
     ExtractSettings,

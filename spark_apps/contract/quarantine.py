@@ -17,7 +17,7 @@ QUARANTINE_CODES: dict[str, str] = {
     "too_many_pixels": "More pixels than --max-pixels allows. Scale it down, or raise the limit if it is genuine.",
     "too_large": "More bytes than --max-bytes allows. Compress it, or raise the limit if it is genuine.",
     "unreadable": "The file was listed but could not be read: it vanished, or permission is missing. Run again.",
-    "changed": "The file changed between listing and reading. Run again once the upload is complete.",
+    "changed": "The file changed between listing and reading, or between two readings. Run again once it is complete.",
     "decode_error": "The decoder failed for a reason of its own. Open the file in a viewer and export it again.",
     "timeout": "Decoding took longer than the limit: broken, hostile or too large. Scale it down.",
     "out_of_memory": "Decoding needed more memory than the limit: broken, hostile or too large. Scale it down.",

@@ -19,6 +19,8 @@ from spark_apps.contract.names import RunKey, check_location, check_partition, c
 
 MAX_RETENTION_HOURS = 28 * 24
 """Four weeks: Delta keeps a table's log for 30 days, and without the log the age of a file is unknown."""
+KEEP, REFERENCE = "keep", "reference"
+"""What `--content` may be: whether the store gets a copy of each photo."""
 MAX_PIXELS, PHOTO_PIXELS = 4_000_000_000, 250_000_000
 """How far `--max-pixels` goes, and its default, which admits the 200 megapixels of today's telephones. What a photo
 needs in memory and time is bounded by `guard`, whatever this limit says."""
@@ -106,6 +108,12 @@ class IngestSettings(Settings):
     )
     max_bytes: int = setting(
         "Files with more bytes are quarantined without being read.", 256 * 2**20, minimum=1, maximum=2**30
+    )
+    content: str = setting(
+        "keep puts a copy of each photo into the store. reference does not: extract, validate and the pages read it at "
+        "its source again, and what has changed there in the meantime gets no vector.",
+        KEEP,
+        choices=(KEEP, REFERENCE),
     )
     on_empty: str = setting("What to do when a partition has no files.", "fail", choices=("fail", "skip"))
     extractor: str = setting(
@@ -222,6 +230,13 @@ class MaintainSettings(JobSettings):
         168,
         minimum=1,
         maximum=MAX_RETENTION_HOURS,
+    )
+    content_days: int = setting(
+        "The copies of photos that were published more than so many days ago are let go of: the column content of the "
+        "table images is emptied, and the pages read the photos at their source again. 0: they are kept.",
+        0,
+        minimum=0,
+        maximum=36_500,
     )
     no_compact: bool = setting("Do not merge small files.", False)
     dry_run: bool = setting("Dry run: print the files that would be deleted, and change nothing.", False)

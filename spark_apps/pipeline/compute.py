@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spark_apps import extractors, storage
@@ -26,7 +27,7 @@ from spark_apps.model import worker
 from spark_apps.pipeline import plan, resume
 from spark_apps.pipeline.records import TaskRecord
 from spark_apps.spark import progress
-from spark_apps.tables import schemas, staging
+from spark_apps.tables import contents, schemas, staging
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,13 +41,15 @@ DECODED_AHEAD = 8
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """What every task of a run needs to know. `folder`: where it stages, relative to a table."""
+    """What every task of a run needs to know. `folder`: where it stages, relative to a table; `within`: as in ingest's
+    settings, of files that are read at their source again."""
 
     settings: ExtractSettings
     info: ModelInfo
     folder: str
     notes: str
     max_pixels: int
+    within: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def compute_units(
     careful = partial(preparation, shared.info, shared.max_pixels)
     with Outbox(shared, extractor) as outbox, guard.Guard(careful) as child:
         decode = child.decode if slot.careful else guard.watched(extractor.prepare)
-        found = unique_files(units, shared.settings.store)
+        found = unique_files(units, shared.settings.store, shared.within)
         decoded = one_by_one(decode, found) if slot.careful or slot.cores == 1 else pooled(decode, found, slot.cores)
         with closing(decoded):
             for file, item in decoded:
@@ -118,32 +121,34 @@ def copy_units(units: Iterator[plan.CopyUnit], shared: TaskPlan) -> Iterator[Tas
 
 @dataclass(frozen=True)
 class UniqueFile:
-    """One distinct content of a work unit, a photo or whatever the extractor takes, and the uris of all files of it."""
+    """One distinct content of a work unit, a photo or whatever the extractor takes, and the uris of all files of it.
+
+    A `BadFile` instead of its bytes tells why they cannot be had.
+    """
 
     image_id: str
-    content: bytes
+    content: bytes | BadFile
     uris: list[str]
+    size_bytes: int = 0
 
 
 Decoded = Generator[tuple[UniqueFile, Any]]
 """Each file with what the extractor takes of it, or a `BadFile`."""
 
 
-def unique_files(units: Iterator[plan.ComputeUnit], store_uri: str) -> Iterator[UniqueFile]:
+def unique_files(units: Iterator[plan.ComputeUnit], store_uri: str, within: str = "") -> Iterator[UniqueFile]:
     """The files of `units` that are to be computed. Few of them are in memory: a row group is read as it is used, and
-    what comes next is read meanwhile."""
+    what comes next is read meanwhile. `within`: as in `contents.of`."""
     filesystem, root = storage.filesystem(schemas.IMAGES.uri(store_uri))
 
     def read() -> Iterator[list[UniqueFile]]:
         for unit in units:
             parquet = pq.ParquetFile(f"{root}/{unit.path}", filesystem=filesystem, buffer_size=READ_BYTES)
             first = 0
-            for batch in parquet.iter_batches(READ_ROWS, [unit.row_group], ["uri", "image_id", "content"]):
-                yield [
-                    UniqueFile(image_id.as_py(), content.as_py(), [uri.as_py(), *unit.twins.get(row, [])])
-                    for row, (uri, image_id, content) in enumerate(zip(*batch.columns, strict=True), first)
-                    if row not in unit.skip
-                ]
+            for batch in parquet.iter_batches(READ_ROWS, [unit.row_group], contents.COLUMNS):
+                wanted = [row for row in range(batch.num_rows) if first + row not in unit.skip]
+                rows = batch.take(pa.array(wanted, pa.int64())).to_pylist()
+                yield list(_files(rows, [unit.twins.get(first + row, []) for row in wanted], within))
                 first += batch.num_rows
 
     reading = read()
@@ -159,16 +164,31 @@ def unique_files(units: Iterator[plan.ComputeUnit], store_uri: str) -> Iterator[
             yield from found
 
 
+def _files(rows: list[dict[str, Any]], twins: list[list[str]], within: str) -> Iterator[UniqueFile]:
+    """A file for each row. Where a source no longer has what ingest read, one of the row's twins may still have it."""
+    for row, others, content in zip(rows, twins, contents.of(rows, within), strict=True):
+        uris = [row["uri"], *others]
+        while isinstance(content, BadFile) and len(uris) > 1:
+            yield UniqueFile(row["image_id"], content, uris[:1], row["size_bytes"])
+            uris = uris[1:]
+            (content,) = contents.of([{**row, "uri": uris[0]}], within)
+        yield UniqueFile(row["image_id"], content, uris, row["size_bytes"])
+
+
 def one_by_one(decode: guard.Attempt, found: Iterator[UniqueFile]) -> Decoded:
     """Decodes in the caller's thread."""
     for file in found:
-        yield file, decode(file.content)
+        yield file, _decoded(decode, file)
 
 
 def pooled(decode: guard.Attempt, found: Iterator[UniqueFile], threads: int) -> Decoded:
     """The same in `threads` threads, a few files ahead, so that they decode while the caller runs the model."""
     with ThreadPoolExecutor(threads, "decode") as pool:
-        yield from _ahead(pool, lambda file: decode(file.content), found, DECODED_AHEAD * threads)
+        yield from _ahead(pool, partial(_decoded, decode), found, DECODED_AHEAD * threads)
+
+
+def _decoded(decode: guard.Attempt, file: UniqueFile) -> Any:
+    return file.content if isinstance(file.content, BadFile) else decode(file.content)
 
 
 def _ahead(
@@ -251,7 +271,7 @@ class Outbox:
             common = {"uri": uri, "image_id": file.image_id, "run_id": self._run_id}
             self._codes[bad.code] += 1
             with storage.reaching("store", self._store):
-                self._quarantine.add(staging.quarantine_row(common, "extract", bad, len(file.content)), 512)
+                self._quarantine.add(staging.quarantine_row(common, "extract", bad, file.size_bytes), 512)
 
     def record(self) -> TaskRecord:
         """The files this task staged and its counts; complete once the outbox is closed."""

@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spark_apps import contract, storage
-from spark_apps.contract import PHOTOS, BadFile, IngestSettings
+from spark_apps.contract import KEEP, PHOTOS, BadFile, IngestSettings
 from spark_apps.media import imaging
 from spark_apps.pipeline import landing, resume
 from spark_apps.pipeline.records import TaskRecord
 from spark_apps.pipeline.resume import Finished
+from spark_apps.storage import reading
 from spark_apps.tables import schemas, staging
 
 LISTING_FILE_UNITS = 64
@@ -94,7 +95,11 @@ def write_listing(settings: IngestSettings, listing: pa.Table, workers: int) -> 
 def ingest_units(
     units: Iterator[ListingUnit], settings: IngestSettings, folder: str, row_group_bytes: int
 ) -> Iterator[TaskRecord]:
-    """The work of one task: reads, hashes, checks and packs the files of its units; yields what it staged."""
+    """The work of one task: reads, hashes, checks and packs the files of its units; yields what it staged.
+
+    Without their bytes, where they are to stay at the source: row groups are then as large as if these were there, so
+    that they are the same work for extract.
+    """
     codes: Counter[str] = Counter()
 
     def columns(content: bytes) -> dict[str, Any] | BadFile:
@@ -103,7 +108,8 @@ def ingest_units(
             header = vars(imaging.inspect(content, settings.max_pixels)) if settings.extractor == PHOTOS else {}
         except BadFile as bad:
             return bad
-        return {**header, "content": content, "size_bytes": len(content)}
+        kept = content if settings.content == KEEP else None
+        return {**header, "content": kept, "size_bytes": len(content)}
 
     with (
         storage.reaching("store", settings.store),
@@ -114,7 +120,7 @@ def ingest_units(
             filesystem, path = storage.filesystem(uri)
             rows = pq.ParquetFile(path, filesystem=filesystem).read_row_group(group).to_pylist()
             files = ((row["uri"], row["size_bytes"]) for row in rows)
-            for row, content in zip(rows, landing.read_files(files, settings.max_bytes, settings.within), strict=True):
+            for row, content in zip(rows, reading.read_files(files, settings.max_bytes, settings.within), strict=True):
                 image_id = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else None
                 common = {"uri": row["uri"], "image_id": image_id, "run_id": settings.run_id}
                 found = content if isinstance(content, BadFile) else columns(content)

@@ -139,8 +139,9 @@ class Evidence:
     """Everything the checks look at. `history`: published partitions before this one, nearest first.
 
     `neighbour_fingerprints`: by partition, those of the same model key around this one. `cosines`: uri and cosine of
-    each recomputed photo. `drift`: against the history, 0 to 1, None without one. `twins`: None where few enough photos
-    share a vector, so that nobody had to look at their pixels.
+    each recomputed photo; `not_read`: photos of that sample that are no longer at their source. `drift`: against the
+    history, 0 to 1, None without one. `twins`: None where few enough photos share a vector, so that nobody had to look
+    at their pixels.
     """
 
     settings: contract.ValidateSettings
@@ -154,6 +155,7 @@ class Evidence:
     cosines: list[tuple[str, float]]
     drift: float | None
     twins: Twins | None = None
+    not_read: int = 0
 
 
 def checks(evidence: Evidence) -> list[Check]:
@@ -300,20 +302,25 @@ def recomputed(evidence: Evidence) -> Check:
     if evidence.model.scaled:
         limit = min(limit, MIN_COSINE_SCALED)
     limit = evidence.settings.min_cosine or limit
+    left_out = f" {evidence.not_read:,} more are no longer at their source as ingest read them." * bool(
+        evidence.not_read
+    )
     if not evidence.cosines:
-        return Check("recomputation", True, None, AT_LEAST, limit, "No photo was computed again.")
+        return Check("recomputation", True, None, AT_LEAST, limit, f"No photo was computed again.{left_out}")
     ordered = sorted((cosine if cosine == cosine else -1.0 for _, cosine in evidence.cosines))
     below = sum(cosine < limit for cosine in ordered)
     bad = [uri for uri, cosine in evidence.cosines if not cosine >= limit]
     if not lossy(evidence.model):
-        message = f"Smallest cosine between {len(ordered)} stored vectors and their independent recomputation."
+        message = (
+            f"Smallest cosine between {len(ordered)} stored vectors and their independent recomputation.{left_out}"
+        )
         return Check("recomputation", not bad, ordered[0], AT_LEAST, limit, message, tuple(bad[:OFFENDERS]))
     allowed = most_below(len(ordered))
     wrong = ordered[0] < min(MIN_COSINE_EVER, limit)
     value = ordered[0] if wrong else ordered[min(allowed, len(ordered) - 1)]
     message = (
         f"Cosine between {len(ordered)} stored vectors and their independent recomputation, but for the {allowed} "
-        f"smallest: {below} are below, the smallest is {ordered[0]:.4g}."
+        f"smallest: {below} are below, the smallest is {ordered[0]:.4g}.{left_out}"
     )
     return Check(
         "recomputation", below <= allowed and not wrong, value, AT_LEAST, limit, message, tuple(bad[:OFFENDERS])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -200,13 +200,16 @@ def _shows(delta: DeltaTable, keys: dict[str, str], paths: set[str]) -> bool:
     return current == paths or {path.split("/")[-2] for path in current} == {merged_folder(paths)}
 
 
-def add_action(file: StagedFile, keys: dict[str, str], run_id: str, data_change: bool = True) -> AddAction:
-    """The action that names a staged file; `data_change`: whether it brings rows that were not there."""
+def add_action(
+    file: StagedFile, keys: dict[str, str], run_id: str, data_change: bool = True, empty: Sequence[str] = ()
+) -> AddAction:
+    """The action that names a staged file; `data_change`: whether it brings rows that were not there; `empty`: columns
+    that hold nothing."""
     statistics = {
         "numRecords": file.rows,
         "minValues": {"run_id": run_id},
         "maxValues": {"run_id": run_id},
-        "nullCount": {"run_id": 0},
+        "nullCount": {"run_id": 0, **dict.fromkeys(empty, file.rows)},
     }
     moment = int(time.time() * 1000)
     return AddAction(file.path, file.size_bytes, keys, moment, data_change, json.dumps(statistics))

@@ -19,13 +19,19 @@ from spark_apps.tables.schemas import Table
 MERGED = "merged-"
 """How the name of a folder with merged files begins; an attempt's begins with a hexadecimal digit."""
 
+NULLS = "null_count."
+"""How delta-rs begins the name of a column's count of nulls."""
+
 
 @dataclass(frozen=True)
 class PublishedFile(StagedFile):
-    """A file that a table shows. `run_id`: of the run that staged its rows; `keys`: its partition columns."""
+    """A file that a table shows. `run_id`: of the run that staged its rows; `keys`: its partition columns; `empty`:
+    columns of which the log says that they hold nothing; `modified_ms`: when it was committed, since 1970."""
 
     run_id: str = ""
     keys: dict[str, str] = field(default_factory=dict)
+    empty: frozenset[str] = frozenset()
+    modified_ms: int = 0
 
 
 def files(delta: DeltaTable, keys: dict[str, str] | None = None) -> set[str]:
@@ -39,6 +45,7 @@ def published(delta: DeltaTable, keys: dict[str, str]) -> list[PublishedFile]:
     for key, value in keys.items():
         actions = actions.filter(pc.equal(actions[f"partition.{key}"], value))
     columns = delta.metadata().partition_columns
+    nulls = {name.removeprefix(NULLS): name for name in actions.column_names if name.startswith(NULLS)}
     return [
         PublishedFile(
             path=file["path"],
@@ -46,6 +53,8 @@ def published(delta: DeltaTable, keys: dict[str, str]) -> list[PublishedFile]:
             rows=file["num_records"],
             run_id=file.get("min.run_id") or "",
             keys={key: file[f"partition.{key}"] for key in columns},
+            empty=frozenset(name for name, count in nulls.items() if file[count] == file["num_records"]),
+            modified_ms=file["modification_time"],
         )
         for file in actions.to_pylist()
     ]

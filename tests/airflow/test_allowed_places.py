@@ -16,6 +16,8 @@ from image_features import allowed_places, run_settings
 from spark_apps import contract
 from spark_apps.model import weights
 from spark_apps.pipeline import intake, landing
+from spark_apps.storage import reading
+from spark_apps.storage.listing import NOT_A_FILE
 
 DAY = "2026-11-22"
 
@@ -139,7 +141,7 @@ def test_links_that_lead_out_are_neither_a_source_nor_read(tmp_path: Path, monke
     job = ingest(str(allowed / "day"))
     rows = landing.list_files(job.source, job.pattern, within=job.within).to_pylist()
     sizes = {Path(row["uri"]).name: row["size_bytes"] for row in rows}
-    assert sizes == {"one": 3, "inside": 4, "file": landing.NOT_A_FILE, "folder": landing.NOT_A_FILE}
+    assert sizes == {"one": 3, "inside": 4, "file": NOT_A_FILE, "folder": NOT_A_FILE}
     free = landing.list_files(job.source, job.pattern).to_pylist()
     assert {Path(row["uri"]).name for row in free} == {"one", "inside", "file", "password"}
 
@@ -162,21 +164,21 @@ def test_a_link_that_is_put_in_the_place_of_a_listed_file_is_not_read(
         (row["uri"], row["size_bytes"])
         for row in landing.list_files(job.source, job.pattern, within=job.within).to_pylist()
     ]
-    before = list(landing.read_files(files, 99, job.within))
+    before = list(reading.read_files(files, 99, job.within))
     assert before == [b"photo!!"] * 4
     for name in ("one", "three"):
         (allowed / "day" / name).unlink()
         (allowed / "day" / name).symlink_to(secret / name)
     (allowed / "day" / "sub").rename(allowed / "moved")
     (allowed / "day" / "sub").symlink_to(secret / "sub")
-    read = landing.read_files(files, 99, job.within)
+    read = reading.read_files(files, 99, job.within)
     contents = {Path(uri).name: content for (uri, _), content in zip(files, read, strict=True)}
     assert contents.pop("kept") == b"photo!!"
     assert contents.keys() == {"one", "two", "three"}
     for refused in contents.values():
         assert isinstance(refused, contract.BadFile)
         assert refused.code == "unreadable" and "leads out of the folders" in refused.message
-    assert b"hunter2" in list(landing.read_files(files, 99)), "without folders, links are followed"
+    assert b"hunter2" in list(reading.read_files(files, 99)), "without folders, links are followed"
 
 
 def test_a_task_of_ingest_reads_within_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

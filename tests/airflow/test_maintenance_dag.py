@@ -76,18 +76,30 @@ def test_the_form_offers_the_retention_within_its_bounds(dag: DAG) -> None:
             param.resolve(value)
 
 
+def test_the_form_asks_how_long_copies_of_photos_are_kept(dag: DAG) -> None:
+    param = dag.params.get_param("content_days")
+    assert param.value == contract.describe(MaintainSettings, "content_days")["default"]
+    with pytest.raises(ParamValidationError):
+        param.resolve(-1)
+
+
 def test_a_store_is_maintained_with_the_settings_of_the_form(dag: DAG, submitted: Path, tmp_path: Path) -> None:
     from tests.shelf import Shelf
 
     store = str(tmp_path / "store")
     Shelf(store).publish("d1", "r", {"u1": "a"})
-    counts = dag.get_task("maintain").execute(context(dag, retention_hours=24, dry_run=True))
+    counts = dag.get_task("maintain").execute(context(dag, retention_hours=24, dry_run=True, content_days=30))
     assert counts["orphans"] == 0
     script, *arguments = json.loads(submitted.read_text())
     assert script.endswith("spark_apps/maintain.py")
     job = contract.parse(MaintainSettings, arguments, "test", "")
     assert job == MaintainSettings(
-        store=store, run_id=RUN_ID, dag_id="image_features_maintenance", retention_hours=24, dry_run=True
+        store=store,
+        run_id=RUN_ID,
+        dag_id="image_features_maintenance",
+        retention_hours=24,
+        dry_run=True,
+        content_days=30,
     )
     assert Path(job.folder, "maintain.json").exists()
 

@@ -114,6 +114,38 @@ def test_thumbnails_are_drawn_anew(clients: Clients, filled: None, photos: dict[
         assert max(Image.open(io.BytesIO(answer.content)).size) == 256
 
 
+def test_without_a_copy_a_thumbnail_is_drawn_from_the_source(
+    clients: Clients, tmp_path: Path, photos: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the photo is there, the same, and where a run may read: no link and no word of a store leads elsewhere."""
+    day, elsewhere = tmp_path / "photos" / DAY, tmp_path / "elsewhere"
+    files = {name: day / f"{name} %20 ä.jpg" for name in ("coffee", "chelsea", "rocket", "cut")}
+    day.mkdir(parents=True)
+    elsewhere.mkdir()
+    files["cut"] = elsewhere / "cut.jpg"
+    for name, path in files.items():
+        path.write_bytes(photos[name])
+    rows = [
+        {"uri": path.as_uri(), "image_id": image_id(photos[name]), "content": None, "size_bytes": len(photos[name])}
+        for name, path in files.items()
+    ]
+    Shelf(str(tmp_path / "store"))._stage(schemas.IMAGES, DAY, "run", rows)
+    files["chelsea"].write_bytes(photos["chelsea"][:-1] + b"x")
+    files["rocket"].unlink()
+    (elsewhere / "rocket.jpg").write_bytes(photos["rocket"])
+    files["rocket"].symlink_to(elsewhere / "rocket.jpg")
+
+    def drawn() -> set[str]:
+        answers = {name: clients("viewer").get(f"{API}/thumbnails/{DAY}/{image_id(photos[name])}") for name in files}
+        assert {answer.json()["code"] for answer in answers.values() if answer.status_code == 404} <= {"no_thumbnail"}
+        return {name for name, answer in answers.items() if answer.status_code == 200}
+
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__SOURCE", f"{tmp_path}/photos/{{partition}}")
+    assert drawn() == {"coffee"}
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__SOURCES", str(elsewhere))
+    assert drawn() == {"coffee", "cut", "rocket"}
+
+
 def test_a_rejected_run_s_photos_can_be_seen(clients: Clients, tmp_path: Path, photos: dict[str, bytes]) -> None:
     row = {"uri": "file:///photos/cut.jpg", "image_id": image_id(photos["cut"]), "content": photos["cut"]}
     Shelf(str(tmp_path / "store"))._stage(schemas.IMAGES, DAY, "rejected", [row])

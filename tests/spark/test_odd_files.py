@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
+
 from spark_apps import catalog, storage
 from spark_apps.media.imaging import PILLOW_PIXELS
 from spark_apps.spark.contexts import context, parallelism
@@ -12,14 +14,15 @@ from tests.odd_files import HEALTHY_THOUGH_PILLOW_REFUSES
 from tests.spark.conftest import Pipeline
 
 
+@pytest.mark.parametrize("content", ["keep", "reference"])
 def test_the_odd_files_are_all_accounted_for_and_no_worker_dies(
-    pipeline: Pipeline, optional_data: Path, tmp_path: Path
+    pipeline: Pipeline, optional_data: Path, tmp_path: Path, content: str
 ) -> None:
     folder = optional_data / "dev-pack"
     with (folder / "MANIFEST.csv").open(newline="") as file:
         expected = {str(folder.resolve() / "images" / row["file"]): row for row in csv.DictReader(file)}
     limits = {"max_pixels": 2 * PILLOW_PIXELS, "max_failed_fraction": 0.6}  # what the manifest was made with
-    manifests = pipeline("odd", source=str(folder.resolve() / "images"), **limits)
+    manifests = pipeline("odd", source=str(folder.resolve() / "images"), content=content, **limits)
     counts = manifests["validate"].counts
     assert counts["listed"] == len(expected) == counts["featured"] + counts["quarantined"]
     store = str(tmp_path / "store")

@@ -153,12 +153,15 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield "s3://photos/store"
 
 
-def test_a_store_on_s3_resumes_too(bucket: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("content", ["keep", "reference"])
+def test_a_store_on_s3_resumes_too(
+    bucket: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
     module = tmp_path / "lengths.py"
     module.write_text(LENGTHS)
     common: dict[str, Any] = {"store": bucket, "partition": PARTITION, "run_id": "r", "extractor": f"{module}:Lengths"}
     jobs: dict[str, tuple[Callable[..., Manifest], Any]] = {
-        "ingest": (ingest, IngestSettings(source=source, **common)),
+        "ingest": (ingest, IngestSettings(source=source, content=content, **common)),
         "extract": (extract, ExtractSettings(**common)),
     }
     for stage, (job, settings) in jobs.items():

@@ -55,14 +55,15 @@ def upload(folder: Path, prefix: str) -> None:
         client.put_object(Bucket="photos", Key=f"{prefix}/{path.name}", Body=path.read_bytes())
 
 
-def test_a_day_from_s3_to_s3_and_again(bucket: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["keep", "reference"])
+def test_a_day_from_s3_to_s3_and_again(bucket: str, tmp_path: Path, content: str) -> None:
     upload(fill(tmp_path / "d1"), "landing/d1")
     client = boto3.client("s3", region_name="us-east-1")
     client.put_object(Bucket="photos", Key="landing/d1/archived.jpg", Body=b"photo" * 999, StorageClass="GLACIER")
     client.put_object(Bucket="photos", Key="landing/d1/x//empty part.jpg", Body=b"photo" * 999)
     client.put_object(Bucket="photos", Key="landing/d1/Thumbs.db", Body=b"debris")
     outcomes = [
-        run("ingest", bucket, "d1", "--source", f"{bucket}/landing/{{partition}}"),
+        run("ingest", bucket, "d1", "--source", f"{bucket}/landing/{{partition}}", "--content", content),
         run("extract", bucket, "d1", "--model", "resnet18", "--weights", "random:0"),
         run("validate", bucket, "d1", "--max-failed-fraction", "0.5", "--recheck", "2"),
         run("extract", bucket, "d1", "--model", "resnet18", "--weights", "random:0"),
@@ -74,6 +75,8 @@ def test_a_day_from_s3_to_s3_and_again(bucket: str, tmp_path: Path) -> None:
     assert (published.rows, published.run_id) == (GOOD, "run+1")
     vectors = catalog.vectors(f"{bucket}/store", "d1", "resnet18-random_0-fp32").to_pylist()
     assert {row["uri"] for row in vectors} >= {f"{bucket}/landing/d1/coffee again.jpg"}
+    images = catalog.images(f"{bucket}/store", "d1", ["content"])["content"]
+    assert images.null_count == (len(images) if content == "reference" else 0)
     refused = {row["uri"]: row["error_code"] for row in catalog.quarantine(f"{bucket}/store", "d1").to_pylist()}
     unreadable = {f"{bucket}/landing/d1/{name}" for name in ("archived.jpg", "x//empty part.jpg")}
     assert unreadable == {uri for uri, code in refused.items() if code == "unreadable"}

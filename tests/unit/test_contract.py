@@ -44,6 +44,7 @@ EVERYTHING: dict[type[Settings], dict[str, Any]] = {
         "max_pixels": 1,
         "max_bytes": 2**30,
         "on_empty": "skip",
+        "content": "reference",
         "within": "/photos\n/more photos",
         "extractor": "text",
     },

@@ -13,6 +13,8 @@ import pytest
 from spark_apps import storage
 from spark_apps.contract import BadFile, Unreachable
 from spark_apps.pipeline import landing
+from spark_apps.storage import reading
+from spark_apps.storage.listing import NOT_A_FILE
 
 PLENTY = 2**20
 
@@ -39,7 +41,7 @@ def names(folder: Path, pattern: str = "*") -> list[str]:
 
 
 def read(uri: str, size: int, max_bytes: int = PLENTY) -> bytes | BadFile:
-    (outcome,) = landing.read_files([(uri, size)], max_bytes)
+    (outcome,) = reading.read_files([(uri, size)], max_bytes)
     return outcome
 
 
@@ -132,7 +134,7 @@ def test_what_is_no_regular_file_is_listed_and_never_waits(source: Path) -> None
     (source / "loop.jpg").symlink_to(source / "loop.jpg")
     os.mkfifo(source / "pipe.jpg")
     rows = landing.list_files(str(source), "*").to_pylist()
-    assert [row["size_bytes"] for row in rows] == [landing.NOT_A_FILE] * 3
+    assert [row["size_bytes"] for row in rows] == [NOT_A_FILE] * 3
     assert [code(read(row["uri"], row["size_bytes"])) for row in rows] == ["unreadable"] * 3
 
 
@@ -168,11 +170,11 @@ def test_a_missing_source_cannot_be_reached(source: Path) -> None:
 
 def test_contents_come_in_the_order_asked_for(source: Path) -> None:
     files = []
-    for index in range(3 * landing.READ_AHEAD + 1):
+    for index in range(3 * reading.READ_AHEAD + 1):
         content = f"photo {index}".encode()
         put(source, f"{index}.jpg", content)
         files.append(((source / f"{index}.jpg").as_uri(), len(content)))
-    contents = list(landing.read_files(files, PLENTY))
+    contents = list(reading.read_files(files, PLENTY))
     assert contents == [f"photo {index}".encode() for index in range(len(files))]
 
 
@@ -180,7 +182,7 @@ def test_a_bad_file_does_not_disturb_its_neighbours(source: Path) -> None:
     put(source, "a.jpg", b"a")
     put(source, "c.jpg", b"c")
     uris = [(source / name).as_uri() for name in ("a.jpg", "b.jpg", "c.jpg")]
-    first, second, third = landing.read_files([(uri, 1) for uri in uris], PLENTY)
+    first, second, third = reading.read_files([(uri, 1) for uri in uris], PLENTY)
     assert (first, code(second), third) == (b"a", "unreadable", b"c")
 
 
@@ -317,7 +319,7 @@ def test_an_error_is_told_of_the_file_or_of_the_disk(
     def failing(uri: str, size: int, within: str) -> bytes:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(landing, "_content", failing)
+    monkeypatch.setattr(reading, "_content", failing)
     uri = (source / "a.jpg").as_uri()
     if whose == "the file's":
         outcome = read(uri, 5)
@@ -328,13 +330,13 @@ def test_an_error_is_told_of_the_file_or_of_the_disk(
 
 
 def test_reading_ahead_is_bounded_by_bytes_and_by_files() -> None:
-    large = landing.READ_AHEAD_BYTES * 2 // 3
-    sizes = [1] * 20 + [large, large, 5, landing.NOT_A_FILE, 0, 2**40]
-    windows = list(landing._windows([(str(size), size) for size in sizes], 2**30))
+    large = reading.READ_AHEAD_BYTES * 2 // 3
+    sizes = [1] * 20 + [large, large, 5, NOT_A_FILE, 0, 2**40]
+    windows = list(reading._windows([(str(size), size) for size in sizes], 2**30))
     assert [size for window in windows for _, size in window] == sizes
     for window in windows:
         read = sum(size for _, size in window if 0 < size <= 2**30)
-        assert len(window) <= landing.READ_AHEAD and (read <= landing.READ_AHEAD_BYTES or len(window) == 1)
+        assert len(window) <= reading.READ_AHEAD and (read <= reading.READ_AHEAD_BYTES or len(window) == 1)
     assert len(windows) == 4
 
 
@@ -349,13 +351,13 @@ def test_a_closed_folder_is_one_row_and_a_vanished_one_none(source: Path, monkey
             raise error
         return scandir(folder)
 
-    monkeypatch.setattr(landing.os, "scandir", guarded)
+    monkeypatch.setattr(os, "scandir", guarded)
     rows = landing.list_files(str(source), "*").to_pylist()
     assert {row["uri"]: row["size_bytes"] for row in rows} == {
         (source / "a.jpg").as_uri(): 5,
-        (source / "closed").as_uri(): landing.NOT_A_FILE,
+        (source / "closed").as_uri(): NOT_A_FILE,
     }
-    assert code(read((source / "closed").as_uri(), landing.NOT_A_FILE)) == "unreadable"
+    assert code(read((source / "closed").as_uri(), NOT_A_FILE)) == "unreadable"
 
 
 def test_a_file_that_became_a_pipe_is_not_waited_for(source: Path) -> None:
@@ -373,7 +375,7 @@ def test_sockets_devices_and_links_to_them_are_rows(source: Path) -> None:
         finally:
             os.chdir(here)
         rows = landing.list_files(str(source), "*").to_pylist()
-        assert [row["size_bytes"] for row in rows] == [landing.NOT_A_FILE] * 2
+        assert [row["size_bytes"] for row in rows] == [NOT_A_FILE] * 2
         assert [code(read(row["uri"], row["size_bytes"])) for row in rows] == ["unreadable"] * 2
 
 
@@ -387,9 +389,9 @@ def test_a_folder_deeper_than_the_system_takes_is_a_row(source: Path) -> None:
         here = below
     os.close(here)
     rows = landing.list_files(str(source), "*").to_pylist()
-    assert sorted(row["size_bytes"] for row in rows) == [landing.NOT_A_FILE, 5]
-    deep = next(row for row in rows if row["size_bytes"] == landing.NOT_A_FILE)
-    assert code(read(deep["uri"], landing.NOT_A_FILE)) == "unreadable"
+    assert sorted(row["size_bytes"] for row in rows) == [NOT_A_FILE, 5]
+    deep = next(row for row in rows if row["size_bytes"] == NOT_A_FILE)
+    assert code(read(deep["uri"], NOT_A_FILE)) == "unreadable"
 
 
 def test_a_link_into_our_own_store_shows_nothing_of_it(source: Path, tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ import pytest
 from deltalake import DeltaTable
 
 from spark_apps import catalog, contract
-from spark_apps.contract import BadSetting, ExtractSettings, MaintainSettings, Manifest, NothingToDo
+from spark_apps.contract import BadSetting, ExtractSettings, MaintainSettings, Manifest, NothingToDo, UndoSettings
 from spark_apps.maintain import maintain
 from spark_apps.pipeline import plan
 from spark_apps.spark.jobs import Timings
 from spark_apps.tables import commits, data_files, schemas, staging
-from spark_apps.upkeep import compaction, vacuum
+from spark_apps.undo import undo
+from spark_apps.upkeep import compaction, emptying, vacuum
 from tests.shelf import FINGERPRINT, MODEL, Shelf
 
 NOW = datetime.now(UTC)
@@ -233,6 +234,7 @@ def test_a_dry_run_prints_what_would_go_and_changes_nothing(shelf: Shelf, capsys
         "replaced": 24,
         "orphans": 2,
         "working_files": 4,
+        "emptied": 0,
         "merged": 24,
         "log_files": 0,
         "bytes_removed": counts["bytes_removed"],
@@ -278,6 +280,80 @@ def test_a_store_without_tables_is_nothing_to_do(shelf: Shelf) -> None:
 def test_a_retention_that_cannot_be_kept_is_refused(hours: int) -> None:
     with pytest.raises(BadSetting):
         MaintainSettings(store="/s", retention_hours=hours)
+
+
+# --- copies of photos -------------------------------------------------------------------------------------------------
+
+
+def without_copies(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    return {**found, "images": [{**row, "content": None} for row in found["images"]]}
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_old_copies_are_let_go_of_and_nothing_else(shelf: Shelf, merged: bool) -> None:
+    publication = small_files(shelf, "d1", "r", quarantined=["q"])
+    publication.commit()
+    if merged:
+        run(shelf)
+    before, partitions, table = rows(shelf), catalog.partitions(shelf.store), DeltaTable(Path(shelf.store, "images"))
+    lying, version = data_files.files(table), table.version()
+    assert run(shelf, 7 * 24 - 1, content_days=7, no_compact=True).counts["emptied"] == 0
+    assert run(shelf, 7 * 24 + 1, content_days=7, no_compact=True).counts["emptied"] == len(FILES)
+    assert rows(shelf) == without_copies(before) != before
+    assert catalog.partitions(shelf.store) == partitions
+    assert DeltaTable(Path(shelf.store, "images")).version() == version + 1
+    assert rows(shelf)["images"] == sorted(
+        catalog.dataset(shelf.store, "images").to_table().to_pylist(), key=lambda row: str(row["uri"])
+    )
+    assert lying <= data(shelf, "images"), "undo and time travel have them until the retention is over"
+    assert run(shelf, 8 * 24, content_days=7).counts["emptied"] == 0, "once, and never again"
+    publication.commit()
+    assert rows(shelf) == without_copies(before), "a retry of the publication still knows it"
+    run(shelf, 16 * 24)
+    assert not lying & data(shelf, "images")
+    assert rows(shelf) == without_copies(before)
+
+
+def test_only_partitions_that_are_old_enough_are_emptied(shelf: Shelf) -> None:
+    shelf.publish("old", "r1", FILES)
+    before = datetime.now(UTC)
+    shelf.publish("new", "r2", FILES)
+    settings = MaintainSettings(store=shelf.store, content_days=3)
+    assert maintain(settings, Timings(), before + timedelta(days=3)).counts["emptied"] == len(FILES)
+    assert {row["content"] for row in rows(shelf, "old")["images"]} == {None}
+    assert None not in {row["content"] for row in rows(shelf, "new")["images"]}
+
+
+def test_a_dry_run_says_whose_copies_would_go(shelf: Shelf) -> None:
+    shelf.publish("d1", "r1", FILES)
+    before = rows(shelf)
+    assert run(shelf, 49, content_days=2, dry_run=True).counts["emptied"] == len(FILES)
+    assert rows(shelf) == before
+
+
+def test_a_publication_during_the_emptying_wins(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.publish("d1", "old", FILES)
+    commit = emptying._commit
+
+    def late(*arguments: Any) -> bool:
+        shelf.publish("d1", "new", {"u1": "a"})
+        return commit(*arguments)
+
+    monkeypatch.setattr(emptying, "_commit", late)
+    manifest = run(shelf, 49, content_days=2)
+    assert manifest.counts["emptied"] == 0
+    assert manifest.outcome["tables"]["images"]["emptied"]["gave_way"] == 1
+    assert [row["run_id"] for row in rows(shelf)["images"]] == ["new"]
+    assert len(data(shelf, "images")) == 2, "nothing is left of what was written for it"
+
+
+def test_an_undo_reaches_behind_the_emptying(shelf: Shelf) -> None:
+    shelf.publish("d1", "old", FILES)
+    before = rows(shelf)
+    run(shelf, 49, content_days=2)
+    shelf.publish("d1", "new", {"u1": "a"})
+    undo(UndoSettings(store=shelf.store, partition="d1", model=MODEL))
+    assert rows(shelf) == without_copies(before)
 
 
 # --- compaction -------------------------------------------------------------------------------------------------------

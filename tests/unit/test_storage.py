@@ -18,6 +18,8 @@ from spark_apps import catalog, storage
 from spark_apps.contract import BadSetting, IngestSettings, JobError, QualityFailed, Unreachable
 from spark_apps.ingest import list_source
 from spark_apps.pipeline import landing
+from spark_apps.storage import reading
+from tests.s3 import witness
 from tests.shelf import MODEL, Shelf
 
 
@@ -137,8 +139,8 @@ def test_a_source_on_an_object_store_is_listed_and_read(object_store: str) -> No
     names = [row["uri"].removeprefix(f"{source}/") for row in rows]
     assert names == sorted(["%2E.jpg", "100%.jpg", "_DSC1.jpg", "b.jpg", "x/my ä photo.jpg"])
     files = [(row["uri"], row["size_bytes"]) for row in rows]
-    assert list(landing.read_files(files, 2**20)) == [name.encode() for name in names]
-    gone, changed = landing.read_files([(f"{source}/gone.jpg", 3), (f"{source}/b.jpg", 3)], 2**20)
+    assert list(reading.read_files(files, 2**20)) == [name.encode() for name in names]
+    gone, changed = reading.read_files([(f"{source}/gone.jpg", 3), (f"{source}/b.jpg", 3)], 2**20)
     assert [getattr(outcome, "code", outcome) for outcome in (gone, changed)] == ["unreadable", "changed"]
 
 
@@ -173,7 +175,7 @@ def test_one_object_that_cannot_be_read_is_a_row_and_no_more(object_store: str) 
     outcomes = dict(
         zip(
             [row["uri"] for row in rows],
-            landing.read_files([(row["uri"], row["size_bytes"]) for row in rows], 2**20),
+            reading.read_files([(row["uri"], row["size_bytes"]) for row in rows], 2**20),
             strict=True,
         )
     )
@@ -280,17 +282,31 @@ def test_an_answer_of_the_store_is_told_of_the_object_or_of_the_source_and_never
     with storage.reaching("store", "/our/store"):
         if whose == "the source's":
             with pytest.raises(Unreachable, match=f"The source {uri} cannot be used"):
-                list(landing.read_files(files, 2**20))
+                list(reading.read_files(files, 2**20))
             return
-        refused, fine = landing.read_files(files, 2**20)
+        refused, fine = reading.read_files(files, 2**20)
     assert getattr(refused, "code", refused) == "unreadable"
     assert fine == bytes(FussyStore.SIZE)
+
+
+def test_files_that_are_read_ahead_are_read_with_what_their_reader_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads that read ahead take the connection of their caller along."""
+    with witness() as server:
+        environment = {"AWS_ENDPOINT_URL": server.endpoint, "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "us-east-1"}
+        for name, value in {**environment, "AWS_ACCESS_KEY_ID": "environment"}.items():
+            monkeypatch.setenv(name, value)
+        for name in ("a", "b", "c"):
+            storage.write_bytes(f"s3://photos/{name}", b"photo")
+        server.asked.clear()
+        with catalog.reached_with({**environment, "AWS_ACCESS_KEY_ID": "connection"}):
+            assert list(reading.read_files([(f"s3://photos/{name}", 5) for name in "abc"], 9)) == [b"photo"] * 3
+        assert server.keys == {"connection"}
 
 
 def test_a_key_with_dots_between_its_slashes_never_gives_the_bytes_of_another(object_store: str) -> None:
     storage.write_bytes(f"{object_store}/dots/other.jpg", b"other")
     for name in ("x/../other.jpg", "./other.jpg"):
-        (outcome,) = landing.read_files([(f"{object_store}/dots/{name}", 5)], 2**20)
+        (outcome,) = reading.read_files([(f"{object_store}/dots/{name}", 5)], 2**20)
         assert getattr(outcome, "code", outcome) == "unreadable"
 
 

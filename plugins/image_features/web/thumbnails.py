@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from image_features import allowed_places, run_settings
 from image_features.web import store_state
 from image_features.web.caches import Fresh, Sized
 from image_features.web.children import PATIENCE_SECONDS, Child
 from image_features.web.refusals import Refused
+from image_features.web.store_state import log
 from image_features.web.stores import Place
 from spark_apps import catalog, contract
 
 SIDE = 256
 MAX_PIXELS = contract.PHOTO_PIXELS
 SECONDS = 10.0
+SOURCE_BYTES = 64 * 2**20
+"""Of a photo that the store keeps no copy of: what this process reads at its source to draw it."""
 STAGED_SECONDS = 20.0
 """How long the list of photos is believed that belong to runs which were not published."""
 
@@ -39,6 +43,8 @@ def _draw(place: Place, partition: str, image_id: str) -> bytes:
             raise _no_thumbnail()
         key = place, found.path, found.row_group
         content = _groups.get(key, lambda: catalog.contents(place.store, found))[found.row].as_py()
+        if content is None:
+            content = _at_source(place, partition, found)
     try:
         drawn = _artist.ask(content, PATIENCE_SECONDS)[1]
     except Refused as refused:
@@ -48,6 +54,22 @@ def _draw(place: Place, partition: str, image_id: str) -> bytes:
     if not drawn:
         raise _no_thumbnail()
     return drawn
+
+
+def _at_source(place: Place, partition: str, found: catalog.Place) -> bytes:
+    """The bytes of a photo that the store keeps no copy of. Read where runs of this Airflow may read, and with what the
+    store is read with, as its tasks do: what a store says of its source is no reason to read elsewhere."""
+    file, allowed = catalog.original(place.store, found), run_settings.sources(partition)
+    if not allowed_places.is_file_below(file.uri, allowed) or file.size_bytes > SOURCE_BYTES:
+        raise _no_thumbnail()
+    try:
+        content = catalog.read_again(file, allowed_places.folders(allowed))
+    except contract.Unreachable as error:
+        log.warning("Image features: %s", error)
+        raise _no_thumbnail() from None
+    if not isinstance(content, bytes):
+        raise _no_thumbnail()
+    return content
 
 
 def _published_places(place: Place, partition: str) -> dict[str, catalog.Place]:

@@ -11,6 +11,7 @@ export function picture(source, alternative = "") {
   const frame = element("span", { class: "picture" });
   const missing = () => {
     const words = alternative ? { role: "img", "aria-label": `No picture of ${alternative}` } : {};
+    if (source !== null) words.title = "No picture: the file cannot be drawn, or is no longer where it was read.";
     frame.replaceChildren(element("span", { class: "no-picture", ...words }, icon(NO_PICTURE)));
   };
   if (source === null) missing();
