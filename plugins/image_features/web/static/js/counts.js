@@ -48,7 +48,7 @@ function composition({ featured, computed, reused, resumed }) {
   const parts = [
     ["computed", computed, "accent", "the model ran on the file"],
     ["reused", reused, "accent-soft", "the vector of the same file was taken over"],
-    ["resumed", resumed ?? 0, "border", "an earlier attempt of this run had done it"],
+    ["resumed", resumed ?? 0, "resumed", "an earlier attempt of this run had done it"],
     ["copies", featured - computed - reused - (resumed ?? 0), "fg-faint", "the same bytes as another file of the day"],
   ].filter(([name, value]) => value > 0 || name === "computed" || name === "reused");
   const bar = element("div", { class: "stacked-bar", "aria-hidden": "true" });
