@@ -18,7 +18,7 @@ from spark_apps.contract import BadSetting
 from spark_apps.storage import filesystems
 
 MODEL_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
-COLUMNS = ("image_id", "uri", "partition", "publication")
+COLUMNS = ("image_id", "uri", "partition", "publication", "label")
 VECTOR = "vector"
 
 
@@ -79,7 +79,8 @@ def _exists(store: str, model: str) -> bool:
 
 def schema(dim: int) -> pa.Schema:
     """The columns of a dataset. A vector has length 1; one without a direction is null and never found."""
-    return pa.schema([*((name, pa.string()) for name in COLUMNS), (VECTOR, pa.list_(pa.float32(), dim))])
+    texts = [(name, pa.string()) for name in COLUMNS]
+    return pa.schema([*texts, ("score", pa.float32()), (VECTOR, pa.list_(pa.float32(), dim))])
 
 
 def dim(dataset: Any) -> int:

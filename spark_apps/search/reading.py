@@ -32,12 +32,17 @@ MOST = 10_000
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A published file near the query. `similarity`: the cosine of both vectors, from -1 to 1, not approximated."""
+    """A published file near the query. `similarity`: the cosine of both vectors, from -1 to 1, not approximated.
+
+    `label`, `score`: what the model takes it for, None for a model without labels.
+    """
 
     image_id: str
     uri: str
     partition: str
     similarity: float
+    label: str | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,7 @@ class Index:
             return [], compared
         cells = min(self._ann.cells, -(-CELLS * self.rows // rows))
         table = self._table(
-            ["image_id", "uri", "partition", "_distance"],
+            ["image_id", "uri", "partition", "label", "score", "_distance"],
             chosen,
             nearest={
                 "column": datasets.VECTOR,
@@ -165,10 +170,9 @@ class Index:
             },
         )
         similarities = np.clip(1 - table["_distance"].to_numpy(), -1, 1).tolist()  # rounding
-        rows_found = zip(*(table[name].to_pylist() for name in ("image_id", "uri", "partition")), strict=True)
         found = [
-            Neighbour(image_id, uri, partition, similarity)
-            for (image_id, uri, partition), similarity in zip(rows_found, similarities, strict=True)
+            Neighbour(row["image_id"], row["uri"], row["partition"], similarity, row["label"], row["score"])
+            for row, similarity in zip(table.to_pylist(), similarities, strict=True)
             if min_similarity is None or similarity >= min_similarity
         ]
         return found, compared
@@ -178,13 +182,21 @@ class Index:
 
         Raises Unreachable.
         """
+        found = self.lookup(image_id, partition)
+        return None if found is None else found[1]
+
+    def lookup(self, image_id: str, partition: str | None = None) -> tuple[Neighbour, NDArray[np.float32]] | None:
+        """The same with what is known of the file, which is its own neighbour. Raises Unreachable."""
         if not image_id.isalnum():
             return None
         chosen = self.partitions if partition is None else [key for key in self.partitions if key == partition]
-        table = self._table([datasets.VECTOR], chosen, f"image_id = '{image_id}'", limit=1)
+        columns = ["uri", "partition", "label", "score", datasets.VECTOR]
+        table = self._table(columns, chosen, f"image_id = '{image_id}'", limit=1)
         if not table.num_rows or not table[datasets.VECTOR][0].is_valid:
             return None
-        return np.asarray(table[datasets.VECTOR].combine_chunks().flatten(), np.float32)
+        (row,) = table.drop([datasets.VECTOR]).to_pylist()
+        known = Neighbour(image_id, row["uri"], row["partition"], 1.0, row["label"], row["score"])
+        return known, np.asarray(table[datasets.VECTOR].combine_chunks().flatten(), np.float32)
 
     def _table(self, columns: list[str], chosen: list[str], further: str = "", **options: Any) -> Any:
         """Rows of chosen partitions. Their keys hold no quotes (`contract.check_partition`)."""

@@ -193,7 +193,9 @@ def _batches(units: Iterator[Unit], target: Target, columns: pa.Schema) -> Itera
     filesystem, root = storage.filesystem(schemas.FEATURES.uri(target.store))
     for unit in units:
         parquet = pq.ParquetFile(f"{root}/{unit.path}", filesystem=filesystem)
-        rows = parquet.read_row_group(unit.row_group, columns=["image_id", "uri", "features"]).combine_chunks()
+        rows = parquet.read_row_group(
+            unit.row_group, columns=["image_id", "uri", "top1_label", "top1_score", "features"]
+        )
         if not rows.num_rows:
             continue
         yield pa.record_batch(
@@ -202,6 +204,8 @@ def _batches(units: Iterator[Unit], target: Target, columns: pa.Schema) -> Itera
                 rows["uri"].combine_chunks(),
                 pa.repeat(target.partition, rows.num_rows),
                 pa.repeat(target.publication, rows.num_rows),
+                rows["top1_label"].combine_chunks(),
+                rows["top1_score"].combine_chunks(),
                 unit_vectors(rows["features"].combine_chunks(), target.dim),
             ],
             schema=columns,

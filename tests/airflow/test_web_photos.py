@@ -94,12 +94,12 @@ def filled(tmp_path: Path, photos: dict[str, bytes], vectors: dict[str, list[flo
 def ended() -> Iterator[None]:
     """No child process outlives its test."""
     yield
-    from image_features.web import neighbours, thumbnails
+    from image_features.web import embedder, thumbnails
 
     thumbnails._artist.close()
-    if neighbours._current is not None:
-        neighbours._current[1].close()
-        neighbours._current = None
+    if embedder._current is not None:
+        embedder._current[1].close()
+        embedder._current = None
 
 
 def test_thumbnails_are_drawn_anew(clients: Clients, filled: None, photos: dict[str, bytes]) -> None:
@@ -207,6 +207,10 @@ def test_the_api_server_itself_loads_no_model(clients: Clients, filled: None, ph
         "from spark_apps.contract import BadSetting, locations",
         "from spark_apps.contract import frames",
         "from spark_apps.contract import JobError, Unreachable",
+        "from spark_apps.contract import BadSetting, JobError",
+        "from spark_apps.contract import partitions as keys_in_order",
+        "from spark_apps.search import reading",
+        "from spark_apps.search.reading import Neighbour as Row",
     }
 
 

@@ -469,10 +469,29 @@ class PhotoPage(BaseModel):
 
 
 class Neighbour(Photo):
-    """`cosine`: similarity, -1 to 1. `distance`: 1 - cosine."""
+    """`cosine`: similarity, -1 to 1. `distance`: 1 - cosine. `partition`: where it was published."""
 
+    partition: str
     cosine: float
     distance: float
+
+
+class Compared(BaseModel):
+    """What a search looked through: partitions from `first` to `last`, `partitions` of them. `exact`: every vector was
+    compared; else the search index chose those that were, and it may have missed one.
+
+    `index`: the state of the model's search index: ok; none: there is none; unavailable: it cannot be read here.
+    Without it a search goes through one partition. `behind_partitions`, `behind_rows`: what was left out, because the
+    index does not hold it as it is published.
+    """
+
+    first: str
+    last: str
+    partitions: int
+    exact: bool
+    index: Literal["ok", "none", "unavailable"]
+    behind_partitions: int = 0
+    behind_rows: int = 0
 
 
 class Neighbours(BaseModel):
@@ -481,7 +500,7 @@ class Neighbours(BaseModel):
 
     `query`: the photo asked about; name and image_id are empty for an upload. `searched` of `total` vectors were
     compared, fewer only when time ran out; `note` says then, or when the partition is too large to be kept, what that
-    means, and is empty else. `seconds`: of the search.
+    means, and is empty else. `seconds`: of the search. `more`: there is a further page.
     """
 
     partition: str
@@ -492,3 +511,6 @@ class Neighbours(BaseModel):
     total: int
     seconds: float
     note: str
+    compared: Compared
+    page: int
+    more: bool

@@ -119,6 +119,7 @@ dag = APIRouter(
 
 PageNumber = Annotated[int, Query(ge=1, le=1_000_000)]
 HowMany = Annotated[int, Query(ge=1, le=100)]
+Partition = Annotated[str | None, Query(max_length=64)]
 Model = Annotated[str | None, Query(max_length=200)]
 Key = Annotated[str | None, Query(max_length=64)]
 ReadableDags = Annotated[list[str], Depends(security.readable_dags)]
@@ -179,27 +180,45 @@ async def partition_photos(
     return await READING.run(lambda: photos.page(stores.chosen(dag_id, store), key, model or None, page))
 
 
+def _scope(first: Partition = None, last: Partition = None, k: HowMany = 12, page: PageNumber = 1) -> nearest.Scope:
+    """Where a search looks. Raises Refused."""
+    if page * k > nearest.FURTHEST:
+        raise Refused(400, "bad_request", f"Only the nearest {nearest.FURTHEST} photos can be paged through.")
+    first, last = (checked_partition(key) if key else "" for key in (first, last))
+    return nearest.Scope(first, last, k, page)
+
+
 @dag.get("/partitions/{partition}/neighbours")
 async def neighbours(
-    dag_id: str, partition: str, image: str, store: Key = None, model: Model = None, k: HowMany = 12
+    dag_id: str,
+    partition: str,
+    image: str,
+    scope: Annotated[nearest.Scope, Depends(_scope)],
+    store: Key = None,
+    model: Model = None,
 ) -> Neighbours:
-    """The photos nearest to one of the partition."""
+    """The photos nearest to one of the partition, of all partitions or of some."""
     key, image_id = checked_partition(partition), checked_image(image)
     return await SEARCHING.run(
-        lambda: nearest.neighbours(stores.chosen(dag_id, store), key, model or None, image_id, k)
+        lambda: nearest.neighbours(stores.chosen(dag_id, store), key, model or None, image_id, scope)
     )
 
 
 @dag.post("/partitions/{partition}/neighbours", dependencies=[Depends(security.same_origin)])
 async def neighbours_of_upload(
-    request: Request, dag_id: str, partition: str, store: Key = None, model: Model = None, k: HowMany = 12
+    request: Request,
+    dag_id: str,
+    partition: str,
+    scope: Annotated[nearest.Scope, Depends(_scope)],
+    store: Key = None,
+    model: Model = None,
 ) -> Neighbours:
     """The photos nearest to the one in the body, which is kept nowhere."""
     key = checked_partition(partition)
     with _uploading():
         content = await _body(request)
         return await SEARCHING.run(
-            lambda: nearest.neighbours_of_upload(stores.chosen(dag_id, store), key, model or None, content, k)
+            lambda: nearest.neighbours_of_upload(stores.chosen(dag_id, store), key, model or None, content, scope)
         )
 
 

@@ -1,41 +1,62 @@
-"""The photos nearest to one of a partition, or to an uploaded one that a child process turns into a vector."""
+"""The photos nearest to one of a partition, or to an uploaded one that a child process turns into a vector.
+
+Searches all partitions of the model, or some of them, by its search index; without an index that one partition.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 
 from image_features import settings
-from image_features.web import search, store_state
-from image_features.web.answers import Neighbour, Neighbours, Photo
+from image_features.web import embedder, run_documents, search, search_index, store_state
+from image_features.web.answers import Compared, Neighbour, Neighbours, Photo
 from image_features.web.caches import Sized
-from image_features.web.children import PATIENCE_SECONDS, Child, refusal
+from image_features.web.children import refusal
 from image_features.web.photos import Index, index_of, no_photo
-from image_features.web.refusals import Refused, busy
 from image_features.web.stores import Place
 from spark_apps import catalog
+from spark_apps.contract import partitions as keys_in_order
+from spark_apps.search.reading import Neighbour as Row
 
 log = logging.getLogger(__name__)
-
-MAX_PIXELS = 50_000_000
-"""Of an uploaded photo."""
-SECONDS = 20.0
-"""For the child to decode and compute."""
 
 TOO_LARGE_NOTE = (
     "This partition is too large to be kept, so every search reads it again. "
     "Raise [image_features] web_cache_mb to make it quick."
 )
 CUT_SHORT_NOTE = "Time ran out: only a part of the vectors was compared."
+
+
+FURTHEST = 1000
+"""Neighbours that can be paged through."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where a search looks: from the partition `first` to `last`, an empty one is no limit; `count` photos a page."""
+
+    first: str = ""
+    last: str = ""
+    count: int = 24
+    page: int = 1
+
+    def among(self, partitions: frozenset[str]) -> list[str]:
+        """Those of the partitions that lie between, the oldest first."""
+        order = keys_in_order.order
+        return [
+            key
+            for key in sorted(partitions, key=order)
+            if (not self.first or order(key) >= order(self.first)) and (not self.last or order(key) <= order(self.last))
+        ]
 
 
 class Kept:
@@ -73,8 +94,15 @@ class Kept:
 _kept = Kept()
 
 
-def neighbours(place: Place, partition: str, model: str | None, image_id: str, count: int) -> Neighbours:
-    """The `count` photos nearest to one of the partition. Raises Refused."""
+def neighbours(place: Place, partition: str, model: str | None, image_id: str, scope: Scope) -> Neighbours:
+    """The photos nearest to one of the partition. Raises Refused."""
+    item = store_state.published(place).find(partition, model)
+    standing = search_index.of(place, item.model)
+    if standing.index is not None and partition in standing.current and scope != _day(partition, scope):
+        with store_state.reading(place):
+            known = standing.index.lookup(image_id, partition)
+        if known is not None:
+            return _by_index(place, item, standing, known[1], _photo(known[0], _source(place, item)), scope)
     index = index_of(place, partition, model)
     with store_state.reading(place):
         row = index.rows.get(image_id)
@@ -85,55 +113,167 @@ def neighbours(place: Place, partition: str, model: str | None, image_id: str, c
         query = (
             index.photo(row) if row is not None else Photo(image_id=image_id, name="", copies=1, label=None, score=None)
         )
-        return _search(place, index, matrix, vector, query, count)
+        return _search(place, index, matrix, vector, query, scope, standing)
 
 
-def neighbours_of_upload(place: Place, partition: str, model: str | None, content: bytes, count: int) -> Neighbours:
-    """The `count` photos nearest to the one whose bytes these are. Raises Refused."""
+def neighbours_of_upload(place: Place, partition: str, model: str | None, content: bytes, scope: Scope) -> Neighbours:
+    """The photos nearest to the one whose bytes these are. Raises Refused."""
     index = index_of(place, partition, model)
     if not content:
         raise refusal("empty")
-    with _one_at_a_time():
-        said, payload = _embedder(place, index.fingerprint).ask(content, PATIENCE_SECONDS)
+    said, payload = embedder.ask(place, index.fingerprint, content)
     vector = np.frombuffer(payload, "<f4") if len(payload) == 4 * index.dim else None
     if vector is None:
         raise refusal("decode_error")
     query = Photo(image_id="", name="", copies=1, label=said.get("label"), score=said.get("score"))
+    standing = search_index.of(place, index.item.model)
     with store_state.reading(place):
-        return _search(place, index, _kept.get(place, index), vector, query, count)
+        return _search(place, index, None, vector, query, scope, standing)
+
+
+def _day(partition: str, scope: Scope) -> Scope:
+    """The same search in the one partition, which is compared with all of it and needs no index."""
+    return Scope(partition, partition, scope.count, scope.page)
 
 
 def _search(
-    place: Place, index: Index, matrix: search.Matrix | None, vector: search.Vector, query: Photo, count: int
+    place: Place,
+    index: Index,
+    matrix: search.Matrix | None,
+    vector: search.Vector,
+    query: Photo,
+    scope: Scope,
+    standing: search_index.Standing,
+) -> Neighbours:
+    """By the index where there is one, and more than the partition is asked for."""
+    if standing.index is not None and scope != _day(index.item.partition, scope):
+        return _by_index(place, index.item, standing, vector, query, scope)
+    return _in_partition(place, index, matrix or _kept.get(place, index), vector, query, scope, standing)
+
+
+def _by_index(
+    place: Place,
+    item: catalog.Partition,
+    standing: search_index.Standing,
+    vector: search.Vector,
+    query: Photo,
+    scope: Scope,
+) -> Neighbours:
+    """A page of the nearest photos of what the index holds as it is published."""
+    assert standing.index is not None
+    begin = time.perf_counter()
+    among = scope.among(standing.current)
+    wanted = scope.page * scope.count
+    with store_state.reading(place):
+        # Twice as many: copies are one photo here, and the photo asked about is not among its own neighbours.
+        rows, compared = standing.index.search(vector, min(2 * wanted + 16, 2 * FURTHEST), among)
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.image_id != query.image_id:
+            found.setdefault((row.partition, row.image_id), []).append(row)
+    page = list(found.values())[wanted - scope.count : wanted]
+    published = {one.partition: one for one in store_state.published(place).partitions if one.model == item.model}
+    nearest = [
+        _neighbour(
+            _photo(one[0], _source(place, published[one[0].partition]), len(one)), one[0].similarity, one[0].partition
+        )
+        for one in page
+        if one[0].partition in published
+    ]
+    left_out = {key: rows for key, rows in standing.behind.items() if key in scope.among(frozenset(standing.behind))}
+    return Neighbours(
+        partition=item.partition,
+        model=item.model,
+        query=query,
+        neighbours=nearest,
+        searched=compared.rows,
+        total=compared.rows,
+        seconds=round(time.perf_counter() - begin, 4),
+        note="",
+        compared=Compared(
+            first=among[0] if among else "",
+            last=among[-1] if among else "",
+            partitions=len(among),
+            exact=compared.exact,
+            index="ok",
+            behind_partitions=len(left_out),
+            behind_rows=sum(left_out.values()),
+        ),
+        page=scope.page,
+        more=len(found) > wanted and wanted + scope.count <= FURTHEST,
+    )
+
+
+def _in_partition(
+    place: Place,
+    index: Index,
+    matrix: search.Matrix | None,
+    vector: search.Vector,
+    query: Photo,
+    scope: Scope,
+    standing: search_index.Standing,
 ) -> Neighbours:
     begin = time.perf_counter()
+    wanted = scope.page * scope.count
     if matrix is not None:
-        nearest = [(index.photo(row), cosine) for row, cosine in matrix.nearest(vector, count + 1)]
+        nearest = [(index.photo(row), cosine) for row, cosine in matrix.nearest(vector, wanted + 2)]
         searched = total = len(matrix.photos)
         note = ""
     else:
         keys = {"partition": index.item.partition, "model": index.item.model}
         columns = ["uri", "image_id", "top1_label", "top1_score", "features"]
         found, searched, all_of_them = search.scan(
-            catalog.stream(place.store, "features", keys, columns), vector, count + 1
+            catalog.stream(place.store, "features", keys, columns), vector, wanted + 2
         )
         nearest = [(index.as_photo(one.row), one.cosine) for one in found]
         total = index.item.rows
         note = TOO_LARGE_NOTE if all_of_them else CUT_SHORT_NOTE
-    others = [(photo, cosine) for photo, cosine in nearest if photo.image_id != query.image_id][:count]
+    others = [(photo, cosine) for photo, cosine in nearest if photo.image_id != query.image_id]
+    key = index.item.partition
     return Neighbours(
-        partition=index.item.partition,
+        partition=key,
         model=index.item.model,
         query=query,
-        neighbours=[
-            Neighbour(**photo.model_dump(), cosine=cosine, distance=1 - cosine)
-            for photo, cosine in ((photo, max(-1.0, min(1.0, value))) for photo, value in others)  # rounding
-        ],
+        neighbours=[_neighbour(photo, cosine, key) for photo, cosine in others[wanted - scope.count : wanted]],
         searched=searched,
         total=total,
         seconds=round(time.perf_counter() - begin, 4),
         note=note,
+        compared=Compared(first=key, last=key, partitions=1, exact=searched == total, index=standing.state),
+        page=scope.page,
+        more=len(others) > wanted and wanted + scope.count <= FURTHEST,
     )
+
+
+def _neighbour(photo: Photo, cosine: float, partition: str) -> Neighbour:
+    cosine = max(-1.0, min(1.0, cosine))  # rounding
+    return Neighbour(**photo.model_dump(), partition=partition, cosine=cosine, distance=1 - cosine)
+
+
+def _photo(row: Row, source: str | None, copies: int = 1) -> Photo:
+    score = row.score if row.score is not None and math.isfinite(row.score) else None
+    return Photo(
+        image_id=row.image_id,
+        name=run_documents.name_of(row.uri, source),
+        copies=copies,
+        label=row.label,
+        score=score,
+    )
+
+
+_sources: Sized[tuple[Place, catalog.Partition], str | None] = Sized(20_000)
+
+
+def _source(place: Place, item: catalog.Partition) -> str | None:
+    """The folder that the photos of a published partition came from, as its ingest says."""
+
+    def read() -> str | None:
+        with store_state.reading(place):
+            document = run_documents.document(place, item.partition, item.folder, "ingest.json")
+        ingest = run_documents.manifest_of(document)
+        return str(ingest.settings["source"]) if ingest and "source" in ingest.settings else None
+
+    return _sources.get((place, item), read)
 
 
 def _stored_vector(place: Place, index: Index, image_id: str) -> search.Vector | None:
@@ -144,52 +284,3 @@ def _stored_vector(place: Place, index: Index, image_id: str) -> search.Vector |
         if row >= 0:
             return np.asarray(batch["features"][row].as_py(), np.float32)
     return None
-
-
-# --- the model, in its own process ------------------------------------------------------------------------------------
-
-
-class Embedder:
-    """The child with the model of one fingerprint, and the folder its files are in if the store is elsewhere."""
-
-    def __init__(self, place: Place, fingerprint: str) -> None:
-        self._copy = tempfile.TemporaryDirectory(prefix="image-features-model-")
-        with store_state.reading(place):
-            folder = catalog.model_folder(place.store, fingerprint, Path(self._copy.name))
-        if folder is None:
-            raise Refused(
-                404,
-                "no_model_artifact",
-                "The store does not hold the model of this partition.",
-                "It is kept by extract; run a partition again with this model.",
-            )
-        self.child = Child("model", str(folder), str(MAX_PIXELS), seconds=SECONDS)
-
-    def close(self) -> None:
-        self.child.close()
-        self._copy.cleanup()
-
-
-_current: tuple[tuple[Place, str], Embedder] | None = None
-_uploads = threading.Lock()
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    if not _uploads.acquire(timeout=PATIENCE_SECONDS):
-        raise busy()
-    try:
-        yield
-    finally:
-        _uploads.release()
-
-
-def _embedder(place: Place, fingerprint: str) -> Child:
-    """The one child with a model; another model takes the place of the one before. Raises Refused."""
-    global _current
-    if _current is None or _current[0] != (place, fingerprint):
-        fresh = Embedder(place, fingerprint)
-        if _current is not None:
-            _current[1].close()
-        _current = (place, fingerprint), fresh
-    return _current[1].child

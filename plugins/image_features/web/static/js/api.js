@@ -49,12 +49,14 @@ export const quarantine = (dag, run, part, page) => ask(address([dag, "runs", ru
 export const sample = (dag, run, part, count) => ask(address([dag, "runs", run, "photos"], { part, count }));
 export const photos = ({ dag, store, partition, model, number }) =>
   ask(address([dag, "partitions", partition, "photos"], { store, model, page: number }));
-export const neighbours = ({ dag, store, partition, model, image }, k, signal) =>
-  ask(address([dag, "partitions", partition, "neighbours"], { store, model, image, k }), { signal });
+
+/** The photos nearest to one, from the partition `first` to `last`, or of all partitions without them. */
+export const neighbours = ({ dag, store, partition, model, image, first, last }, { k, page }, signal) =>
+  ask(address([dag, "partitions", partition, "neighbours"], { store, model, image, first, last, k, page }), { signal });
 
 /** The neighbours of a photo of the viewer's own; the server does not keep it. */
-export const neighboursOf = (file, { dag, store, partition, model }, k, signal) =>
-  ask(address([dag, "partitions", partition, "neighbours"], { store, model, k }), {
+export const neighboursOf = (file, { dag, store, partition, model, first, last }, { k, page }, signal) =>
+  ask(address([dag, "partitions", partition, "neighbours"], { store, model, first, last, k, page }), {
     method: "POST",
     headers: { "Content-Type": "application/octet-stream", "X-Image-Features": "1" },
     body: file,

@@ -7,6 +7,7 @@ import { count, counted } from "./format.js";
 import { neighboursPanel } from "./neighbours.js";
 import { notice, refusal } from "./notice.js";
 import { photoCard } from "./photo.js";
+import { scopeFields } from "./scope.js";
 import { uploadField } from "./upload.js";
 
 const NEIGHBOURS = 24;
@@ -17,19 +18,21 @@ const KINDS = {
   audio: { noun: "sound", accept: "audio/*" },
 };
 
-const IN_ADDRESS = ["store", "partition", "model", "image"];
+const IN_ADDRESS = ["store", "partition", "model", "image", "first", "last"];
 
 const page = document.getElementById("page");
 const announcer = document.getElementById("announcer");
 
 /**
- * What is shown: {dag, store, partition, model, image, number} with the key of the store and the page number of the
- * photos; the address has it too.
+ * What is shown: {dag, store, partition, model, image, first, last, number} with the key of the store, the partitions
+ * that are searched (all without them) and the page number of the photos; the address has it too.
  */
 let place = {};
 let known = null;
 let listed = null;
 let asked = null;
+/** How to ask the last question again: for another page, or elsewhere. */
+let again = null;
 
 const bar = element("div");
 const result = element("div", { class: "result" });
@@ -123,9 +126,18 @@ function drawBar() {
         ),
       place.partition &&
         select("Model", names(models, place.model), place.model, "model", (model) => go({ model, image: null })),
+      place.partition && scopeFields(place, [...names(partitions.keys(), place.partition)].map(([key]) => key), lookIn),
       kind && uploadField(kind, askOf),
     ),
   );
+}
+
+/** Searches other partitions from now on, also for what is shown. */
+function lookIn({ first, last }) {
+  Object.assign(place, { first, last });
+  history.replaceState(null, "", exploreAddress(pick(place)));
+  drawBar();
+  again?.(1);
 }
 
 /** Goes to another Dag or store, of which nothing is known here yet. */
@@ -176,13 +188,13 @@ async function turnTo(number) {
 }
 
 /** A link to a photo's neighbours that needs no new page. */
-function linkTo({ image_id }) {
+function linkTo({ image_id, partition = place.partition }) {
   const follow = (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    go({ image: image_id });
+    go({ image: image_id, partition });
   };
-  return { href: exploreAddress({ ...pick(place), image: image_id }), onclick: follow };
+  return { href: exploreAddress({ ...pick(place), image: image_id, partition }), onclick: follow };
 }
 
 /** Shows another photo, partition or model; the browser's back button comes back here. */
@@ -191,14 +203,14 @@ function go(change) {
   arrive();
 }
 
-function pick({ dag, store, partition, model, image }) {
-  return { dag, store, partition, model, image };
+function pick({ dag, store, partition, model, image, first, last }) {
+  return { dag, store, partition, model, image, first, last };
 }
 
 async function arrive() {
-  const { partition, model, image } = fromAddress();
+  const { partition, model, image, first, last } = fromAddress();
   const same = listed && partition === place.partition && model === place.model;
-  Object.assign(place, { partition: partition ?? place.partition, model, image });
+  Object.assign(place, { partition: partition ?? place.partition, model, image, first, last });
   if (image) ask();
   else clear();
   if (same) drawPhotos();
@@ -209,14 +221,16 @@ async function arrive() {
   }
 }
 
-function ask() {
+function ask(page = 1) {
   const now = pick(place);
-  search((signal) => api.neighbours(now, NEIGHBOURS, signal), "Looking for its neighbours …", null);
+  again = ask;
+  search((signal) => api.neighbours(now, { k: NEIGHBOURS, page }, signal), "Looking for its neighbours …", null);
 }
 
-function askOf(file) {
+function askOf(file, page = 1) {
   const now = pick(place);
-  search((signal) => api.neighboursOf(file, now, NEIGHBOURS, signal), `Looking at ${file.name} …`, file);
+  again = (number) => askOf(file, number);
+  search((signal) => api.neighboursOf(file, now, { k: NEIGHBOURS, page }, signal), `Looking at ${file.name} …`, file);
 }
 
 /** Shows an answer in the place of the list. */
@@ -229,7 +243,7 @@ async function search(request, words, file) {
   fill(result, element("p", { class: "panel waiting" }, element("span", { class: "spinner" }), words));
   try {
     const found = await request(signal);
-    const panel = neighboursPanel(found, place, { linkTo, file, close: () => go({ image: null }) });
+    const panel = neighboursPanel(found, place, { linkTo, file, close: () => go({ image: null }), turn: again });
     fill(result, panel);
     announcer.textContent = `${counted(found.neighbours.length, "neighbour")} found.`;
     panel.querySelector("h2").focus({ preventScroll: true });
@@ -242,6 +256,7 @@ async function search(request, words, file) {
 
 function clear() {
   asked?.abort();
+  again = null;
   fill(result);
   list.hidden = false;
   announcer.textContent = "";

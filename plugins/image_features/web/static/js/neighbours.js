@@ -2,13 +2,15 @@
 
 import { thumbnail } from "./api.js";
 import { element } from "./dom.js";
-import { count, duration, fraction } from "./format.js";
+import { count, counted, duration, fraction } from "./format.js";
 import { photoCard, picture } from "./photo.js";
 
 /** The panel of an answer; `file` is the viewer's own when that was asked about. */
-export function neighboursPanel(found, place, { linkTo, file, close }) {
-  const { query, neighbours, searched, total, seconds, note } = found;
-  const seen = searched < total ? `${count(searched)} of ${count(total)}` : count(total);
+export function neighboursPanel(found, place, { linkTo, file, close, turn }) {
+  const { query, neighbours, note, page, more } = found;
+  const days = grouped(neighbours);
+  const card = (photo) =>
+    photoCard(photo, { ...place, partition: photo.partition }, { link: linkTo(photo), more: nearness(photo) });
   return element(
     "section",
     { class: "panel neighbours", "aria-labelledby": "neighbours" },
@@ -26,17 +28,60 @@ export function neighboursPanel(found, place, { linkTo, file, close }) {
         "div",
         { class: "section-head" },
         element("h2", { id: "neighbours", tabindex: -1 }, "Nearest neighbours"),
-        element("p", { class: "muted" }, `among ${seen} vectors, in ${duration(seconds)}`),
+        element("p", { class: "muted" }, comparedWords(found)),
       ),
-      note && element("p", { class: "muted" }, note),
-      neighbours.length === 0 && element("p", { class: "muted" }, "There is nothing else in this partition."),
-      element(
-        "ol",
-        { class: "photos" },
-        neighbours.map((photo) => photoCard(photo, place, { link: linkTo(photo), more: nearness(photo) })),
-      ),
+      [note, ...cautions(found)].filter(Boolean).map((words) => element("p", { class: "muted" }, words)),
+      neighbours.length === 0 && element("p", { class: "muted" }, "There is nothing else that was searched."),
+      [...days].map(([day, photos]) => [
+        days.size > 1 || day !== place.partition
+          ? element("h3", { class: "day" }, day, element("span", { class: "muted small" }, counted(photos.length, "photo")))
+          : null,
+        element("ol", { class: "photos" }, photos.map(card)),
+      ]),
+      (page > 1 || more) &&
+        element(
+          "nav",
+          { class: "pager", "aria-label": "Pages of neighbours" },
+          turnButton("Nearer", page > 1 && (() => turn(page - 1))),
+          element("span", { class: "number", role: "status" }, `Page ${count(page)}`),
+          turnButton("Further", more && (() => turn(page + 1))),
+        ),
     ),
   );
+}
+
+function turnButton(text, follow) {
+  return element("button", { type: "button", "data-key": text, disabled: !follow, onclick: follow || null }, text);
+}
+
+/** Partition → its photos, in the order of the first of each. */
+function grouped(photos) {
+  const found = new Map();
+  for (const photo of photos) found.set(photo.partition, [...(found.get(photo.partition) ?? []), photo]);
+  return found;
+}
+
+/** What was compared, and whether all of it. */
+function comparedWords({ searched, total, seconds, compared }) {
+  const { first, last, partitions, exact, index } = compared;
+  const seen = searched < total ? `${count(searched)} of ${count(total)}` : count(total);
+  const span = first === last ? first : `${first} to ${last}`;
+  const where = partitions === 0 ? "no partition" : partitions === 1 ? span : `${counted(partitions, "partition")}, ${span}`;
+  const how = exact ? "all of them compared" : index === "ok" ? "chosen by the search index, distances exact" : "";
+  return [`among ${seen} vectors of ${where}`, how, `in ${duration(seconds)}`].filter(Boolean).join(", ");
+}
+
+/** What a viewer should know of partitions that were left out. */
+function cautions({ compared: { index, behind_partitions, behind_rows } }) {
+  const words = {
+    none: "Only this partition was searched: the model has no search index yet. The task index makes it.",
+    unavailable: "Only this partition was searched: the search index cannot be read here. The api-server's log says why.",
+  };
+  const behind =
+    behind_partitions > 0 &&
+    `The search index is behind: ${counted(behind_partitions, "partition")} with ${counted(behind_rows, "vector")} were left ` +
+      "out. The task index brings them in.";
+  return [words[index], behind];
 }
 
 function queryPicture(query, place, file) {
