@@ -99,7 +99,10 @@ def server(chosen_weights: str) -> AirflowServer:
         places.AIRFLOW_HOME,
         store=str(places.STORE),
         source=places.source(),
-        env={"AIRFLOW__IMAGE_FEATURES__WEIGHTS": chosen_weights} if chosen_weights else {},
+        env={
+            "AIRFLOW__IMAGE_FEATURES__INDEX": "true",
+            **({"AIRFLOW__IMAGE_FEATURES__WEIGHTS": chosen_weights} if chosen_weights else {}),
+        },
     )
 
 
@@ -113,7 +116,16 @@ def report(found: list[results.DayResult], seconds: float) -> None:
     print(f"store          {places.shown(places.STORE)}")
     print(f"contact sheet  {places.shown(places.CONTACT_SHEET)}")
     print(f"summary        {places.shown(places.SUMMARY)}")
+    print(f"search         {search_command(found[0])}")
     print(f"\nDone in {seconds:.0f} s. Next: `make up` opens Airflow's UI on these runs; `make demo` runs them again.")
+
+
+def search_command(day: results.DayResult) -> str:
+    """The command that finds what is nearest to one of the demo's files, in all of its days."""
+    files = sorted(path for path in (places.LANDING / day.partition).rglob("*") if path.is_file())
+    option = "--text-file" if day.model.startswith("text") else "--photo"
+    photo = places.shown(files[0]) if files else "FILE"
+    return f"python -m spark_apps.search --store {places.shown(places.STORE)} --model {day.model} {option} {photo}"
 
 
 def _sum(found: list[results.DayResult]) -> str:
@@ -161,7 +173,8 @@ def _check_runs(airflow: AirflowClient, days: dict[str, str], ended: dict[str, R
         if error is not None:
             problems.append(f"{day}, {error['stage']}: {error['message']} {error['hint']}".strip())
             continue
-        stage = next((stage for stage in contract.STAGES if run["tasks"].get(stage) == "failed"), contract.STAGES[0])
+        stages = (*contract.STAGES, "index")
+        stage = next((stage for stage in stages if run["tasks"].get(stage) == "failed"), stages[0])
         log = airflow.task_log(days[day], stage).splitlines()
         problems.append("\n  ".join([f"{day}, {stage} failed; the end of its log:", *log[-8:]]))
     if problems:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from spark_apps import contract
 from spark_apps.contract import IndexSettings
 from spark_apps.index import index
 from spark_apps.spark.jobs import Timings
-from tests.airflow.web import API, published
+from tests.airflow.web import API, Run, published
 from tests.shelf import MODEL, Shelf, image_id
 
 DAYS = ("2026-11-18", "2026-11-19", "2026-11-20")
@@ -114,6 +117,39 @@ def test_what_is_no_longer_published_is_not_shown_and_what_is_missing_is_counted
     make_index(shelf)
     again = get(near())
     assert (DAYS[0], "new.jpg") in seen(again) and again["compared"]["behind_rows"] == 0
+
+
+def test_the_run_page_and_the_overview_say_that_search_is_behind_and_the_publication_stands(
+    get: Any, shelf: Shelf
+) -> None:
+    fill(shelf)
+    make_index(shelf)
+    run = published(shelf, "2026-11-21", files={"file:///photos/day/new.jpg": "new"})
+    settings = IndexSettings(store=shelf.store, partition=run.partition, run_id=run.run_id, dag_id=run.dag_id)
+    folder = Path(settings.folder)
+    folder.mkdir(parents=True)
+    (folder / "error.json").write_text(json.dumps(contract.error_record("index", contract.JobError("x", "No room."))))
+    set_state(run, "failed")
+    report = get(f"runs/{quote(run.run_id, safe='')}")
+    assert report["published"] and report["verdict"]["status"] == "published"
+    assert report["verdict"]["tone"] == "warning" and "after the publication failed" in report["verdict"]["message"]
+    assert report["search"]["tone"] == "warning"
+    assert "No room." in report["search"]["message"] and "1 vector of 1 partition" in report["search"]["message"]
+    assert {stage["name"]: stage["state"] for stage in report["stages"]}["index"] == "failed"
+    (said,) = get("overview")["search"]
+    assert "1 vector of 1 partition" in said["message"]
+    make_index(shelf)
+    assert get("overview")["search"] == []
+    assert "behind" not in get(f"runs/{quote(run.run_id, safe='')}")["search"]["message"]
+
+
+def set_state(run: Run, state: str) -> None:
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        found = session.query(DagRun).filter(DagRun.dag_id == run.dag_id, DagRun.run_id == run.run_id).one()
+        found.state = state
 
 
 def test_a_damaged_index_leaves_the_day_to_be_searched(get: Any, shelf: Shelf) -> None:

@@ -163,6 +163,14 @@ class PartitionRow(BaseModel):
     error: JobErrorInfo | None
 
 
+class SearchState(BaseModel):
+    """Whether a model's search index holds what is published, in a sentence, and what to do, which may be empty."""
+
+    tone: Literal["good", "warning"]
+    message: str
+    hint: str
+
+
 class OverviewStore(StoreChoice):
     """A store that the overview shows, the Dags whose it is, and whether it can be read."""
 
@@ -174,7 +182,7 @@ class Overview(BaseModel):
     """The partitions, newest key first. `models`: all that are published, the newest first; `model`: the one asked for.
 
     `store`: of all stores together, well where one of them is. A failed run whose model is not known is in the list
-    whatever `model` is.
+    whatever `model` is. `search`: of the model that is shown, or the newest, in each store where its index is behind.
     """
 
     store: StoreState
@@ -182,6 +190,7 @@ class Overview(BaseModel):
     models: list[str]
     model: str | None
     partitions: list[PartitionRow]
+    search: list[SearchState] = []
 
 
 # --- one run ----------------------------------------------------------------------------------------------------------
@@ -215,7 +224,7 @@ class Stage(BaseModel):
     photos by name.
     """
 
-    name: Literal["ingest", "extract", "validate"]
+    name: Literal["ingest", "extract", "validate", "index"]
     state: Literal["done", "failed", "running", "missing", "unreadable"]
     started_at: str | None
     finished_at: str | None
@@ -366,7 +375,8 @@ class RunReport(BaseModel):
     run that has told nothing. `chosen_store`: where that is.
 
     `partition` and `run_id` are null when the run was refused before it had a partition. `source`: where the photos
-    came from. `published`: readers see this run's vectors now. `published_run_id`: whose they see.
+    came from. `published`: readers see this run's vectors now. `published_run_id`: whose they see. `search`: null where
+    the model has no search index and the run made none.
     """
 
     store: StoreState
@@ -391,6 +401,7 @@ class RunReport(BaseModel):
     table_versions: dict[str, int]
     progress: Progress | None
     error: JobErrorInfo | None
+    search: SearchState | None = None
 
 
 class QuarantinedFile(BaseModel):

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from image_features.web import neighbours as nearest
 from image_features.web import overview as overview_page
-from image_features.web import photos, quarantine, security, shield, static_files, stores, thumbnails
+from image_features.web import photos, quarantine, search_index, security, shield, static_files, stores, thumbnails
 from image_features.web import run_report as report_page
 from image_features.web.answers import (
     Dags,
@@ -177,7 +177,15 @@ async def partition_photos(
 ) -> PhotoPage:
     """The photos of a partition, to pick one."""
     key = checked_partition(partition)
-    return await READING.run(lambda: photos.page(stores.chosen(dag_id, store), key, model or None, page))
+    return await READING.run(_photo_page, dag_id, key, store, model or None, page)
+
+
+def _photo_page(dag_id: str, partition: str, store: str | None, model: str | None, page: int) -> PhotoPage:
+    """Whoever picks a photo will search for it next."""
+    place = stores.chosen(dag_id, store)
+    found = photos.page(place, partition, model, page)
+    search_index.warm(place, found.model)
+    return found
 
 
 def _scope(first: Partition = None, last: Partition = None, k: HowMany = 12, page: PageNumber = 1) -> nearest.Scope:

@@ -6,9 +6,17 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from image_features.web import airflow_runs, run_documents, store_state, stores
+from image_features.web import airflow_runs, run_documents, search_index, search_state, store_state, stores
 from image_features.web.airflow_runs import Attempt
-from image_features.web.answers import JobErrorInfo, Overview, OverviewStore, PartitionRow, Status, StoreState
+from image_features.web.answers import (
+    JobErrorInfo,
+    Overview,
+    OverviewStore,
+    PartitionRow,
+    SearchState,
+    Status,
+    StoreState,
+)
 from image_features.web.caches import Sized
 from image_features.web.run_documents import Summary
 from image_features.web.stores import Place
@@ -112,7 +120,25 @@ def overview(dag_ids: list[str], model: str | None, store: str | None = None) ->
         models=sorted(latest, key=lambda name: (-latest[name], name)),
         model=model,
         partitions=[row for row in rows if model is None or row.model in (model, None)],
+        search=_behind(parts, model),
     )
+
+
+def _behind(parts: list[Part], model: str | None) -> list[SearchState]:
+    """What is said of the indexes that are behind: of the model, or the newest of each store."""
+    wanted = {
+        (part.where.place, model if model in part.models else max(part.models, key=lambda name: part.models[name]))
+        for part in parts
+        if part.models and (model is None or model in part.models)
+    }
+    found = []
+    for place, name in sorted(wanted, key=lambda one: (one[0].store, one[1]))[: search_index.OPEN]:
+        try:
+            state = search_state.of_model(place, name)
+        except store_state.StoreProblem:
+            continue
+        found += [state] if state is not None and state.tone == "warning" else []
+    return found
 
 
 def _sorted(rows: list[PartitionRow], found: list[OverviewStore]) -> list[PartitionRow]:
@@ -272,10 +298,13 @@ def judge(attempt: Attempt, folder: run_documents.Folder) -> RunOutcome:
 
 
 def has_ended_well(attempt: Attempt, summary: Summary | None, error: JobErrorInfo | None) -> bool:
-    """Whether a part is done in a run of which another part has failed."""
-    if attempt.alone or summary is None or summary.verdict == "rejected":
+    """Whether a part is done in a run of which another part has failed, or a task after the publication."""
+    if summary is None or summary.verdict == "rejected":
         return False
-    failed, told = run_documents.moment(error.at) if error else None, run_documents.moment(summary.at)
+    told = run_documents.moment(summary.at)
+    if attempt.alone and (summary.verdict == "passed" or (attempt.began and (not told or told < attempt.began - SKEW))):
+        return False
+    failed = run_documents.moment(error.at) if error else None
     return failed is None or (told is not None and failed < told)
 
 

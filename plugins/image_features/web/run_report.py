@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from image_features.web import airflow_runs, overview, photos, run_documents, store_state, stores
+from image_features.web import airflow_runs, overview, photos, run_documents, search_state, store_state, stores
 from image_features.web.airflow_runs import Attempt
 from image_features.web.answers import (
     CheckRow,
@@ -114,7 +114,7 @@ def _report(run: Run, place: StoreChoice, parts: list[RunPart]) -> RunReport:
         published=run.shown,
         published_run_id=run.published.get(run.model) if run.model else next(iter(run.published.values()), None),
         source=redacted(run.source) if run.source else None,
-        stages=_stages(run, error, found),
+        stages=[*_stages(run, error, found), *_index(run)],
         checks=[_check(check, run.source) for check in found.get("checks", [])],
         counts=_counts(run, found),
         quarantine=_codes(run, found),
@@ -125,6 +125,7 @@ def _report(run: Run, place: StoreChoice, parts: list[RunPart]) -> RunReport:
         table_versions=dict(found.get("table_versions", {})),
         progress=progress,
         error=error,
+        search=search_state.of_run(run.attempt, run.model) if run.published else None,
     )
 
 
@@ -186,6 +187,14 @@ def _stages(run: Run, error: JobErrorInfo | None, report: Mapping[str, Any]) -> 
         next_one = False
         found.append(_stage(name, state, None, report.get("seconds", {}).get(name)))
     return found
+
+
+def _index(run: Run) -> list[Stage]:
+    """The stage index, once the run's task of that name has left something: it keeps its documents elsewhere."""
+    manifest, error = search_state.documents(run.attempt)
+    if manifest is None and error is None:
+        return []
+    return [_stage("index", "failed" if manifest is None else "done", manifest)]
 
 
 def _stage(name: str, state: str, manifest: contract.Manifest | None, told: Mapping[str, float] | None = None) -> Stage:

@@ -7,6 +7,8 @@ is left out of every search, and counted.
 from __future__ import annotations
 
 import logging
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,6 +59,21 @@ def of(place: Place, model: str) -> Standing:
     }
     gone = {key: held.rows for key, held in found.held.items() if key not in published}
     return Standing("ok", found, frozenset(current), gone | {key: rows[key] for key in rows if key not in current})
+
+
+def warm(place: Place, model: str) -> None:
+    """Opens the index in a thread of its own, so that the first search need not wait for that."""
+    if (place, model) not in _warmed:
+        _warmed.add((place, model))
+        threading.Thread(target=_warm, args=(place, model), name="image-features-warm", daemon=True).start()
+
+
+def _warm(place: Place, model: str) -> None:
+    with suppress(store_state.StoreProblem):  # for the search to tell
+        of(place, model)
+
+
+_warmed: set[Key] = set()
 
 
 def _opened(key: Key) -> reading.Index | State:

@@ -26,6 +26,10 @@ def verdict(run: Run, summary: run_documents.Summary | None, error: JobErrorInfo
             message="The report of this run cannot be read: it is half-written or of a newer version.",
             hint="Clear the task validate to write it again, or update this plugin.",
         )
+    after = "A task after the publication failed: its log says why." if attempt.state == "failed" else ""
+    if status == "published" and after and attempt.alone and summary is not None:
+        message = f"{summary.counts.get('featured', 0):,} vectors are published. {after}"
+        return Verdict(status=status, tone="warning", message=message, hint="Readers have these vectors.")
     if status == "published" and summary is not None:
         featured = f"{summary.counts.get('featured', 0):,} vectors are published"
         if summary.warned:

@@ -7,7 +7,7 @@ import { counted } from "./format.js";
 import { headline } from "./headline.js";
 import { howToStart } from "./how_to_start.js";
 import { measureCharts } from "./measure_charts.js";
-import { refusal, storeNotice } from "./notice.js";
+import { notice, refusal, storeNotice } from "./notice.js";
 import { partitionTable } from "./partition_table.js";
 import { poll } from "./polling.js";
 import { isUnderWay } from "./status.js";
@@ -54,6 +54,7 @@ function draw(overview) {
   const series = new Set(rows.map((row) => (choice.dag === null ? `${row.dag_id} ${row.store}` : row.store)));
   show(
     stores.length === 1 ? storeNotice(store) : stores.map(storeTrouble),
+    overview.search.map(({ tone, message, hint }) => notice(tone, message, hint)),
     toolbar(overview, rows.length),
     headline(rows, names),
     series.size === 1 && measureCharts(rows),

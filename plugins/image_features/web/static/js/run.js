@@ -8,7 +8,7 @@ import { countsPanel } from "./counts.js";
 import { daysCharts } from "./days.js";
 import { element, fill } from "./dom.js";
 import { clock, zone } from "./format.js";
-import { refusal, storeNotice } from "./notice.js";
+import { notice, refusal, storeNotice } from "./notice.js";
 import { partsPanel } from "./parts.js";
 import { poll } from "./polling.js";
 import { progressPanel } from "./progress.js";
@@ -28,6 +28,7 @@ const announcer = document.getElementById("announcer");
 const PARTS = [
   [(report) => report.store, storeNotice],
   [({ verdict, published, published_run_id }) => ({ verdict, published, published_run_id }), verdictNotice],
+  [({ search }) => (search?.tone === "warning" ? search : null), ({ tone, message, hint }) => notice(tone, message, hint)],
   [({ parts, part }) => (parts.length > 1 ? { parts, part } : null), (told) => partsPanel(told, asked)],
   [({ live, progress, stages }) => (live ? { progress, stages } : null), progressPanel()],
   [({ checks }) => checks, checkTable],
