@@ -323,6 +323,19 @@ class UndoOperator(StageOperator):
         assets.announce_all(self, context, manifest)
 
 
+class DuplicatesOperator(StageOperator):
+    """Says which published files of a model show the same picture. What is published stays as it is, also when it
+    fails."""
+
+    stage = "duplicates"
+    template_fields = (*StageOperator.template_fields, *arguments.fields(contract.DuplicatesSettings))
+    operator_extra_links = (links.SparkLink(),)
+
+    @arguments.declared(contract.DuplicatesSettings)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
 def _check_in_dag(task_id: str, kind: type[contract.JobSettings], given: dict[str, Any], mapped: bool = False) -> None:
     try:
         run_settings.check_in_dag(kind, given, mapped)

@@ -14,7 +14,7 @@ from spark_apps.contract import locations
 NOT_BY_A_PARAM = frozenset({"store"})
 """Settings that whoever triggers a run does not choose, unless the Dag's author lets them by a template."""
 OF_OTHER_MEANING: Mapping[type[contract.JobSettings], frozenset[str]] = dict.fromkeys(
-    (contract.UndoSettings, contract.IndexSettings), frozenset({"model"})
+    (contract.UndoSettings, contract.IndexSettings, contract.DuplicatesSettings), frozenset({"model"})
 )
 """Settings that share no more than their name with an option of [image_features] and a param of the stages: there,
 model is a backbone."""
@@ -65,11 +65,11 @@ def of(kind: type[Kind], given: Mapping[str, Any], task: Any, context: Any) -> K
         values["partition"] = partition.of(values.get("partition"), context)
     for name in {"store", "source"} & set(arguments.names(kind)):
         values[name] = values.get(name) or settings.required(name)
-    if kind is contract.UndoSettings and "model" not in values:
+    if kind in (contract.UndoSettings, contract.DuplicatesSettings) and "model" not in values:
         raise contract.BadSetting(
             "no_model",
             "The argument model is missing.",
-            f"Give what is to be undone: {contract.describe(kind, 'model')['help']}",
+            f"Give whose features are meant: {contract.describe(kind, 'model')['help']}",
         )
     run = dataclasses.asdict(run_key.key(task, context))
     known = {field.name for field in dataclasses.fields(kind)}

@@ -54,5 +54,7 @@ def _contents(store: str, partition: str, image_ids: Iterable[str]) -> Iterator[
         contents = catalog.contents(store, found[0][1])
         for image_id, place in found:
             content = contents[place.row].as_py()
-            if content is not None:
+            if content is None:  # the store keeps no copy: as it is at its source, or not at all
+                content = catalog.read_again(catalog.original(store, place))
+            if not isinstance(content, BadFile):
                 yield image_id, content

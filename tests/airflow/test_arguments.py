@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 from image_features import ImageFeaturesTaskGroup, arguments, form
 from image_features.operators import (
+    DuplicatesOperator,
     ExtractOperator,
     IndexOperator,
     IngestOperator,
@@ -31,7 +32,10 @@ __all__ = ["spark"]
 
 OPERATORS: dict[str, type[StageOperator]] = {
     kind.stage: kind
-    for kind in (IngestOperator, ExtractOperator, ValidateOperator, MaintainOperator, UndoOperator, IndexOperator)
+    for kind in (
+        *(IngestOperator, ExtractOperator, ValidateOperator, IndexOperator),
+        *(MaintainOperator, UndoOperator, DuplicatesOperator),
+    )
 }
 PLACES = {"stores": "s3://features,/data", "sources": "s3://photos", "weights_locations": "/models"}
 
@@ -237,6 +241,7 @@ def test_what_a_template_gives_is_checked_in_the_run(
         ("extract", {"weights": "http://169.254.169.254/x"}, "is not allowed .* weights_locations"),
         ("validate", {"check_levels": "drift=loud"}, "check"),
         ("maintain", {"retention_hours": 0}, "out of bounds"),
+        ("duplicates", {"model": "m", "max_distance": 33}, "out of bounds"),
         ("undo", {"model": "m", "partition": "../x"}, "is not a valid partition key"),
     ],
 )

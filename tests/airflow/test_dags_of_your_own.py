@@ -15,6 +15,7 @@ from airflow.sdk import DAG, Label, Param, TaskGroup, cross_downstream, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from image_features import ImageFeaturesTaskGroup, arguments, assets, form
 from image_features.operators import (
+    DuplicatesOperator,
     ExtractOperator,
     IndexOperator,
     IngestOperator,
@@ -317,6 +318,20 @@ def test_the_model_of_an_undo_is_no_backbone(monkeypatch: pytest.MonkeyPatch) ->
     assert job(alone, model="text", partition=DAY).model == "text"
 
 
+def test_duplicates_are_of_the_model_that_the_task_names(spark: FakeSpark, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__MODEL", "resnet18")
+    with pytest.raises(BadSetting, match="The argument model is missing"):
+        job(made(DuplicatesOperator))
+    task = made(DuplicatesOperator, model=KEY, max_distance=6)
+    settings = task.job_settings(context(task))
+    assert (settings.model, settings.max_distance) == (KEY, 6)
+    manifest = jobs.Timings().manifest("duplicates", settings, counts={"groups": 2})
+    left = Path(settings.folder, "duplicates.json")
+    left.parent.mkdir(parents=True)
+    spark.does(f"open({str(left)!r}, 'w').write({manifest.to_json()!r})\n")
+    assert task.execute(context(task)) == {"groups": 2}
+
+
 # --- index ------------------------------------------------------------------------------------------------------------
 
 
@@ -370,7 +385,14 @@ def test_an_index_that_fails_fails_alone_and_one_that_ends_says_what_it_counted(
 
 
 def test_every_argument_by_another_task_makes_it_go_first() -> None:
-    for operator in (IngestOperator, ExtractOperator, ValidateOperator, UndoOperator, IndexOperator):
+    for operator in (
+        IngestOperator,
+        ExtractOperator,
+        ValidateOperator,
+        UndoOperator,
+        IndexOperator,
+        DuplicatesOperator,
+    ):
         for name in [*map(arguments.argument, arguments.names(operator.kind())), "storage_conn_id"]:
             with DAG("d", schedule=None):
                 first = made_by_task()

@@ -53,7 +53,7 @@ def walk() -> Iterator[tuple[str, str]]:
 )
 def test_every_route_asks_who_is_there(caller: str, status: int, clients: Clients, shelf: Shelf) -> None:
     run, routes = published(shelf), list(walk())
-    assert len(routes) == 14
+    assert len(routes) == 16
     answers = {
         (method, path): clients(caller).request(method, path.replace("RUN", run.run_id), headers=UPLOAD, content=b"x")
         for method, path in routes
@@ -84,7 +84,7 @@ def test_who_may_not_read_the_dag_sees_none_of_its_data(
     published(shelf)
     monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", lambda *_, **__: False)
     about_dags = [(method, path) for method, path in walk() if path.startswith(API)]
-    assert len(about_dags) == 8
+    assert len(about_dags) == 9
     for method, path in about_dags:
         assert clients("viewer").request(method, path, headers=UPLOAD, content=b"x").status_code == 403, path
     assert clients("viewer").get(f"{PREFIX}/api/dags").json() == {"dag_ids": [], "dags": []}
@@ -94,7 +94,7 @@ def _unmade(path: str) -> bool:
     """A page whose file is not in this checkout."""
     from image_features.web import static_files
 
-    return path.removeprefix(PREFIX) in ("/", "/runs", "/explore") and not static_files.files("pages")
+    return path.removeprefix(PREFIX) in ("/", "/runs", "/explore", "/duplicates") and not static_files.files("pages")
 
 
 @pytest.mark.parametrize("caller", ["anonymous", "viewer"])

@@ -75,13 +75,16 @@ def vector(content: bytes) -> list[float]:
     return [float(value) for value in mean - mean.mean() + 1e-3]
 
 
-def publish(shelf: Shelf, day: str, run: str, files: Mapping[str, bytes], model: str = MODEL) -> None:
-    """Publishes real photos: uri → bytes."""
+def publish(
+    shelf: Shelf, day: str, run: str, files: Mapping[str, bytes], model: str = MODEL, keep: bool = True
+) -> None:
+    """Publishes real photos: uri → bytes. `keep`: whether the store has a copy of them."""
     images, features = [], []
     for uri, content in files.items():
         common = {"uri": uri, "image_id": hashlib.sha256(content).hexdigest()}
         width, height = Image.open(io.BytesIO(content)).size
-        images.append({**common, "content": content, "width": width, "height": height})
+        kept = {"content": content if keep else None, "size_bytes": len(content)}
+        images.append({**common, **kept, "width": width, "height": height})
         features.append({**common, "features": vector(content), "model_fingerprint": "f"})
     staged = {
         "images": shelf._stage(schemas.IMAGES, day, run, images),
@@ -285,7 +288,20 @@ def test_the_example_of_the_docs_runs_and_the_command_says_what_it_did(
     assert "1 groups, 2 exact, 0 near, 1 spare" in done.stderr.splitlines()[-1]
     (left,) = Path(shelf.store, "deduplication").rglob("duplicates.json")
     assert json.loads(left.read_text())["outcome"]["features_version"] == 1
-    (example,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "duplicates.md").read_text(), re.DOTALL)
+    _, example = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "duplicates.md").read_text(), re.DOTALL)
     names: dict[str, Any] = {"store": shelf.store, "model": MODEL}
     exec(example, names)
     assert list(names["spare"]["uri"]) == ["cat"], "of two alike the one whose name comes first is kept"
+
+
+def test_photos_that_the_store_keeps_no_copy_of_are_read_at_their_source(
+    shelf: Shelf, pictures: dict[str, Image.Image], tmp_path: Path
+) -> None:
+    edits = {"whole": lambda photo: photo, "part": EDITS["cropped by 5 %"], "gone": EDITS["smaller"]}
+    files = {str(tmp_path / f"{name}.jpg"): jpeg(edit(pictures["coffee.png"])) for name, edit in edits.items()}
+    for path, content in files.items():
+        Path(path).write_bytes(content)
+    publish(shelf, "d1", "r", files, keep=False)
+    (tmp_path / "gone.jpg").write_bytes(b"something else")
+    look(shelf)
+    assert {Path(uri).stem for _, uri in rows(shelf)} == {"whole", "part"}

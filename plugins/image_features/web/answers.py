@@ -479,6 +479,45 @@ class PhotoPage(BaseModel):
     photos: list[Photo]
 
 
+class DuplicateFile(BaseModel):
+    """A file of a group. `kind`: exact or near; `similarity`, `distance`: of the picture most like it, as in the table
+    duplicates. `width`, `height` in pixels, where they are known."""
+
+    partition: str
+    image_id: str
+    name: str
+    keeper: bool
+    kind: str
+    similarity: float
+    distance: int
+    width: int | None
+    height: int | None
+
+
+class DuplicateGroup(BaseModel):
+    """Files that show the same picture, the one to keep first; `size`: how many, of which the first are given."""
+
+    group_id: str
+    size: int
+    files: list[DuplicateFile]
+
+
+class DuplicatesPage(BaseModel):
+    """A page of groups. `looked`: whether anybody has looked for duplicates in this store. `partitions`: those with a
+    file in any group of the model, newest first."""
+
+    looked: bool
+    partition: str | None
+    model: str
+    models: list[str]
+    partitions: list[str]
+    page: int
+    pages: int
+    groups_total: int
+    files_total: int
+    groups: list[DuplicateGroup]
+
+
 class Neighbour(Photo):
     """`cosine`: similarity, -1 to 1. `distance`: 1 - cosine. `partition`: where it was published."""
 

@@ -7,11 +7,12 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
+from image_features.web import duplicates as twins
 from image_features.web import neighbours as nearest
 from image_features.web import overview as overview_page
 from image_features.web import photos, quarantine, search_index, security, shield, static_files, stores, thumbnails
@@ -19,6 +20,7 @@ from image_features.web import run_report as report_page
 from image_features.web.answers import (
     Dags,
     DagStores,
+    DuplicatesPage,
     Neighbours,
     Overview,
     PhotoPage,
@@ -33,7 +35,7 @@ UPLOAD_SECONDS = 60
 """For the body to arrive."""
 UPLOADS = 4
 """That may be on their way or wait for their turn: the model looks at one after the other."""
-PAGES = {"/": "overview.html", "/runs": "run.html", "/explore": "explore.html"}
+PAGES = {"/": "overview.html", "/runs": "run.html", "/explore": "explore.html", "/duplicates": "duplicates.html"}
 
 Result = TypeVar("Result")
 
@@ -194,6 +196,23 @@ def _scope(first: Partition = None, last: Partition = None, k: HowMany = 12, pag
         raise Refused(400, "bad_request", f"Only the nearest {nearest.FURTHEST} photos can be paged through.")
     first, last = (checked_partition(key) if key else "" for key in (first, last))
     return nearest.Scope(first, last, k, page)
+
+
+@dag.get("/duplicates")
+async def duplicates(
+    dag_id: str,
+    store: Key = None,
+    partition: Key = None,
+    model: Model = None,
+    kind: Literal["", "exact", "near"] = "",
+    similarity: Annotated[float, Query(ge=0, le=1)] = 0,
+    page: PageNumber = 1,
+) -> DuplicatesPage:
+    """Groups of files that show the same picture, of one partition or of all."""
+    key = checked_partition(partition) if partition else None
+    return await READING.run(
+        lambda: twins.page(stores.chosen(dag_id, store), key, model or None, kind or None, similarity, page)
+    )
 
 
 @dag.get("/partitions/{partition}/neighbours")

@@ -46,6 +46,11 @@ export function exploreAddress({ dag, ...parameters }) {
   return `explore?${query({ dag_id: dag, ...parameters })}`;
 }
 
+/** The address of the groups of duplicates, of a partition or of all. */
+export function duplicatesAddress({ dag, ...parameters }) {
+  return `duplicates?${query({ dag_id: dag, ...parameters })}`;
+}
+
 function query(parameters) {
   return new URLSearchParams(Object.entries(parameters).filter(([, value]) => value));
 }

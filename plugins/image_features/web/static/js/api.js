@@ -49,6 +49,8 @@ export const quarantine = (dag, run, part, page) => ask(address([dag, "runs", ru
 export const sample = (dag, run, part, count) => ask(address([dag, "runs", run, "photos"], { part, count }));
 export const photos = ({ dag, store, partition, model, number }) =>
   ask(address([dag, "partitions", partition, "photos"], { store, model, page: number }));
+export const duplicates = ({ dag, store, partition, model, kind, similarity, number }) =>
+  ask(address([dag, "duplicates"], { store, partition, model, kind, similarity, page: number }));
 
 /** The photos nearest to one, from the partition `first` to `last`, or of all partitions without them. */
 export const neighbours = ({ dag, store, partition, model, image, first, last }, { k, page }, signal) =>

@@ -1,7 +1,7 @@
 // Pick a photo, or bring one, and see which photos are nearest to it. A neighbour leads on to its own neighbours.
 
 import * as api from "./api.js";
-import { exploreAddress, overviewAddress } from "./airflow.js";
+import { duplicatesAddress, exploreAddress, overviewAddress } from "./airflow.js";
 import { element, fill } from "./dom.js";
 import { count, counted } from "./format.js";
 import { neighboursPanel } from "./neighbours.js";
@@ -47,6 +47,7 @@ async function start() {
   place = { ...asked, dag, store: asked.store ?? storesOf(dag)[0]?.key, number: 1 };
   document.getElementById("partitions").href = overviewAddress({ dag: asked.dag, store: asked.store });
   if (!place.partition) Object.assign(place, await newest(asked));
+  document.getElementById("duplicates").href = duplicatesAddress({ dag: place.dag, store: place.store });
   drawBar();
   if (!place.partition) {
     const words = notice("neutral", "There is nothing to explore yet.", "Come back once a partition is published.");

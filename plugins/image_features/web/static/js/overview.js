@@ -1,6 +1,6 @@
 // The page of the navigation: what ran, what came out, what was refused, and whether it is good.
 
-import { exploreAddress } from "./airflow.js";
+import { duplicatesAddress, exploreAddress } from "./airflow.js";
 import * as api from "./api.js";
 import { element, fill } from "./dom.js";
 import { counted } from "./format.js";
@@ -45,6 +45,7 @@ async function look() {
 function draw(overview) {
   const { store, stores, partitions } = overview;
   document.getElementById("explore").href = exploreAddress(choice);
+  document.getElementById("duplicates").href = duplicatesAddress(choice);
   if (partitions.length === 0 && NOTHING_THERE.includes(store.code)) {
     show(known.dag_ids.length > 1 && toolbar(overview, 0), howToStart(store, choice.dag ?? known.dag_ids[0]));
     return;

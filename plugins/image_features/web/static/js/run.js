@@ -1,7 +1,7 @@
 // The page of one run, a tab of Airflow's Dag run and task instance. The verdict comes first.
 
 import { about } from "./about.js";
-import { airflowLink, exploreAddress, inRunTab, overviewAddress } from "./airflow.js";
+import { airflowLink, duplicatesAddress, exploreAddress, inRunTab, overviewAddress } from "./airflow.js";
 import * as api from "./api.js";
 import { checkTable } from "./checks.js";
 import { countsPanel } from "./counts.js";
@@ -103,9 +103,9 @@ function drawTitle(report) {
     ),
   );
   document.getElementById("partitions").href = overviewAddress({ dag });
-  document.getElementById("explore").href = exploreAddress({
-    ...{ dag, store: store.key, partition: report.published && partition, model: model?.key },
-  });
+  const there = { dag, store: store.key, partition: report.published && partition, model: model?.key };
+  document.getElementById("explore").href = exploreAddress(there);
+  document.getElementById("duplicates").href = duplicatesAddress(there);
 }
 
 function runPath(dag_run) {
