@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -32,6 +32,8 @@ ROUNDS = 5
 KEPT = timedelta(days=1)
 """How long versions that were replaced are kept for readers that hold them."""
 FILE_ROWS = 2**20
+COMMIT_ROWS = 100_000
+"""Rows of whole partitions that are brought in by one commit: what is written again after a kill, at most."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,14 @@ class Target:
     dim: int
     partition: str
     publication: str
+
+
+@dataclass(frozen=True)
+class Coming:
+    """What is to be there of a partition, None where it goes, and the fragments with its rows."""
+
+    part: Held | None = None
+    fragments: Sequence[Any] = ()
 
 
 Spread = Callable[[list[Unit], Callable[[Iterator[Unit]], Iterator[str]]], Iterable[str]]
@@ -87,17 +97,12 @@ def reconcile(store: str, model: str, spread: Callable[[int], Spread], tell: Cal
         if not differing:
             return done
         if gone := [key for key in differing if key not in want]:
-            done.removed += _commit(store, model, dict.fromkeys(gone), [], None)
+            done.removed += _commit(store, model, {key: Coming() for key in gone}, 0)
             done.partitions += gone
             tell(f"removed {', '.join(gone)}: no longer published")
-        coming = [key for key in differing if key in want]
-        write = spread(sum(want[key].rows for key in coming))
-        for position, key in enumerate(coming, start=1):
-            if (rows := _bring(store, model, key, want[key], write)) is None:
-                continue
-            done.brought += rows
-            done.partitions += [key]
-            tell(f"{key}: {rows:,} rows, {position:,} of {len(coming):,} partitions")
+        bringing = [key for key in differing if key in want]
+        if bringing:
+            _bring(store, model, {key: want[key] for key in bringing}, spread, tell, done)
     raise JobError(
         "index_contended", "Others publish or index faster than this run can bring in.", "Run it again a little later."
     )
@@ -115,42 +120,58 @@ def rebuild(store: str, model: str, spread: Callable[[int], Spread], tell: Calla
     except (OSError, ValueError):  # damaged: there is nothing to read
         before = None
         storage.delete_folder(datasets.uri(store, model))
-    write = spread(done.before)
     fragments: list[Any] = []
+    write, dim = spread(done.before), _dim(store, model) if want else 0
     for position, (key, part) in enumerate(want.items(), start=1):
-        found = _fragments(store, model, key, part, write)
-        if found is not None:
+        if (found := _fragments(Target(store, model, dim, key, part.publication), part, write)) is not None:
             fragments += found
             tell(f"{key}: {part.rows:,} rows, {position:,} of {len(want):,} partitions")
     if fragments:
-        columns = datasets.schema(_dim(store, model))
-        _overwrite(store, model, columns, fragments, before.version if before is not None else 0)
+        try:
+            _overwrite(store, model, dim, fragments, before.version if before is not None else 0)
+        except _conflict() as error:
+            raise _contended(model) from error
         done.brought = sum(fragment.physical_rows for fragment in fragments)
     rest = reconcile(store, model, spread, tell)  # what was published meanwhile
     done.after = rest.after
     return done
 
 
-def _bring(store: str, model: str, key: str, want: Held, write: Spread) -> int | None:
-    """Puts the published rows of a partition in the place of those that are there; None: it was published again."""
-    fragments = _fragments(store, model, key, want, write)
-    if fragments is None:
-        return None
-    _commit(store, model, {key: want}, fragments, datasets.schema(_dim(store, model)))
-    return want.rows
+def _bring(
+    store: str,
+    model: str,
+    want: Mapping[str, Held],
+    spread: Callable[[int], Spread],
+    tell: Callable[[str], None],
+    done: Done,
+) -> None:
+    """Puts the published rows of partitions in the place of those that are there, some partitions at a time."""
+    write, dim = spread(sum(part.rows for part in want.values())), _dim(store, model)
+    coming: dict[str, Coming] = {}
+    for position, (key, part) in enumerate(want.items(), start=1):
+        found = _fragments(Target(store, model, dim, key, part.publication), part, write)
+        if found is not None:  # else it was published again, and is looked at in the next round
+            coming[key] = Coming(part, found)
+            tell(f"{key}: {part.rows:,} rows, {position:,} of {len(want):,} partitions")
+        rows = sum(one.part.rows for one in coming.values() if one.part)
+        if coming and (rows >= COMMIT_ROWS or position == len(want)):
+            _commit(store, model, coming, dim)
+            done.brought += rows
+            done.partitions += coming
+            coming = {}
 
 
-def _fragments(store: str, model: str, key: str, want: Held, write: Spread) -> list[Any] | None:
+def _fragments(target: Target, want: Held, write: Spread) -> list[Any] | None:
     """The rows of a publication as fragments that are in no version yet; None: it is not the published one any more."""
     from lance.fragment import FragmentMetadata
 
+    store, model, key = target.store, target.model, target.partition
     delta = catalog.table(store, "features")
     if delta is None:
         return None
     files = data_files.published(delta, {"partition": key, "model": model})
     if data_files.contents(file.path for file in files) != want.publication:
         return None
-    target = Target(store, model, _dim(store, model), key, want.publication)
     try:
         units = [
             Unit(file.path, group)
@@ -233,43 +254,48 @@ def _dim(store: str, model: str) -> int:
     raise JobError("index_empty", f"No vector of {model} is published in {store}.", "Run the pipeline first.")
 
 
-def _commit(
-    store: str, model: str, coming: Mapping[str, Held | None], fragments: list[Any], columns: pa.Schema | None
-) -> int:
-    """One commit that takes the rows of these partitions away and names new fragments; how many rows it took away.
+def _commit(store: str, model: str, coming: Mapping[str, Coming], dim: int) -> int:
+    """One commit that takes the rows of these partitions away and names their new ones; how many rows it took away.
 
-    `coming`: partition → what is to be there, None where it goes. What another run has brought in is left as it is.
+    What another run has brought in meanwhile is left as it is.
     """
     from lance import LanceDataset, LanceOperation
-    from lance.commit import CommitConflictError
 
     for number in range(COMMIT_TRIES):
         dataset = datasets.opened(store, model)
         have = datasets.held(dataset)
-        left = {key for key in coming if key in have and have[key] != coming[key]}
-        there = {key for key in coming if key in have and have[key] == coming[key]}
-        if there:  # another run was faster
-            return 0
-        if not fragments and not left:
+        left = {key: one for key, one in coming.items() if have.get(key) != one.part}
+        fragments = [fragment for one in left.values() for fragment in one.fragments]
+        gone = {key for key in left if key in have}
+        if not left:
             return 0
         try:
             if dataset is None or not dataset.get_fragments():
-                assert columns is not None
-                _overwrite(store, model, columns, fragments, dataset.version if dataset else 0)
+                _overwrite(store, model, dim, fragments, dataset.version if dataset is not None else 0)
             else:
-                removed, updated = _without(dataset, have, left)
+                removed, updated = _without(dataset, have, gone)
                 first = min(dataset.get_fragments(), key=lambda one: one.fragment_id)
                 if first.fragment_id not in {*removed, *(one.id for one in updated)}:
                     updated.append(first.metadata)
                 LanceDataset.commit(
                     dataset, LanceOperation.Update(removed, updated, fragments), read_version=dataset.version
                 )
-            return sum(have[key].rows for key in left)
-        except CommitConflictError:
+            return sum(have[key].rows for key in gone)
+        except _conflict():
             _pause(number)
-    raise JobError(
-        "index_contended", f"{COMMIT_TRIES} tries to commit to the search index of {model} failed.", "Run it again."
-    )
+    raise _contended(model)
+
+
+def _conflict() -> type[Exception]:
+    from lance.commit import CommitConflictError
+
+    found: type[Exception] = CommitConflictError
+    return found
+
+
+def _contended(model: str) -> JobError:
+    message = f"The search index of {model} is being written by too many others; no commit got through."
+    return JobError("index_contended", message, "Run it again.")
 
 
 def _without(dataset: Any, have: Mapping[str, Held], partitions: set[str]) -> tuple[list[int], list[Any]]:
@@ -285,21 +311,20 @@ def _without(dataset: Any, have: Mapping[str, Held], partitions: set[str]) -> tu
     return sorted(touched - kept), updated
 
 
-def _overwrite(store: str, model: str, columns: pa.Schema, fragments: list[Any], version: int) -> None:
+def _overwrite(store: str, model: str, dim: int, fragments: list[Any], version: int) -> None:
     """The first version of a dataset, or one that has nothing of those before. Raises CommitConflictError."""
     from lance import LanceDataset, LanceOperation
-    from lance.commit import CommitConflictError
 
     try:
         LanceDataset.commit(
             datasets.location(store, model),
-            LanceOperation.Overwrite(columns, fragments),
+            LanceOperation.Overwrite(datasets.schema(dim), fragments),
             read_version=version,
             storage_options=storage.delta_options(store),
         )
     except OSError as error:
         if version == 0 and datasets.opened(store, model) is not None:  # another run has created it at this moment
-            raise CommitConflictError(str(error)) from error
+            raise _conflict()(str(error)) from error
         raise
 
 

@@ -115,6 +115,7 @@ def test_what_is_no_longer_published_at_all_goes(two_days: Shelf) -> None:
     delta.delete()
     assert run(two_days).counts["removed"] == 2
     assert files(two_days) == set()
+    assert run(two_days, rebuild=True).counts["differing"] == 0
     two_days.publish("d3", "r4", {"u1": "a"})
     run(two_days)
     assert files(two_days) == published(two_days)
