@@ -53,6 +53,7 @@ class ImageVectorizer:
         precision: fp32, bf16 or int8.
         device: auto, cpu or cuda; auto takes a GPU when there is one.
         decode: exact, or scaled: large JPEGs several times faster, with vectors that differ a little.
+        color: stored, the numbers as they are, or srgb, converted by the photo's profile to what a person sees.
         layer: an earlier layer to take the features from, for example layer3 of a resnet50.
         weights_within: folders and URIs, one a line, that no link or redirect of the weights may lead out of.
 
@@ -74,12 +75,13 @@ class ImageVectorizer:
         device: str = ModelSettings.device,
         decode: str = ModelSettings.decode,
         layer: str = ModelSettings.layer,
+        color: str = ModelSettings.color,
         weights_within: str = ModelSettings.weights_within,
     ) -> None:
         weights = weights or os.environ.get(WEIGHTS_VARIABLE) or ModelSettings.weights
         artifact = prepare(
             ModelSettings(
-                model, weights, weights_sha256, engine, precision, device, decode, layer, weights_within=weights_within
+                model, weights, weights_sha256, engine, precision, device, decode, layer, weights_within, color
             ),
             calibration=Calibration(
                 hashlib.sha256(b"".join(hashlib.sha256(photo).digest() for photo in calibration)).hexdigest(),

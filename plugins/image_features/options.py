@@ -106,6 +106,7 @@ FIELDS: dict[str, list[tuple[str, str, str]]] = {
         ("extract", "engine", "Engine"),
         ("extract", "device", "Device"),
         ("extract", "decode", "Decoding"),
+        ("extract", "color", "Colours"),
         ("extract", "resources", "Resources per task"),
         ("extract", "batch_size", "Batch size"),
         ("extract", "lookback", "Partitions to reuse vectors from"),

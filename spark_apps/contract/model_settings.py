@@ -59,6 +59,13 @@ class ModelSettings(Checked):
         "",
     )
     weights_within: str = setting(WEIGHTS_WITHIN_HELP, "")
+    color: str = setting(
+        "stored takes the numbers of a photo's colours as they are, like torchvision; srgb converts them by its "
+        "profile to what a person sees. A photo without a profile, or in sRGB, is the same both ways. srgb has a model "
+        "key of its own.",
+        "stored",
+        choices=("stored", "srgb"),
+    )
 
     @classmethod
     def of(cls, settings: ModelSettings) -> ModelSettings:

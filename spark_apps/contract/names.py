@@ -119,9 +119,15 @@ def run_key(run: str | RunKey) -> RunKey:
     return RunKey(run) if isinstance(run, str) else run
 
 
-def model_key(backbone: str, weights: str, precision: str, decode: str = "exact", layer: str = "") -> str:
-    """The readable name that features are published under, for example `resnet50-imagenet1k_v2-fp32`."""
-    parts = (backbone, weights, precision, *([layer] if layer else []), *([] if decode == "exact" else [decode]))
+def model_key(
+    backbone: str, weights: str, precision: str, decode: str = "exact", layer: str = "", color: str = "stored"
+) -> str:
+    """The readable name that features are published under, for example `resnet50-imagenet1k_v2-fp32`.
+
+    What is as it was before there was a choice is not named, so a key means what it has always meant.
+    """
+    chosen = (layer, decode if decode != "exact" else "", color if color != "stored" else "")
+    parts = (backbone, weights, precision, *filter(None, chosen))
     return "-".join(re.sub(r"[^a-z0-9_.]+", "_", part.lower()) for part in parts)
 
 

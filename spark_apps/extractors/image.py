@@ -58,7 +58,7 @@ class Photos(Extractor):
 
     def reference(self, content: bytes) -> NDArray[np.float32]:
         """By plain torchvision in fp32, with its own transforms."""
-        return self._torchvision(imaging.upright_rgb(content, self._max_pixels))
+        return self._torchvision(imaging.upright_rgb(content, self._max_pixels, colors=self._preprocessing.color))
 
     def _run(self, items: Sequence[NDArray[np.uint8]]) -> model.Outputs:
         assert self._folder is not None

@@ -6,6 +6,7 @@ Free of pyspark, Airflow and torch. Healthy files that Pillow shows rightly pass
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
@@ -44,26 +45,33 @@ def readable(content: bytes) -> bytes:
     """
     if not content.startswith(_PNG):
         return content
-    view, at, dropped = memoryview(content), 8, False
-    kept: list[bytes | memoryview] = [content[:8]]
-    while at + 12 <= len(content):
-        length, kind = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])
-        end = at + 12 + length
-        if end > len(content):
-            break
-        if kind[:1].isupper() or _wanted(kind, view[at + 4 : end - 4], view[end - 4 : end]):
-            kept.append(view[at:end])
+    kept, end = [memoryview(content)[:8]], 8
+    whole = True
+    for kind, named, crc in chunks(content):
+        start, end = end, end + 8 + len(named)
+        if kind[:1].isupper() or _wanted(kind, named, crc):
+            kept.append(memoryview(content)[start:end])
         else:
-            dropped = True
-        at = end
-    if not dropped:
+            whole = False
+    if whole:
         return content
-    kept.append(view[at:])
+    kept.append(memoryview(content)[end:])
     return b"".join(kept)
 
 
-def _wanted(kind: bytes, named: memoryview, crc: memoryview) -> bool:
-    if kind not in (*_PNG_KEPT, b"tEXt", b"zTXt") or zlib.crc32(named) != int.from_bytes(crc, "big"):
+def chunks(content: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
+    """The chunks of a PNG that are there in full: kind, kind and data together, and the CRC that is given for these."""
+    view, at = memoryview(content), 8
+    while at + 12 <= len(content):
+        end = at + 12 + int.from_bytes(view[at : at + 4], "big")
+        if end > len(content):
+            return
+        yield bytes(view[at + 4 : at + 8]), view[at + 4 : end - 4], int.from_bytes(view[end - 4 : end], "big")
+        at = end
+
+
+def _wanted(kind: bytes, named: memoryview, crc: int) -> bool:
+    if kind not in (*_PNG_KEPT, b"tEXt", b"zTXt") or zlib.crc32(named) != crc:
         return False
     if kind in _PNG_KEPT:
         return True

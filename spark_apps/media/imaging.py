@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from spark_apps.contract import BadFile
-from spark_apps.media import corrections, jpeg, optional, signatures
+from spark_apps.media import color, corrections, jpeg, optional, signatures
 from spark_apps.media.signatures import FORMATS
 
 ORIENTATION_TAG = 0x0112
@@ -54,18 +54,20 @@ class Preprocessing:
 
     `interpolation`: bilinear or bicubic, both antialiased.
     `scaled`: large JPEGs are decoded at a fraction of their size, and only the square is resampled. Faster, not equal.
+    `color`: stored, or srgb: as a person sees them, by what the file says of its colours.
     """
 
     resize: int = 256
     crop: int = 224
     scaled: bool = False
     interpolation: str = "bilinear"
+    color: str = "stored"
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Preprocessing:
         """That of a model, from `ModelInfo.preprocessing`."""
         scaled, interpolation = values.get("decode") == "scaled", values.get("interpolation", "bilinear")
-        return cls(values["resize"], values["crop"], scaled, interpolation)
+        return cls(values["resize"], values["crop"], scaled, interpolation, values.get("color", "stored"))
 
     @property
     def least(self) -> int:
@@ -83,34 +85,40 @@ def inspect(content: bytes, max_pixels: int) -> ImageInfo:
         return ImageInfo(image.format or "", image.mode, image.width, image.height, _orientation(image))
 
 
-def upright_rgb(content: bytes, max_pixels: int, least: int = 0) -> Image.Image:
+def upright_rgb(content: bytes, max_pixels: int, least: int = 0, colors: str = "stored") -> Image.Image:
     """The photo as a person sees it: turned by its EXIF tag, in RGB, transparency on white, first frame.
 
     `least`: a JPEG is decoded at the smallest of 1/2, 1/4 and 1/8 of its size that leaves so many pixels on its short
-    side (the decoder then computes fewer frequencies); 0: at its full size.
+    side (the decoder then computes fewer frequencies); 0: at its full size. `colors`: stored, or srgb, see `color`.
 
     Raises:
         BadImage: see `contract.QUARANTINE_CODES`.
     """
     problem = BadImage("truncated", "It has an end marker, but the data before it ends too early.")
     try:
-        photo = _upright_rgb(content, max_pixels, least)
+        photo, corners = _upright_rgb(content, max_pixels, least, colors)
         if ImageFile.LOAD_TRUNCATED_IMAGES or not content.startswith(jpeg.START):
             return photo
-        if not jpeg.may_be_cut(content, photo):
+        if not jpeg.may_be_cut(content, corners):
             return photo
         del photo
     except BadImage as bad:
         if bad.code != "truncated":
             raise
         problem = bad
-    whole = jpeg.whole(content, lambda ended: _upright_rgb(ended, max_pixels, least))
+    whole = jpeg.whole(content, lambda ended: _upright_rgb(ended, max_pixels, least, colors)[0])
     if whole is None:
         raise problem
     return whole
 
 
-def _upright_rgb(content: bytes, max_pixels: int, least: int) -> Image.Image:
+Corners = list[tuple[int, ...]]
+"""RGB of each, as stored."""
+
+
+def _upright_rgb(content: bytes, max_pixels: int, least: int, colors: str) -> tuple[Image.Image, Corners]:
+    """The photo, and of a JPEG its corners."""
+    corners: Corners = []
     image = _open(content, max_pixels)
     covered = corrections.covered(image)
     try:
@@ -121,8 +129,11 @@ def _upright_rgb(content: bytes, max_pixels: int, least: int) -> Image.Image:
             image.load()
             if image.width * image.height > max_pixels:  # an icon's inner image may be larger than its header says
                 raise BadImage("too_many_pixels", _too_many(image.width, image.height, max_pixels))
+            if image.format in ("JPEG", "MPO"):
+                corners = _corners(image)
             corrections.set_key(image, content)
-            rgb = image.convert("RGB") if corrections.opaque(image, content) else _to_rgb(image)
+            seen = color.conversion(image, content) if colors == "srgb" else None
+            rgb = image.convert("RGB") if corrections.opaque(image, content) else _to_rgb(image, seen)
             if covered:
                 canvas = Image.new("RGB", rgb.size, "white")
                 canvas.paste(rgb.crop(covered), covered)
@@ -133,7 +144,13 @@ def _upright_rgb(content: bytes, max_pixels: int, least: int) -> Image.Image:
     orientation = _orientation(image)  # asked after loading: Pillow turns a TIFF by itself and then drops the tag
     if orientation in _TRANSPOSITIONS:
         rgb = rgb.transpose(_TRANSPOSITIONS[orientation])
-    return rgb
+    return rgb, corners
+
+
+def _corners(image: Image.Image) -> Corners:
+    right, below = image.width - 1, image.height - 1
+    dots = (image.crop((x, y, x + 1, y + 1)).convert("RGB") for x in (0, right) for y in (0, below))
+    return [dot.getpixel((0, 0)) for dot in dots]  # type: ignore[misc]
 
 
 def fit(photo: Image.Image, preprocessing: Preprocessing) -> Image.Image:
@@ -167,7 +184,7 @@ def decode(content: bytes, preprocessing: Preprocessing, max_pixels: int) -> np.
     Raises:
         BadImage: see `contract.QUARANTINE_CODES`.
     """
-    photo = upright_rgb(content, max_pixels, preprocessing.least)
+    photo = upright_rgb(content, max_pixels, preprocessing.least, preprocessing.color)
     try:
         return np.asarray(fit(photo, preprocessing))
     except Exception as error:
@@ -244,29 +261,36 @@ def _orientation(image: Image.Image) -> int | None:
     return value if isinstance(value, int) and 1 <= value <= 8 else None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, seen: color.Conversion | None) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return Image.fromarray(corrections.grey_16(image)).convert("RGB")
+        return _converted(Image.fromarray(corrections.grey_16(image)).convert("RGB"), seen)
     if image.mode in ("I", "F") or corrections.signed(image):
         deep = np.rint(corrections.grey_deep(image)).clip(0, 255)
-        return Image.fromarray(deep.astype(np.uint8)).convert("RGB")
+        return _converted(Image.fromarray(deep.astype(np.uint8)).convert("RGB"), seen)
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
         assert converted is not None  # only inPlace=True returns None
         return converted
+    if image.mode == "CMYK" and seen:
+        return seen.apply(image)
     if image.mode == "La":
         image = image.convert("LA")
     if image.has_transparency_data:
-        return _on_white(image)
-    return image if image.mode == "RGB" else image.convert("RGB")
+        return _on_white(image, seen)
+    return _converted(image if image.mode == "RGB" else image.convert("RGB"), seen)
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _converted(image: Image.Image, seen: color.Conversion | None) -> Image.Image:
+    return seen.apply(image) if seen else image
+
+
+def _on_white(image: Image.Image, seen: color.Conversion | None) -> Image.Image:
     """In strips, because a large picture has no room for the copies that this takes."""
     canvas = Image.new("RGB", image.size)
     for top in range(0, image.height, STRIP):
         rgba = image.crop((0, top, image.width, min(top + STRIP, image.height))).convert("RGBA")
+        rgba = _converted(rgba, seen)
         canvas.paste(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"), (0, top))
     return canvas
 

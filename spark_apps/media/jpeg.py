@@ -6,7 +6,7 @@ would pass on; and Pillow refuses one that lacks nothing but its end marker.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b, shake_256
 
 from PIL import Image
@@ -22,15 +22,15 @@ _PADDING = 64
 """So many zeros at the end of the data are a reason to look closer."""
 
 
-def may_be_cut(content: bytes, photo: Image.Image) -> bool:
+def may_be_cut(content: bytes, corners: Sequence[Sequence[int]]) -> bool:
     """Whether there is a sign that a JPEG which was decoded ends too early, with an end marker or zeros put behind it.
+
+    `corners`: of the picture, RGB as stored.
 
     libjpeg shows what is missing as level 128 in each channel, so a corner is of that; or the data ends in zeros, or a
     scan is missing. A healthy picture may have each of these: `whole` tells.
     """
-    right, below = photo.width - 1, photo.height - 1
-    corners = (photo.getpixel(corner) for corner in ((0, 0), (right, 0), (0, below), (right, below)))
-    if any(max(corner) - min(corner) <= 1 and corner[0] in _MISSING for corner in corners):  # type: ignore[index, arg-type]
+    if any(max(corner) - min(corner) <= 1 and corner[0] in _MISSING for corner in corners):
         return True
     if content.endswith(bytes(_PADDING)) or content.endswith(bytes(_PADDING) + _END):
         return True

@@ -24,7 +24,7 @@ def draw(content: bytes, side: int, max_pixels: int) -> Image.Image:
         BadFile: it is neither a photo that can be decoded, nor a text or a sound.
     """
     try:
-        photo = imaging.upright_rgb(content, max_pixels, least=side)
+        photo = imaging.upright_rgb(content, max_pixels, least=side, colors="srgb")
         photo.thumbnail((side, side), Image.Resampling.BILINEAR)
         return photo
     except BadImage as bad:

@@ -75,7 +75,7 @@ def prepare(spec: ModelSettings, *, here: bool = True, calibration: Calibration 
         pixels = needed.pixels(preprocessing) if needed else None
         made = _make(folder, weights, _layer(spec), engine, spec.precision, identity, pixels)
     info = ModelInfo(
-        key=model_key(spec.model, weights.label, spec.precision, spec.decode, _named(spec)),
+        key=model_key(spec.model, weights.label, spec.precision, spec.decode, _named(spec), spec.color),
         fingerprint=identity,
         backbone=spec.model,
         variant=weights.variant,
@@ -179,7 +179,9 @@ def _named(spec: ModelSettings) -> str:
 
 
 def _preprocessing(spec: ModelSettings, weights: ResolvedWeights) -> dict[str, Any]:
-    return weights.preset.to_json() | ({} if spec.decode == "exact" else {"decode": spec.decode})
+    # What every model did before there was a choice goes without saying: fingerprints are older.
+    decode = {} if spec.decode == "exact" else {"decode": spec.decode}
+    return weights.preset.to_json() | decode | ({} if spec.color == "stored" else {"color": spec.color})
 
 
 def _identity(spec: ModelSettings, weights: ResolvedWeights, engine: str, calibration: Calibration | None) -> str:

@@ -83,7 +83,7 @@ def test_each_argument_reaches_the_job(stage: str) -> None:
         "store": "/data/x", "partition": "p1", "source": "s3://photos/x", "on_empty": "skip", "extractor": "text",
         "engine": "torch", "precision": "fp32", "device": "cpu", "decode": "scaled", "weights": "random:3",
         "weights_sha256": "a" * 64, "layer": "layer3", "model": "resnet18", "resources": "wide",
-        "check_levels": "drift=off", "pattern": "*.jpg", "exclude": "drafts", "content": "reference",
+        "check_levels": "drift=off", "pattern": "*.jpg", "exclude": "drafts", "content": "reference", "color": "srgb",
     }  # fmt: skip
     given = {}
     for name in arguments.names(kind):

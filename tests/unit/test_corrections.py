@@ -19,7 +19,7 @@ from spark_apps.media.imaging import BadImage
 LIMIT = 10**7
 CASES = Path(__file__).parents[2].parent / "shared/data/cases"
 COLOUR_MANAGED = ("C05", "C19")
-"""Cases of embedded profiles and gamma, which are not applied."""
+"""Cases of embedded profiles and gamma, which test_color.py has: they are not applied to colours as stored."""
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 

@@ -325,6 +325,12 @@ def test_fingerprints_of_resnets_are_those_that_stores_already_hold(
     assert identity(ModelSettings(name, "random:0", engine="torch", **options)) == expected
 
 
+def test_colours_as_seen_are_another_model() -> None:
+    seen, stored = (ModelSettings("resnet18", "random:0", engine="torch", color=color) for color in ("srgb", "stored"))
+    assert identity(stored) == identity(ModelSettings("resnet18", "random:0", engine="torch"))
+    assert identity(seen) != identity(stored)
+
+
 def test_an_int8_model_of_a_resnet_is_found_where_stores_already_hold_one() -> None:
     """However it was made: a store looks for it by what all models of one spec share."""
     assert uncalibrated(ModelSettings("resnet18", "random:0", precision="int8")) == "be6809274671ebdf"

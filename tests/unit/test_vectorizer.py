@@ -22,6 +22,7 @@ ASKED = ModelSettings(
     decode="scaled",
     layer="layer3",
     weights_within="/weights",
+    color="srgb",
 )
 
 
