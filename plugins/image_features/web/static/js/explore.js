@@ -195,13 +195,20 @@ function linkTo({ image_id, partition = place.partition }) {
     event.preventDefault();
     go({ image: image_id, partition });
   };
-  return { href: exploreAddress({ ...pick(place), image: image_id, partition }), onclick: follow };
+  return { href: exploreAddress(moved({ image: image_id, partition })), onclick: follow };
 }
 
 /** Shows another photo, partition or model; the browser's back button comes back here. */
 function go(change) {
-  history.pushState(null, "", exploreAddress({ ...pick(place), ...change }));
+  history.pushState(null, "", exploreAddress(moved(change)));
   arrive();
+}
+
+/** What is shown after a change; who searches one partition goes on to search the one that is gone to. */
+function moved(change) {
+  const next = { ...pick(place), ...change };
+  const one = place.first && place.first === place.partition && place.last === place.partition;
+  return one ? { ...next, first: next.partition, last: next.partition } : next;
 }
 
 function pick({ dag, store, partition, model, image, first, last }) {
