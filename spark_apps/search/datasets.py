@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import fs
 
 from spark_apps import catalog, contract, storage
 from spark_apps.contract import BadSetting
@@ -64,16 +65,13 @@ def location(store: str, model: str) -> str:
 
 def opened(store: str, model: str, session: Any = None) -> Any | None:
     """The dataset in its newest version; None where there is none. Raises OSError or ValueError when it is damaged."""
-    place, options, library = location(store, model), storage.delta_options(store), lance()
-    if not _exists(store, model):
-        return None
-    return library.dataset(place, storage_options=options, session=session)
+    place, options = location(store, model), storage.delta_options(store)
+    return lance().dataset(place, storage_options=options, session=session) if exists(store, model) else None
 
 
-def _exists(store: str, model: str) -> bool:
+def exists(store: str, model: str) -> bool:
+    """Whether there is a dataset, which is quicker to say than Lance is to import. Raises OSError."""
     filesystem, path = storage.filesystem(contract.join(uri(store, model), "_versions"))
-    from pyarrow import fs
-
     return bool(filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True)))
 
 

@@ -62,15 +62,18 @@ def open_index(store: str, model: str, cache_bytes: int = CACHE_BYTES) -> Index:
         Unreachable: the store cannot be read.
     """
     store = contract.check_store(store)
-    session = datasets.lance().Session(index_cache_size_bytes=cache_bytes, metadata_cache_size_bytes=cache_bytes // 8)
     with reading(store):
-        dataset = datasets.opened(store, model, session)
-        if dataset is None:
+        if not datasets.exists(store, model):
             raise BadSetting(
                 "no_index",
                 f"The store {store} has no search index of {model} yet.",
                 f"Make it: python -m spark_apps.index --store {store} --model {model}.",
             )
+        session = datasets.lance().Session(
+            index_cache_size_bytes=cache_bytes, metadata_cache_size_bytes=cache_bytes // 8
+        )
+        dataset = datasets.opened(store, model, session)
+        assert dataset is not None
         return Index(store, model, dataset, session)
 
 
