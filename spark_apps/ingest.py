@@ -14,12 +14,11 @@ if __name__ == "__main__":
 
 from functools import partial
 
-import pyarrow as pa
-
 from spark_apps import storage
 from spark_apps.contract import BadSetting, IngestSettings, Manifest, NothingToDo, Unreachable
 from spark_apps.pipeline import intake, landing, resume
 from spark_apps.pipeline.records import total
+from spark_apps.pipeline.sorting import Sorter
 from spark_apps.spark import contexts, jobs
 from spark_apps.tables import commits, schemas
 
@@ -39,7 +38,7 @@ def ingest(settings: IngestSettings, timings: jobs.Timings) -> Manifest:
     """
     with timings.phase("list"):
         listing = list_source(settings)
-    if not listing.num_rows:
+    if not listing.files:
         message = f"The source {settings.source} has no files that match {settings.pattern!r}."
         if settings.on_empty == "skip":
             raise NothingToDo("source_empty", message)
@@ -52,17 +51,16 @@ def ingest(settings: IngestSettings, timings: jobs.Timings) -> Manifest:
             commits.open_table(settings.store, table)
         basis = resume.basis(**{name: getattr(settings, name) for name in TELLING})
         earlier = resume.look(settings, "ingest", basis, schemas.IMAGES, intake.FACTS)
-        taken, had, rest = intake.divide(listing, earlier.finished)
-        units, row_group_bytes = intake.write_listing(settings, rest, workers)
-        resumed, _ = intake.write_listing(settings, had, workers)
-    with timings.phase("read"), resume.attempt(settings, "ingest", basis, earlier, taken) as folder:
+        division = intake.divide(settings, listing, earlier.finished, workers)
+    with timings.phase("read"), resume.attempt(settings, "ingest", basis, earlier, division.taken) as folder:
+        row_group_bytes = division.row_group_bytes
         work = partial(intake.ingest_units, settings=settings, folder=folder, row_group_bytes=row_group_bytes)
-        records = contexts.spread(spark, units, work, 1)
-    done = total([*taken, *records], ("images", "quarantine"))
-    if done.codes.get("unreadable") == listing.num_rows >= MANY:
+        records = contexts.spread(spark, division.units, work, 1)
+    done = total([*division.taken, *records], ("images", "quarantine"))
+    if done.codes.get("unreadable") == listing.files >= MANY:
         raise Unreachable(
             "source_unreadable",
-            f"None of the {listing.num_rows:,} files of the source {settings.source} can be read.",
+            f"None of the {listing.files:,} files of the source {settings.source} can be read.",
             "Check the permissions and credentials of the workers, and that the files are not archived.",
         )
     return timings.manifest(
@@ -70,21 +68,18 @@ def ingest(settings: IngestSettings, timings: jobs.Timings) -> Manifest:
         settings,
         attempt=folder.rsplit("/", 1)[-1],
         counts={
-            "listed": listing.num_rows,
+            "listed": listing.files,
             "accepted": sum(file.rows for file in done.staged["images"]),
             "quarantined": sum(done.codes.values()),
-            "resumed": had.num_rows,
+            "resumed": division.resumed,
         },
         quarantined=done.codes,
         staged=done.staged,
-        outcome={
-            "listing": sorted({unit[0] for unit in [*units, *resumed]}),
-            "bytes": sum(max(size, 0) for size in listing["size_bytes"].to_pylist()),
-        },
+        outcome={"listing": division.listing, "bytes": listing.bytes},
     )
 
 
-def list_source(settings: IngestSettings) -> pa.Table:
+def list_source(settings: IngestSettings) -> landing.Listing:
     """The listing. Where empty days are to be skipped, one without a folder is such a day on an object store: folders
     are only a part of names there. On a disk a missing folder may be a missing mount.
 
@@ -95,7 +90,7 @@ def list_source(settings: IngestSettings) -> pa.Table:
         return landing.list_files(settings.source, settings.pattern, settings.exclude, settings.store, settings.within)
     except Unreachable as error:
         if error.code == "source_missing" and settings.on_empty == "skip" and not storage.is_local(settings.source):
-            return landing.LISTING.empty_table()
+            return landing.Listing(0, 0, Sorter(landing.LISTING, "uri"))
         raise
 
 

@@ -51,3 +51,4 @@ from spark_apps.catalog.tables import stream as stream
 from spark_apps.catalog.tables import table as table
 from spark_apps.catalog.tables import use_storage as use_storage
 from spark_apps.catalog.tables import vectors as vectors
+from spark_apps.tables.staged_lists import with_lists as with_lists

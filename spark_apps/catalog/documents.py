@@ -9,6 +9,7 @@ from typing import Any
 from pyarrow import fs
 
 from spark_apps import contract, storage
+from spark_apps.tables import staged_lists
 
 
 def model_folder(store: str, fingerprint: str, keep: Path) -> Path | None:
@@ -46,7 +47,7 @@ def runs(store: str, partition: str) -> list[str]:
 def manifest(store: str, partition: str, run: str | contract.RunKey, stage: str) -> contract.Manifest | None:
     """What `stage` of a run left behind; None while it has not finished. `run`: as in `document`."""
     record = document(store, partition, run, f"{stage}.json")
-    return None if record is None else contract.Manifest.from_record(record)
+    return None if record is None else staged_lists.with_lists(contract.Manifest.from_record(record), store)
 
 
 def stage_of(job: contract.Settings, stage: str, attempt: str = "") -> contract.Manifest | None:
@@ -62,7 +63,7 @@ def stage_of(job: contract.Settings, stage: str, attempt: str = "") -> contract.
     if not job.dag_id or job.branch:
         return None
     record = document_in(job.store, job.partition, contract.path_safe(job.run_id), f"{name}.json")
-    found = None if record is None else contract.Manifest.from_record(record)
+    found = None if record is None else staged_lists.with_lists(contract.Manifest.from_record(record), job.store)
     return found if found and found.dag_id is None else None
 
 

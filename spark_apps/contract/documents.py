@@ -109,7 +109,8 @@ class Manifest:
 
     `counts` (files or images): listed, accepted, duplicates, quarantined, featured, computed, reused, resumed (an
     earlier attempt of the run had done them), as far as the stage knows them. `seconds`: by phase. `staged`: the files
-    that it staged, or took over, and did not publish. `outcome`: what else the stage wants to say (validate: verdict,
+    that it staged, or took over, and did not publish; `staged_in`: the files of the store where long lists of them are.
+    `outcome`: what else the stage wants to say (validate: verdict,
     published table versions). `dag_id` is empty for a run from the command line, and None in a manifest that was
     written before runs were told apart by it. `attempt` tells attempts at a stage apart that others refer to; empty
     where nobody does.
@@ -130,7 +131,8 @@ class Manifest:
     branch: str = ""
     attempt: str = ""
     model: ModelInfo | None = None
-    staged: Staged = field(default_factory=dict)
+    staged: Mapping[str, list[StagedFile]] = field(default_factory=dict)
+    staged_in: dict[str, str] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
     outcome: dict[str, Any] = field(default_factory=dict)
 

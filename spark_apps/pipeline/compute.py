@@ -144,11 +144,11 @@ def unique_files(units: Iterator[plan.ComputeUnit], store_uri: str, within: str 
     def read() -> Iterator[list[UniqueFile]]:
         for unit in units:
             parquet = pq.ParquetFile(f"{root}/{unit.path}", filesystem=filesystem, buffer_size=READ_BYTES)
-            first = 0
+            first, to_compute, further = 0, unit.to_compute(), unit.further_uris()
             for batch in parquet.iter_batches(READ_ROWS, [unit.row_group], contents.COLUMNS):
-                wanted = [row for row in range(batch.num_rows) if first + row not in unit.skip]
+                wanted = [row for row in range(batch.num_rows) if to_compute[first + row]]
                 rows = batch.take(pa.array(wanted, pa.int64())).to_pylist()
-                yield list(_files(rows, [unit.twins.get(first + row, []) for row in wanted], within))
+                yield list(_files(rows, [further.get(first + row, []) for row in wanted], within))
                 first += batch.num_rows
 
     reading = read()

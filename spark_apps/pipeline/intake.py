@@ -1,99 +1,115 @@
-"""What an ingest task does: reads the files of its units, hashes and checks each one, and stages their bytes."""
+"""What ingest does: divides the listing into work units, and reads, hashes, checks and stages the files of each."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from spark_apps import contract, storage
 from spark_apps.contract import KEEP, PHOTOS, BadFile, IngestSettings
 from spark_apps.media import imaging
-from spark_apps.pipeline import landing, resume
+from spark_apps.pipeline import finished, landing, lists, resume
+from spark_apps.pipeline.finished import Finished
+from spark_apps.pipeline.landing import Listing
+from spark_apps.pipeline.lists import ListPart, ListWriter
 from spark_apps.pipeline.records import TaskRecord
-from spark_apps.pipeline.resume import Finished
 from spark_apps.storage import reading
 from spark_apps.tables import schemas, staging
 
-LISTING_FILE_UNITS = 64
-"""Work units in one file of the listing, so that the footer a task reads stays small."""
 UNIT_FILES = 10_000
 """Files in one work unit at most."""
 
 ROW_GROUPS = 4
 """Row groups that the images of one work unit fill on a small day: what extract can share out."""
 
-ListingUnit = tuple[str, int]
-"""One work unit: a file of the listing and its row group."""
-
-
 FACTS = ("uri", "size_bytes", "modified_at")
 """Columns of images by which a listed file is known to be the one that was read."""
 
 
-def divide(listing: pa.Table, finished: Iterable[Finished]) -> tuple[list[TaskRecord], pa.Table, pa.Table]:
-    """The finished tasks that count, the part of the listing that they have done, and the rest of it.
+@dataclass(frozen=True)
+class Division:
+    """A listing, divided. `units`: what is to be read; `row_group_bytes`: of their images; `taken`: finished tasks that
+    count, and `resumed`, how many files they have read; `listing`: the files of the run's folder that it is kept in."""
 
-    A task counts when all of its files are listed as it has read them, and no task before it has one of these. What was
-    set aside is read again.
+    units: list[ListPart]
+    row_group_bytes: int
+    taken: list[TaskRecord]
+    resumed: int
+    listing: list[str]
+
+
+def divide(settings: IngestSettings, listed: Listing, earlier: Iterable[Finished], workers: int) -> Division:
+    """Keeps the listing in the run's folder, a row group for each work unit.
+
+    A finished task counts when all of its files are listed as it has read them, and no task before it has one of these.
+    What was set aside is read again. Units, and row groups of images, are sized so that a small day still occupies
+    every worker, to the end of extract, and a large one writes files and row groups of the store's usual size.
+
+    In memory are some pages of the listing, however long it is. Raises OSError or ArrowException.
     """
-    taken: list[TaskRecord] = []
-    done: set[tuple[Any, ...]] = set()
-    listed: set[tuple[Any, ...]] = set()
-    for task in finished:
-        listed = listed or set(_facts(listing))
-        own = set(_facts(task.rows))
-        if len(own) == task.rows.num_rows and own <= listed and done.isdisjoint(own):
-            taken.append(task.record)
-            done |= own
-    is_done = pc.is_in(listing["uri"], pa.array([facts[0] for facts in done], pa.string()))
-    return taken, listing.filter(is_done), listing.filter(pc.invert(is_done))
-
-
-def _facts(rows: pa.Table) -> Iterator[tuple[Any, ...]]:
-    return zip(*(rows[name].to_pylist() for name in FACTS), strict=True)
-
-
-def write_listing(settings: IngestSettings, listing: pa.Table, workers: int) -> tuple[list[ListingUnit], int]:
-    """Keeps the listing in the run's folder, a row group for each work unit, and returns the units.
-
-    Also returns the size in bytes of a row group of images. Both are sized so that a small day still occupies every
-    worker, to the end of extract, and a large one writes files and row groups of the store's usual size.
-    """
-    if not listing.num_rows:
-        return [], staging.ROW_GROUP_BYTES
-    sizes = [max(size, 0) for size in listing["size_bytes"].to_pylist()]
-    total = sum(sizes)
-    unit_bytes = min(staging.FILE_BYTES, max(total // (4 * workers), 1))
-    bounds, used, count = [0], 0, 0
-    for index, size in enumerate(sizes):
-        if count and (used + size > unit_bytes or count >= UNIT_FILES):
-            bounds.append(index)
-            used = count = 0
-        used, count = used + size, count + 1
-    bounds.append(len(sizes))
-    units: list[ListingUnit] = []
+    work, sizes = finished.Work(landing.LISTING, "uri"), []
+    for task in earlier:
+        work.add_finished(task)
+        sizes.append(pc.sum(task.rows["size_bytes"]).as_py() or 0)
+    if sizes:
+        for page in listed.pages():
+            work.add(page)
+    counting = work.counting(FACTS[1:])
+    left = listed.bytes - sum(size for size, counts in zip(sizes, counting, strict=True) if counts)
+    unit_bytes = min(staging.FILE_BYTES, max(left // (4 * workers), 1))
     folder = contract.join(settings.folder, "listing", staging.folder(settings).rsplit("/", 1)[-1])
-    storage.ensure_folder(folder)
-    spans = list(pairwise(bounds))
-    for start in range(0, len(spans), LISTING_FILE_UNITS):
-        uri = contract.join(folder, f"{start:08d}.parquet")
-        filesystem, path = storage.filesystem(uri)
-        with pq.ParquetWriter(path, landing.LISTING, filesystem=filesystem, compression="zstd") as writer:
-            for group, (begin, end) in enumerate(spans[start : start + LISTING_FILE_UNITS]):
-                writer.write_table(listing.slice(begin, end - begin), row_group_size=end - begin)
-                units.append((uri, group))
-    return units, min(staging.ROW_GROUP_BYTES, max(unit_bytes // ROW_GROUPS, 1))
+    with (
+        ListWriter(folder, landing.LISTING) as units,
+        ListWriter(contract.join(folder, "resumed"), landing.LISTING) as resumed,
+    ):
+
+        def to_read() -> Iterator[pa.Table]:
+            if not sizes:
+                yield from listed.pages()
+                return
+            for page in work.pages():
+                done = page.filter(finished.of_those(page, counting))["uri"]
+                files = page.filter(pc.is_null(page["task"])).select(FACTS)
+                was_read = pc.is_in(files["uri"], done)
+                if pc.any(was_read).as_py():
+                    resumed.add(files.filter(was_read))
+                yield files.filter(pc.invert(was_read))
+
+        for unit in _cut(to_read(), unit_bytes):
+            units.add(unit)
+    return Division(
+        units.parts,
+        min(staging.ROW_GROUP_BYTES, max(unit_bytes // ROW_GROUPS, 1)),
+        [record for record, counts in zip(work.records, counting, strict=True) if counts],
+        resumed.rows,
+        sorted({part.uri for part in [*units.parts, *resumed.parts]}),
+    )
+
+
+def _cut(pages: Iterable[pa.Table], unit_bytes: int) -> Iterator[pa.Table]:
+    """Listed files as work units of at most `unit_bytes`, or of one file."""
+    unit: list[pa.Table] = []
+    used = count = 0
+    for page in pages:
+        begin = 0
+        for row, size in enumerate(pc.max_element_wise(page["size_bytes"], 0).to_pylist()):
+            if count and (used + size > unit_bytes or count >= UNIT_FILES):
+                yield pa.concat_tables([*unit, page.slice(begin, row - begin)])
+                unit, begin, used, count = [], row, 0, 0
+            used, count = used + size, count + 1
+        unit.append(page.slice(begin))
+    if count:
+        yield pa.concat_tables(unit)
 
 
 def ingest_units(
-    units: Iterator[ListingUnit], settings: IngestSettings, folder: str, row_group_bytes: int
+    units: Iterator[ListPart], settings: IngestSettings, folder: str, row_group_bytes: int
 ) -> Iterator[TaskRecord]:
     """The work of one task: reads, hashes, checks and packs the files of its units; yields what it staged.
 
@@ -116,9 +132,8 @@ def ingest_units(
         staging.StagedWriter(settings.store, schemas.IMAGES, folder, row_group_bytes) as images,
         staging.StagedWriter(settings.store, schemas.QUARANTINE, folder) as quarantine,
     ):
-        for uri, group in units:
-            filesystem, path = storage.filesystem(uri)
-            rows = pq.ParquetFile(path, filesystem=filesystem).read_row_group(group).to_pylist()
+        for unit in units:
+            rows = lists.read(unit).to_pylist()
             files = ((row["uri"], row["size_bytes"]) for row in rows)
             for row, content in zip(rows, reading.read_files(files, settings.max_bytes, settings.within), strict=True):
                 image_id = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else None

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spark_apps.pipeline.sorting import Sorter
+from spark_apps.spark.progress import Teller
 from spark_apps.storage import listing, reaching
 
 LISTING = pa.schema([("uri", pa.string()), ("size_bytes", pa.int64()), ("modified_at", pa.timestamp("us", "UTC"))])
@@ -11,8 +18,24 @@ LISTING = pa.schema([("uri", pa.string()), ("size_bytes", pa.int64()), ("modifie
 or it is a folder that may not be read."""
 
 
-def list_files(source: str, pattern: str, exclude: str = "", store: str = "", within: str = "") -> pa.Table:
-    """Every file below `source` whose name matches `pattern`, as a table of `LISTING`.
+PAGE_ROWS = 2**16
+"""Files that are listed before they become a table."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a source. `files`: how many; `bytes`: of all together; `rows`: of `LISTING`, sorted by uri."""
+
+    files: int
+    bytes: int
+    rows: Sorter
+
+    def pages(self) -> Iterator[pa.Table]:
+        return self.rows.pages()
+
+
+def list_files(source: str, pattern: str, exclude: str = "", store: str = "", within: str = "") -> Listing:
+    """Every file below `source` whose name matches `pattern`; a line on stderr tells every few seconds how many.
 
     What `ignored.Ignored` names is not listed, nor is `store`, the folder of our own tables, where it lies below the
     source. uris are `file://` with percent-encoding (RFC 8089) on a disk, and the store's own `scheme://bucket/key`
@@ -22,7 +45,13 @@ def list_files(source: str, pattern: str, exclude: str = "", store: str = "", wi
         Unreachable: the source cannot be read, or it is missing: code `source_missing`, and `bucket_missing` for the
             whole bucket of an object store.
     """
+    sorter, size, told = Sorter(LISTING, "uri"), 0, Teller()
     with reaching("source", source):
-        rows = sorted(listing.files(source, pattern, exclude, store, within))
-    columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), LISTING, strict=False)]
-    return pa.table(columns, schema=LISTING) if rows else LISTING.empty_table()
+        found = listing.files(source, pattern, exclude, store, within)
+        while rows := list(islice(found, PAGE_ROWS)):
+            columns = zip(zip(*rows, strict=True), LISTING, strict=True)
+            page = pa.table([pa.array(column, field.type) for column, field in columns], schema=LISTING)
+            size += pc.sum(pc.max_element_wise(page["size_bytes"], 0)).as_py()
+            sorter.add(page)
+            told.tell(f"Listed {sorter.rows:,} files of {source}")
+    return Listing(sorter.rows, size, sorter)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from pyarrow import fs
 
 from spark_apps import contract, storage
 from spark_apps.contract import JobError, StagedFile
+from spark_apps.pipeline.finished import Finished
 from spark_apps.pipeline.records import TaskRecord
 from spark_apps.spark import packages
 from spark_apps.tables import data_files, delta_log, staging
@@ -36,21 +37,13 @@ Place = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A finished task of an earlier attempt: its files of the stage's own table, and the columns of their rows that
-    tell what it has done."""
-
-    record: TaskRecord
-    rows: pa.Table
-
-
-@dataclass(frozen=True)
 class Earlier:
-    """What earlier attempts at the stage left. `attempts`: their names; `files`: all that their records name."""
+    """What earlier attempts at the stage left. `attempts`: their names; `files`: all that their records name;
+    `finished`: tasks that are whole, read as they are asked for, once."""
 
     attempts: Sequence[str] = ()
     files: frozenset[Place] = frozenset()
-    finished: Sequence[Finished] = field(default_factory=list)
+    finished: Iterator[Finished] = field(default_factory=lambda: iter(()))
 
 
 def basis(**facts: Any) -> dict[str, Any]:
@@ -83,11 +76,10 @@ def look(
             every += parsed
             fitting += parsed if own.get("basis") == goes_by else []
         inside = f"data/{settings.partition}/{settings.run.folder}/"
-        whole = partial(_whole, settings.store, table, columns, inside)
         return Earlier(
             attempts,
             frozenset(path for record in every for path in _paths(record) if path[1].startswith(inside)),
-            [finished for finished in pool.map(whole, fitting) if finished],
+            _whole_ones(fitting, partial(_whole, settings.store, table, columns, inside)),
         )
 
 
@@ -184,6 +176,13 @@ def _record(document: Any) -> TaskRecord | None:
         return TaskRecord.from_record(document)
     except ValueError:
         return None
+
+
+def _whole_ones(records: Sequence[TaskRecord], whole: Callable[[TaskRecord], Finished | None]) -> Iterator[Finished]:
+    """Those that are whole, a few at a time: the rows of all of them may be too many for memory."""
+    with ThreadPoolExecutor(delta_log.REQUESTS) as pool:
+        for begin in range(0, len(records), delta_log.REQUESTS):
+            yield from filter(None, pool.map(whole, records[begin : begin + delta_log.REQUESTS]))
 
 
 def _whole(store: str, table: Table, columns: Sequence[str], inside: str, record: TaskRecord) -> Finished | None:

@@ -15,7 +15,7 @@ from spark_apps import contract, storage
 from spark_apps.contract import BadSetting, ExitCode, JobError
 from spark_apps.spark import environment_checks, packages
 from spark_apps.spark.failures import explain
-from spark_apps.tables import staging
+from spark_apps.tables import staged_lists, staging
 
 AnyJob = TypeVar("AnyJob", bound=contract.JobSettings)
 
@@ -53,9 +53,11 @@ def write_manifest(settings: contract.JobSettings, manifest: contract.Manifest) 
     From then on there is nothing to resume. Raises Unreachable.
     """
     names = [*([f"{manifest.stage}_{manifest.attempt}"] if manifest.attempt else []), manifest.stage]
+    folder = settings.folder.removeprefix(settings.store.rstrip("/")).strip("/")
     with storage.reaching("store", settings.store):
         for name in names:
-            storage.write_bytes(contract.join(settings.folder, f"{name}.json"), manifest.to_json().encode())
+            record = staged_lists.apart(manifest, settings.store, f"{folder}/{name}").to_json()
+            storage.write_bytes(contract.join(settings.folder, f"{name}.json"), record.encode())
         if manifest.staged:
             staging.settle(settings.folder, manifest.stage)
 

@@ -44,6 +44,18 @@ class Ticker:
             return
 
 
+class Teller:
+    """Says on stderr, every few seconds at most, how far something is that the driver does by itself."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def tell(self, line: str) -> None:
+        if time.monotonic() - self._last >= EVERY_SECONDS:
+            self._last = time.monotonic()
+            print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def watching(settings: contract.Settings, stage: str, total: int, resumed: int = 0) -> Iterator[str]:
     """The driver's side: yields the folder for the tasks' notes, and reports while the block runs.

@@ -20,6 +20,8 @@ from spark_apps.storage.ignored import Ignored
 
 NOT_A_FILE = -1
 """The size of a name that has no regular file behind it, and of a folder that may not be read."""
+FOLDERS = 100
+"""Folders of a source that are listed one by one: a request for each is little beside one for a thousand objects."""
 LOG = "_delta_log"
 """The folder that makes a Delta table of the one that it lies in."""
 ELSEWHERE = {
@@ -37,8 +39,8 @@ def files(
 ) -> Iterator[Row]:
     """Each file below `source` whose name matches `pattern`, in no order; as `pipeline.landing.list_files` says.
 
-    `lean`: hold the listing of one folder of the source at a time, for a few requests more; else an object store's is
-    held as a whole, some 300 bytes an object.
+    Of an object store the listing of one folder of the source is held at a time, some 300 bytes an object; where the
+    source has more than `FOLDERS` of them, that of the whole source, unless it is to be `lean`, for a request a folder.
 
     Raises:
         Unreachable: the source is missing (`source_missing`, `bucket_missing`) or no folder.
@@ -140,7 +142,7 @@ def _walk_store(source: str, pattern: str, ignored: Ignored, store: str, lean: b
     here = f"{root.rstrip('/')}/"
     anything = False
     # A table or store below the source lies in one of its folders as a whole: each can be looked at by itself.
-    for found, nameless in _by_folder(filesystem_, root) if lean else [_everything(filesystem_, root)]:
+    for found, nameless in _by_folder(filesystem_, root, lean):
         anything = anything or bool(found or nameless)
         for path in nameless:
             yield place.uri(path), NOT_A_FILE, None
@@ -184,13 +186,18 @@ Found = tuple[list[fs.FileInfo], list[str]]
 """What lies below a folder, and the folders without a name, as in `x//photo.jpg`, whose content cannot be listed."""
 
 
-def _by_folder(filesystem_: fs.FileSystem, root: str) -> Iterator[Found]:
+def _by_folder(filesystem_: fs.FileSystem, root: str, lean: bool) -> Iterator[Found]:
     """The same as `_everything`, in pieces: what lies in `root` itself, then what lies below each of its folders."""
     top, nameless = _folder(filesystem_, root)
+    folders = [info.path for info in top if info.type == fs.FileType.Directory]
+    odd = nameless or any(folder.endswith(("/.", "/..")) for folder in folders)  # they cannot be asked for by name
+    if not lean and (odd or len(folders) > FOLDERS):
+        yield _everything(filesystem_, root)
+        return
     yield top, nameless
-    for info in top:
-        if info.type == fs.FileType.Directory:
-            yield _everything(filesystem_, info.path)
+    del top
+    for folder in folders:
+        yield _everything(filesystem_, folder)
 
 
 def _everything(filesystem_: fs.FileSystem, root: str) -> Found:

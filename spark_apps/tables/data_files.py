@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from pyarrow import fs
 
 from spark_apps import storage
 from spark_apps.contract import StagedFile
+from spark_apps.tables import delta_log
 from spark_apps.tables.schemas import Table
 
 MERGED = "merged-"
@@ -65,6 +67,23 @@ def opened(store: str, table: Table, files: Sequence[StagedFile]) -> Iterator[tu
     filesystem, root = storage.filesystem(table.uri(store))
     for file in files:
         yield file, pq.ParquetFile(f"{root}/{file.path}", filesystem=filesystem)
+
+
+def columns(
+    store: str, table: Table, files: Sequence[StagedFile], names: Sequence[str]
+) -> Iterator[tuple[StagedFile, pa.Table, list[int]]]:
+    """Columns of each of the files, and the rows of each of its row groups; some files at a time, since each costs a
+    few round trips on an object store. Raises as `opened`."""
+    filesystem, root = storage.filesystem(table.uri(store))
+
+    def read(file: StagedFile) -> tuple[StagedFile, pa.Table, list[int]]:
+        parquet = pq.ParquetFile(f"{root}/{file.path}", filesystem=filesystem, pre_buffer=True)
+        groups = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
+        return file, parquet.read(columns=list(names)).select(list(names)), groups
+
+    with ThreadPoolExecutor(delta_log.REQUESTS) as pool:
+        for begin in range(0, len(files), delta_log.REQUESTS):
+            yield from pool.map(read, files[begin : begin + delta_log.REQUESTS])
 
 
 def missing(store: str, table: Table, paths: Iterable[str]) -> list[str]:

@@ -124,8 +124,14 @@ class Survey:
             path: info.size
             for path, info in self.working.items()
             if self.is_dead(_run_key(path), now, cutoff)
-            and (path.endswith("/progress.json") or not re.fullmatch(r"runs/[^/]+/[^/]+/\w+\.json", path))
+            and (path.endswith("/progress.json") or not self._is_document(path))
         }
+
+    def _is_document(self, path: str) -> bool:
+        """Whether it is a manifest, a report, or a list that belongs to a manifest (`staged_lists`)."""
+        if not re.fullmatch(r"runs/[^/]+/[^/]+/\w+\.(json|parquet)", path):
+            return False
+        return path.endswith(".json") or f"{path.rpartition('_')[0]}.json" in self.working
 
 
 def expired_log(store_uri: str, table: schemas.Table, now: datetime) -> dict[str, int]:

@@ -18,6 +18,7 @@ from spark_apps.model import weights
 from spark_apps.pipeline import intake, landing
 from spark_apps.storage import reading
 from spark_apps.storage.listing import NOT_A_FILE
+from tests import listed
 
 DAY = "2026-11-22"
 
@@ -139,10 +140,10 @@ def test_links_that_lead_out_are_neither_a_source_nor_read(tmp_path: Path, monke
     with pytest.raises(contract.BadSetting, match="sources"):
         ingest(str(allowed / "out"))
     job = ingest(str(allowed / "day"))
-    rows = landing.list_files(job.source, job.pattern, within=job.within).to_pylist()
+    rows = listed.table(job.source, job.pattern, within=job.within).to_pylist()
     sizes = {Path(row["uri"]).name: row["size_bytes"] for row in rows}
     assert sizes == {"one": 3, "inside": 4, "file": NOT_A_FILE, "folder": NOT_A_FILE}
-    free = landing.list_files(job.source, job.pattern).to_pylist()
+    free = listed.table(job.source, job.pattern).to_pylist()
     assert {Path(row["uri"]).name for row in free} == {"one", "inside", "file", "password"}
 
 
@@ -161,8 +162,7 @@ def test_a_link_that_is_put_in_the_place_of_a_listed_file_is_not_read(
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__SOURCE", f"{allowed}/{{partition}}")
     job = ingest(str(allowed / "day"))
     files = [
-        (row["uri"], row["size_bytes"])
-        for row in landing.list_files(job.source, job.pattern, within=job.within).to_pylist()
+        (row["uri"], row["size_bytes"]) for row in listed.table(job.source, job.pattern, within=job.within).to_pylist()
     ]
     before = list(reading.read_files(files, 99, job.within))
     assert before == [b"photo!!"] * 4
@@ -188,11 +188,11 @@ def test_a_task_of_ingest_reads_within_the_folders(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__SOURCE", str(tmp_path / "photos"))
     job = dataclasses.replace(ingest(str(tmp_path / "photos")), store=str(tmp_path / "store"), extractor="text")
     listing = landing.list_files(job.source, job.pattern, within=job.within)
-    units, row_group_bytes = intake.write_listing(job, listing, 1)
+    division = intake.divide(job, listing, [], 1)
     (tmp_path / "photos" / "one").unlink()
     (tmp_path / "photos" / "one").symlink_to(tmp_path / "password")
     for folder, settings, codes in (("a", job, {"unreadable": 1}), ("b", dataclasses.replace(job, within=""), {})):
-        (record,) = intake.ingest_units(iter(units), settings, folder, row_group_bytes)
+        (record,) = intake.ingest_units(iter(division.units), settings, folder, division.row_group_bytes)
         assert record.codes == codes
 
 

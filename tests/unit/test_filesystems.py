@@ -11,8 +11,8 @@ import pytest
 
 from spark_apps import catalog, storage
 from spark_apps.contract import BadSetting, Unreachable, access
-from spark_apps.pipeline import landing
 from spark_apps.storage import filesystems
+from tests import listed
 from tests.s3 import Witness, certificates, http_proxy, witness
 from tests.shelf import MODEL, Shelf
 
@@ -205,7 +205,7 @@ def test_a_failure_names_the_proxy_without_its_password(monkeypatch: pytest.Monk
     monkeypatch.setenv("HTTPS_PROXY", "http://user:very-private@127.0.0.1:9")
     catalog.use_storage({**OWN, "AWS_ENDPOINT_URL": "https://127.0.0.1:10"})
     reads = (
-        lambda: landing.list_files("s3://photos/day", "*"),
+        lambda: listed.table("s3://photos/day", "*"),
         lambda: catalog.partitions("s3://photos/store"),
         lambda: catalog.exists("s3://photos/store"),
     )

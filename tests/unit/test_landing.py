@@ -15,6 +15,7 @@ from spark_apps.contract import BadFile, Unreachable
 from spark_apps.pipeline import landing
 from spark_apps.storage import reading
 from spark_apps.storage.listing import NOT_A_FILE
+from tests import listed
 
 PLENTY = 2**20
 
@@ -36,7 +37,7 @@ def put(folder: Path, name: str | bytes, content: bytes = b"photo") -> bytes:
 
 
 def names(folder: Path, pattern: str = "*") -> list[str]:
-    uris = landing.list_files(str(folder), pattern)["uri"].to_pylist()
+    uris = listed.table(str(folder), pattern)["uri"].to_pylist()
     return [os.path.relpath(storage.filesystem(uri)[1], folder) for uri in uris]
 
 
@@ -56,7 +57,7 @@ def test_files_are_listed_from_all_folders_with_size_and_time(source: Path) -> N
     put(source, "b.jpg", b"12345")
     put(source, "deep/er/a.png", b"")
     os.utime(source / "b.jpg", (1_000_000_000, 1_000_000_000))
-    listing = landing.list_files(str(source), "*")
+    listing = listed.table(str(source), "*")
     assert listing.schema == landing.LISTING
     rows = listing.to_pylist()
     assert [row["uri"] for row in rows] == sorted((source / name).as_uri() for name in ("b.jpg", "deep/er/a.png"))
@@ -116,7 +117,7 @@ def test_the_pattern_is_held_against_the_name_as_a_person_knows_it(
 )
 def test_any_name_can_be_listed_and_read_back(source: Path, name: str | bytes) -> None:
     path = put(source, name, b"the bytes of this file")
-    (row,) = landing.list_files(str(source), "*").to_pylist()
+    (row,) = listed.table(str(source), "*").to_pylist()
     assert row["uri"].isascii() and row["uri"].startswith("file:///")
     assert os.fsencode(storage.filesystem(row["uri"])[1]) == path
     assert read(row["uri"], row["size_bytes"]) == b"the bytes of this file"
@@ -125,7 +126,7 @@ def test_any_name_can_be_listed_and_read_back(source: Path, name: str | bytes) -
 def test_names_that_differ_only_in_their_bytes_stay_apart(source: Path) -> None:
     put(source, "é.jpg".encode(), b"1")
     put(source, "é.jpg".encode("latin-1"), b"2")
-    rows = landing.list_files(str(source), "*.jpg").to_pylist()
+    rows = listed.table(str(source), "*.jpg").to_pylist()
     assert {read(row["uri"], row["size_bytes"]) for row in rows} == {b"1", b"2"}
 
 
@@ -133,7 +134,7 @@ def test_what_is_no_regular_file_is_listed_and_never_waits(source: Path) -> None
     (source / "dangling.jpg").symlink_to(source / "nowhere")
     (source / "loop.jpg").symlink_to(source / "loop.jpg")
     os.mkfifo(source / "pipe.jpg")
-    rows = landing.list_files(str(source), "*").to_pylist()
+    rows = listed.table(str(source), "*").to_pylist()
     assert [row["size_bytes"] for row in rows] == [NOT_A_FILE] * 3
     assert [code(read(row["uri"], row["size_bytes"])) for row in rows] == ["unreadable"] * 3
 
@@ -141,18 +142,18 @@ def test_what_is_no_regular_file_is_listed_and_never_waits(source: Path) -> None
 def test_a_link_to_a_file_counts_as_the_file(source: Path, tmp_path: Path) -> None:
     put(tmp_path, "elsewhere.jpg", b"linked")
     (source / "link.jpg").symlink_to(tmp_path / "elsewhere.jpg")
-    (row,) = landing.list_files(str(source), "*").to_pylist()
+    (row,) = listed.table(str(source), "*").to_pylist()
     assert read(row["uri"], row["size_bytes"]) == b"linked"
 
 
 def test_an_empty_source_is_an_empty_table(source: Path) -> None:
-    listing = landing.list_files(str(source), "*")
+    listing = listed.table(str(source), "*")
     assert (listing.num_rows, listing.schema) == (0, landing.LISTING)
 
 
 def test_a_source_may_be_a_file_uri(source: Path) -> None:
     put(source, "a.jpg")
-    assert landing.list_files(source.as_uri(), "*").equals(landing.list_files(str(source), "*"))
+    assert listed.table(source.as_uri(), "*").equals(listed.table(str(source), "*"))
 
 
 def test_a_missing_source_cannot_be_reached(source: Path) -> None:
@@ -160,7 +161,7 @@ def test_a_missing_source_cannot_be_reached(source: Path) -> None:
     places = {"nowhere": "source_missing", "a.jpg": "source_no_folder", "a.jpg/below": "source_missing"}
     for name, code in places.items():
         with pytest.raises(Unreachable) as caught:
-            landing.list_files(str(source / name), "*")
+            listed.table(str(source / name), "*")
         assert caught.value.code == code
         assert str(source / name) in caught.value.message
 
@@ -219,8 +220,8 @@ def test_linked_folders_are_listed_once_and_a_circle_of_links_ends(tmp_path: Pat
     (tmp_path / "source" / "own.jpg").write_bytes(b"x")
     (tmp_path / "source" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "source" / "deep" / "circle").symlink_to(tmp_path / "source")
-    listed = landing.list_files(str(tmp_path / "source"), "*")["uri"].to_pylist()
-    assert [uri.rsplit("/", 2)[-2:] for uri in listed] == [["link", "linked.jpg"], ["source", "own.jpg"]]
+    uris = listed.table(str(tmp_path / "source"), "*")["uri"].to_pylist()
+    assert [uri.rsplit("/", 2)[-2:] for uri in uris] == [["link", "linked.jpg"], ["source", "own.jpg"]]
 
 
 def test_a_folder_keeps_its_own_name_where_a_link_to_it_comes_first(source: Path) -> None:
@@ -283,7 +284,7 @@ def test_what_systems_leave_behind_is_not_listed(source: Path) -> None:
 def test_exclude_leaves_out_files_and_folders(source: Path, exclude: str, left: list[str]) -> None:
     for name in ("a.jpg", "a.tmp", "drafts/b.jpg", "x/drafts/c.jpg", "x/raw/d.jpg"):
         put(source, name)
-    uris = landing.list_files(str(source), "*", exclude)["uri"].to_pylist()
+    uris = listed.table(str(source), "*", exclude)["uri"].to_pylist()
     assert [os.path.relpath(storage.filesystem(uri)[1], source) for uri in uris] == left
 
 
@@ -292,7 +293,7 @@ def test_our_own_store_below_the_source_is_not_listed(source: Path, as_uri: bool
     put(source, "a.jpg")
     put(source, "features/images/data/b.parquet")
     place = source / "features"
-    uris = landing.list_files(str(source), "*", store=place.as_uri() if as_uri else str(place))["uri"].to_pylist()
+    uris = listed.table(str(source), "*", store=place.as_uri() if as_uri else str(place))["uri"].to_pylist()
     assert uris == [(source / "a.jpg").as_uri()]
 
 
@@ -306,7 +307,7 @@ def test_a_photo_from_an_impossible_moment_is_taken(source: Path, seconds: int) 
         os.utime(source / "a.jpg", (0, seconds))
     except OverflowError:
         pytest.skip("this system does not keep such a time")
-    (row,) = landing.list_files(str(source), "*").to_pylist()
+    (row,) = listed.table(str(source), "*").to_pylist()
     assert read(row["uri"], row["size_bytes"]) == b"photo"
 
 
@@ -352,7 +353,7 @@ def test_a_closed_folder_is_one_row_and_a_vanished_one_none(source: Path, monkey
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    rows = landing.list_files(str(source), "*").to_pylist()
+    rows = listed.table(str(source), "*").to_pylist()
     assert {row["uri"]: row["size_bytes"] for row in rows} == {
         (source / "a.jpg").as_uri(): 5,
         (source / "closed").as_uri(): NOT_A_FILE,
@@ -374,7 +375,7 @@ def test_sockets_devices_and_links_to_them_are_rows(source: Path) -> None:
             listener.bind("socket.jpg")
         finally:
             os.chdir(here)
-        rows = landing.list_files(str(source), "*").to_pylist()
+        rows = listed.table(str(source), "*").to_pylist()
         assert [row["size_bytes"] for row in rows] == [NOT_A_FILE] * 2
         assert [code(read(row["uri"], row["size_bytes"])) for row in rows] == ["unreadable"] * 2
 
@@ -388,7 +389,7 @@ def test_a_folder_deeper_than_the_system_takes_is_a_row(source: Path) -> None:
         os.close(here)
         here = below
     os.close(here)
-    rows = landing.list_files(str(source), "*").to_pylist()
+    rows = listed.table(str(source), "*").to_pylist()
     assert sorted(row["size_bytes"] for row in rows) == [NOT_A_FILE, 5]
     deep = next(row for row in rows if row["size_bytes"] == NOT_A_FILE)
     assert code(read(deep["uri"], NOT_A_FILE)) == "unreadable"
@@ -398,5 +399,5 @@ def test_a_link_into_our_own_store_shows_nothing_of_it(source: Path, tmp_path: P
     put(source, "a.jpg")
     put(tmp_path, "store/runs/d1/report.json")
     (source / "link").symlink_to(tmp_path / "store" / "runs")
-    uris = landing.list_files(str(source), "*", store=str(tmp_path / "store"))["uri"].to_pylist()
+    uris = listed.table(str(source), "*", store=str(tmp_path / "store"))["uri"].to_pylist()
     assert uris == [(source / "a.jpg").as_uri()]

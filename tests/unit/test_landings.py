@@ -12,7 +12,7 @@ import pytest
 
 from spark_apps import catalog, storage
 from spark_apps.contract import BadSetting, Unreachable
-from spark_apps.pipeline import landing
+from tests import listed
 from tests.s3 import s3_server, witness
 
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
@@ -51,11 +51,11 @@ def test_it_tells_what_ingest_would_list(source: str) -> None:
         put(source, name)
     own = f"{source}/own"
     for pattern, exclude in (("*", ""), ("*.jpg", ""), ("*", "raw,*.png")):
-        listed = landing.list_files(source, pattern, exclude, own)
+        expected = listed.table(source, pattern, exclude, own)
         landed = catalog.landed(source, pattern, exclude, own)
-        assert landed is not None and landed.files == listed.num_rows > 0
-        assert landed.bytes == sum(listed["size_bytes"].to_pylist())
-        assert landed.newest == max(listed["modified_at"].to_pylist())
+        assert landed is not None and landed.files == expected.num_rows > 0
+        assert landed.bytes == sum(expected["size_bytes"].to_pylist())
+        assert landed.newest == max(expected["modified_at"].to_pylist())
 
 
 def test_a_file_more_changes_it(source: str) -> None:

@@ -35,9 +35,9 @@ def computed(result: Plan, files: Mapping[str, str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for unit in result.compute:
         for row, uri in enumerate(names[3 * unit.row_group : 3 * unit.row_group + 3]):
-            if row not in unit.skip:
+            if unit.to_compute()[row]:
                 assert files[uri] not in found, "computed twice"
-                found[files[uri]] = sorted([uri, *unit.twins.get(row, [])])
+                found[files[uri]] = sorted([uri, *unit.further_uris().get(row, [])])
     return found
 
 
@@ -169,8 +169,8 @@ def test_a_day_without_photos_is_an_empty_plan(shelf: Shelf) -> None:
 def test_two_attempts_do_not_share_a_copy_list(shelf: Shelf) -> None:
     shelf.publish("d8", "earlier", {"x": "a"})
     first, second = planned(shelf, DAY), planned(shelf, DAY)
-    assert first.copy[0].list_uri != second.copy[0].list_uri
-    storage.delete(first.copy[0].list_uri)
+    assert first.copy[0].wanted.uri != second.copy[0].wanted.uri
+    storage.delete(first.copy[0].wanted.uri)
     assert copied(shelf, second).keys() == {"u0", "u2", "u5"}
 
 

@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from spark_apps.contract import ExtractSettings, IngestSettings, JobError, StagedFile, Unreachable
-from spark_apps.pipeline import intake, landing, plan, resume
+from spark_apps.pipeline import intake, landing, lists, plan, resume
+from spark_apps.pipeline.finished import Finished
 from spark_apps.pipeline.plan import Plan
 from spark_apps.pipeline.records import TaskRecord
+from spark_apps.pipeline.sorting import Sorter
 from spark_apps.tables import schemas, staging
 from tests.shelf import FINGERPRINT, MODEL, Shelf, image_id, vector
 
@@ -92,7 +94,7 @@ def test_what_finished_tasks_did_is_taken_over_and_the_rest_planned(run: Run) ->
         assert paths(*todo.taken) == paths(*done) == run.staged(), "the unfinished file is removed"
         assert sum(record.computed + record.loads for record in todo.taken) == 0, "it was not done now"
         (unit,) = todo.compute
-        assert unit.skip == frozenset(range(6)) and not unit.twins
+        assert [row for row in range(7) if unit.to_compute()[row]] == [6] and not unit.twins
 
 
 def test_what_was_taken_over_is_taken_over_again_with_what_came_since(run: Run) -> None:
@@ -286,24 +288,46 @@ def rows(*files: tuple[str, int, datetime]) -> pa.Table:
     return pa.Table.from_pylist([dict(zip(intake.FACTS, file, strict=True)) for file in files], schema=landing.LISTING)
 
 
-def finished(*files: tuple[str, int, datetime]) -> resume.Finished:
-    return resume.Finished(TaskRecord({"images": [StagedFile(files[0][0])]}), rows(*files))
+def finished(*files: tuple[str, int, datetime]) -> Finished:
+    return Finished(TaskRecord({"images": [StagedFile(files[0][0])]}), rows(*files))
 
 
-def test_a_file_is_not_read_again_when_it_is_listed_as_it_was_read() -> None:
-    listing = rows(*((name, 3, MORNING) for name in "abcdef"))
+def listing(*files: tuple[str, int, datetime]) -> landing.Listing:
+    sorter = Sorter(landing.LISTING, "uri")
+    sorter.add(rows(*files))
+    return landing.Listing(len(files), sum(size for _, size, _ in files), sorter)
+
+
+def divided(shelf: Shelf, *earlier: Finished) -> tuple[intake.Division, list[str], list[str]]:
+    """A listing of six files, divided: the uris that are to be read, and all that are kept."""
+    settings = IngestSettings(store=shelf.store, partition="d1", run_id="r", source="/landing")
+    listed = listing(*((name, 3, MORNING) for name in "abcdef"))
+    division = intake.divide(settings, listed, earlier, 1)
+    to_read = [uri for unit in division.units for uri in lists.read(unit)["uri"].to_pylist()]
+    kept = [uri for file in division.listing for uri in pq.read_table(file)["uri"].to_pylist()]
+    return division, to_read, kept
+
+
+def test_a_file_is_not_read_again_when_it_is_listed_as_it_was_read(shelf: Shelf) -> None:
     whole, again = finished(("a", 3, MORNING), ("b", 3, MORNING)), finished(("b", 3, MORNING), ("c", 3, MORNING))
     larger, later = finished(("d", 4, MORNING)), finished(("e", 3, NOON), ("f", 3, MORNING))
     gone = finished(("f", 3, MORNING), ("z", 3, MORNING))
-    taken, done, rest = intake.divide(listing, [whole, again, larger, later, gone])
-    assert taken == [whole.record]
-    assert (done["uri"].to_pylist(), rest["uri"].to_pylist()) == (["a", "b"], ["c", "d", "e", "f"])
-    assert intake.divide(listing, [])[0] == [] and intake.divide(listing, [])[2].equals(listing)
+    twice = finished(("e", 3, MORNING), ("e", 3, MORNING))
+    division, to_read, kept = divided(shelf, whole, again, larger, later, gone, twice)
+    assert (division.taken, division.resumed) == ([whole.record], 2)
+    assert to_read == ["c", "d", "e", "f"]
+    assert sorted(kept) == list("abcdef")
+
+
+def test_a_task_that_does_not_count_takes_nothing_from_one_after_it(shelf: Shelf) -> None:
+    doubtful, sound = finished(("a", 3, MORNING), ("b", 4, MORNING)), finished(("a", 3, MORNING), ("c", 3, MORNING))
+    division, to_read, _ = divided(shelf, doubtful, sound)
+    assert (division.taken, to_read) == ([sound.record], ["b", "d", "e", "f"])
 
 
 def test_the_parts_of_a_listing_are_all_of_it(shelf: Shelf) -> None:
-    settings = IngestSettings(store=shelf.store, partition="d1", run_id="r", source="/landing")
-    listing = rows(*((name, 3, MORNING) for name in "abcdef"))
-    _, done, rest = intake.divide(listing, [finished(("a", 3, MORNING), ("f", 3, MORNING))])
-    files = [uri for part in (done, rest, listing.slice(0, 0)) for uri, _ in intake.write_listing(settings, part, 1)[0]]
-    assert sorted(uri for file in set(files) for uri in pq.read_table(file)["uri"].to_pylist()) == list("abcdef")
+    for earlier in ([], [finished(("a", 3, MORNING), ("f", 3, MORNING))]):
+        assert sorted(divided(shelf, *earlier)[2]) == list("abcdef")
+    everything = finished(*((name, 3, MORNING) for name in "abcdef"))
+    division, to_read, kept = divided(shelf, everything)
+    assert (division.units, to_read, kept) == ([], [], list("abcdef"))

@@ -17,8 +17,8 @@ from pyarrow import fs
 from spark_apps import catalog, storage
 from spark_apps.contract import BadSetting, IngestSettings, JobError, QualityFailed, Unreachable
 from spark_apps.ingest import list_source
-from spark_apps.pipeline import landing
-from spark_apps.storage import reading
+from spark_apps.storage import listing, reading
+from tests import listed
 from tests.s3 import witness
 from tests.shelf import MODEL, Shelf
 
@@ -135,7 +135,7 @@ def test_a_source_on_an_object_store_is_listed_and_read(object_store: str) -> No
     for name in (".hidden.jpg", "x/.trash/c.jpg", "_SUCCESS", "note.txt"):
         storage.write_bytes(f"{source}/{name}", b"no")
     storage.write_bytes(f"{object_store}/the day after/d.jpg", b"no")
-    rows = landing.list_files(source, "*.jpg").to_pylist()
+    rows = listed.table(source, "*.jpg").to_pylist()
     names = [row["uri"].removeprefix(f"{source}/") for row in rows]
     assert names == sorted(["%2E.jpg", "100%.jpg", "_DSC1.jpg", "b.jpg", "x/my ä photo.jpg"])
     files = [(row["uri"], row["size_bytes"]) for row in rows]
@@ -147,17 +147,17 @@ def test_a_source_on_an_object_store_is_listed_and_read(object_store: str) -> No
 def test_a_missing_source_on_an_object_store_cannot_be_reached(object_store: str) -> None:
     for source in (f"{object_store}/nowhere", "s3://no-such-bucket/day"):
         with pytest.raises(Unreachable):
-            landing.list_files(source, "*")
+            listed.table(source, "*")
 
 
 def test_a_missing_prefix_and_a_missing_bucket_are_told_apart(object_store: str) -> None:
     for source, code in ((f"{object_store}/nowhere", "source_missing"), ("s3://no-such-bucket/day", "bucket_missing")):
         with pytest.raises(Unreachable) as missing:
-            landing.list_files(source, "*")
+            listed.table(source, "*")
         assert missing.value.code == code
         settings = IngestSettings(store="/store", partition="d1", run_id="r", source=source, on_empty="skip")
         if code == "source_missing":
-            assert list_source(settings).num_rows == 0
+            assert list_source(settings).files == 0
         else:
             with pytest.raises(Unreachable):
                 list_source(settings)
@@ -170,7 +170,7 @@ def test_one_object_that_cannot_be_read_is_a_row_and_no_more(object_store: str) 
     for key in ("day/a.jpg", *odd):
         kept = {"StorageClass": "GLACIER"} if "glacier" in key else {}
         client.put_object(Bucket="photos", Key=key, Body=b"photo", **kept)
-    rows = landing.list_files(f"{object_store}/day", "*").to_pylist()
+    rows = listed.table(f"{object_store}/day", "*").to_pylist()
     assert {row["uri"] for row in rows} == {f"{object_store}/{key}" for key in ("day/a.jpg", *odd)}
     outcomes = dict(
         zip(
@@ -181,6 +181,26 @@ def test_one_object_that_cannot_be_read_is_a_row_and_no_more(object_store: str) 
     )
     assert outcomes.pop(f"{object_store}/day/a.jpg") == b"photo"
     assert [getattr(outcome, "code", outcome) for outcome in outcomes.values()] == ["unreadable"] * len(odd)
+
+
+@pytest.mark.parametrize("most", [0, 2, 100])
+def test_a_source_is_listed_alike_folder_by_folder_and_as_a_whole(
+    object_store: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "FOLDERS", most)
+    client = boto3.client("s3", region_name="us-east-1")
+    names = ("b.jpg", "cam-2/z.jpg", "cam-2/deep/a.jpg", "cam-2.jpg", "cam-1/ü #%20.jpg", "cam-1//c.jpg", "Z/a.jpg")
+    for name in (
+        *names,
+        "old/images/_delta_log/0.json",
+        "old/runs/report.jpg",
+        "table/_delta_log/0.json",
+        "table/x.jpg",
+    ):
+        client.put_object(Bucket="photos", Key=f"cameras/{name}", Body=b"photo")
+    rows = listed.table(f"{object_store}/cameras", "*").to_pylist()
+    assert [row["uri"] for row in rows] == sorted(f"{object_store}/cameras/{name}" for name in names)
+    assert {row["size_bytes"] for row in rows} == {5}
 
 
 def test_folder_markers_and_our_own_store_are_not_listed_on_an_object_store(object_store: str) -> None:
@@ -194,7 +214,7 @@ def test_folder_markers_and_our_own_store_are_not_listed_on_an_object_store(obje
         "marked/@eaDir/d.jpg",
     ):
         client.put_object(Bucket="photos", Key=key, Body=b"" if key in empty else b"photo")
-    rows = landing.list_files(f"{object_store}/marked", "*", store=f"{object_store}/marked/store").to_pylist()
+    rows = listed.table(f"{object_store}/marked", "*", store=f"{object_store}/marked/store").to_pylist()
     assert [row["uri"] for row in rows] == [f"{object_store}/marked/store2/c.jpg", f"{object_store}/marked/sub/a.jpg"]
 
 
@@ -217,7 +237,7 @@ def test_a_source_below_the_folder_of_the_store_is_listed(object_store: str, tmp
     storage.write_bytes(str(tmp_path / "landing" / "a.jpg"), b"photo")
     for place in (f"{object_store}/whole", str(tmp_path)):
         for store in (place, f"{place}/landing", object_store):
-            assert landing.list_files(f"{place}/landing", "*", "", store).num_rows == 1, (place, store)
+            assert listed.table(f"{place}/landing", "*", "", store).num_rows == 1, (place, store)
 
 
 class FussyStore(BaseHTTPRequestHandler):
@@ -314,9 +334,9 @@ def test_a_marker_alone_is_an_empty_folder_and_an_object_is_none(object_store: s
     client = boto3.client("s3", region_name="us-east-1")
     client.put_object(Bucket="photos", Key="only a marker/", Body=b"")
     client.put_object(Bucket="photos", Key="one.jpg", Body=b"photo")
-    assert landing.list_files(f"{object_store}/only a marker", "*").num_rows == 0
+    assert listed.table(f"{object_store}/only a marker", "*").num_rows == 0
     with pytest.raises(Unreachable) as caught:
-        landing.list_files(f"{object_store}/one.jpg", "*")
+        listed.table(f"{object_store}/one.jpg", "*")
     assert caught.value.code == "source_no_folder"
 
 
@@ -326,7 +346,7 @@ def test_other_stores_below_the_source_are_not_listed(place: str) -> None:
     storage.write_bytes(f"{place}/table/_delta_log/0.json", b"{}")
     storage.write_bytes(f"{place}/table/c.parquet", b"x")
     storage.write_bytes(f"{place}/older/d.jpg", b"photo")
-    uris = landing.list_files(place, "*")["uri"].to_pylist()
+    uris = listed.table(place, "*")["uri"].to_pylist()
     assert [uri.rpartition("/")[2] for uri in uris] == ["a.jpg", "d.jpg"]
 
 

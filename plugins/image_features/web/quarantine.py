@@ -29,7 +29,10 @@ def page(dag_id: str, dag_run_id: str, part: str | None, number: int) -> Quarant
     run = located(dag_id, dag_run_id, part)
     with store_state.reading(run.place):
         staged = [
-            file.path for manifest in _quarantining(run) if manifest for file in manifest.staged.get("quarantine", [])
+            file.path
+            for manifest in _quarantining(run)
+            if manifest
+            for file in catalog.with_lists(manifest, run.place.store).staged.get("quarantine", [])
         ]
         key = run.place, run.partition, hashlib.sha256("\n".join(sorted(staged)).encode()).hexdigest()
         rows = _quarantines.get(key, lambda: _set_aside(run, staged))
