@@ -42,8 +42,11 @@ def test_row_groups_are_as_large_as_with_copies(landing: Path, tmp_path: Path) -
         job = IngestSettings(
             store=str(tmp_path / content), partition="d1", run_id="r", source=str(landing / "d1"), content=content
         )
-        units, row_group_bytes = intake.write_listing(job, list_files(job.source, job.pattern), 1)
-        work = (intake.ingest_units(iter([unit]), job, f"data/d1/r/{unit[1]}", row_group_bytes) for unit in units)
+        division = intake.divide(job, list_files(job.source, job.pattern), [], 1)
+        work = (
+            intake.ingest_units(iter([unit]), job, f"data/d1/r/{unit.row_group}", division.row_group_bytes)
+            for unit in division.units
+        )
         records = [record for task in work for record in task]
         files = [file for record in records for file in record.staged["images"]]
         found[content] = [file.row_groups for file in files]
