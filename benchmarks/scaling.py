@@ -9,7 +9,7 @@
 | resumed | the same, and tasks of an earlier attempt have read nine tenths of them | 10,000,000 files |
 | plan | `plan.plan` over staged images (one byte each, row groups of 160), one in ten a copy | 10,000,000 photos |
 | reused | the same, and of nine in ten the vector is published, in files of 16,000 | 10,000,000 photos |
-| checks | `quality.measure` over staged vectors of 2,048 numbers | 100,000 vectors |
+| checks | `measure.measure` over staged vectors of 2,048 numbers | 100,000 vectors |
 | units | `contexts.spread` of work units that do nothing, a task each, on two cores | 10,000 units |
 | publish | a manifest of so many staged files written and read, and `Replacement.commit` of them | 100,000 files |
 
@@ -40,10 +40,10 @@ import pyarrow as pa
 from benchmarks.places import ROOT
 from spark_apps import contract
 from spark_apps.contract import StagedFile
-from spark_apps.pipeline import intake, landing, plan, quality
+from spark_apps.pipeline import intake, landing, measure, plan
 from spark_apps.pipeline.finished import Finished
 from spark_apps.pipeline.records import TaskRecord
-from spark_apps.spark import contexts, jobs
+from spark_apps.spark import contexts, jobs, spreading
 from spark_apps.storage import listing as source_listing
 from spark_apps.tables import commits, schemas, staging
 
@@ -239,9 +239,9 @@ def checks(size: int, folder: Path) -> dict[str, float]:
             writer.add_table(_features(begin, min(per_group, size - begin), chance))
     files += writer.files
     measured = Measured()
-    found = quality.measure(settings.store, files, DIM)
+    found = measure.measure(spreading.here, measure.units({"features": files}), measure.Asked(settings.store, DIM))
     result = measured.result()
-    assert len(found.uris) == size
+    assert len(found.featured) == size
     return result
 
 

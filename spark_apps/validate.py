@@ -11,21 +11,18 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import hashlib
-from collections import Counter
-from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from spark_apps import catalog, contract, extractors, storage
-from spark_apps.contract import BadFile, Manifest, ModelInfo, QualityFailed, Staged, StagedFile, ValidateSettings
-from spark_apps.pipeline import drift, quality, twins
-from spark_apps.spark import jobs
-from spark_apps.tables import commits, contents, data_files, schemas, staging
+from spark_apps import catalog, contract, storage
+from spark_apps.contract import Manifest, QualityFailed, ValidateSettings
+from spark_apps.pipeline import drift, measure, quality, twins
+from spark_apps.pipeline.recheck import recheck
+from spark_apps.pipeline.reconcile import reconcile
+from spark_apps.spark import jobs, progress, spreading
+from spark_apps.tables import commits, schemas, staging
 
 HISTOGRAM_BINS = 32
 
@@ -43,35 +40,45 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
     ingested = catalog.ingest_of(settings, extracted)
     assert ingested is not None, "its attempt is named by what came after it"
     assert extracted.model is not None
+    info, max_pixels, within = extracted.model, ingested.settings["max_pixels"], ingested.settings.get("within", "")
+    staged = {
+        "images": ingested.staged["images"],
+        "quarantine": ingested.staged["quarantine"] + extracted.staged["quarantine"],
+        "features": extracted.staged["features"],
+    }
+    with timings.phase("session"):
+        spread = spreading.of("image-features validate", sum(file.size_bytes for file in staged["features"]))
     with storage.reaching("store", settings.store):
         with timings.phase("read"):
-            staged = {
-                "images": ingested.staged["images"],
-                "quarantine": ingested.staged["quarantine"] + extracted.staged["quarantine"],
-                "features": extracted.staged["features"],
-            }
-            measured = quality.measure(settings.store, staged["features"], extracted.model.dim)
-            quarantine = _read(settings.store, schemas.QUARANTINE, staged["quarantine"], ["uri", "error_code"])
-            listed = [uri for part in ingested.outcome["listing"] for uri in _uris(part)]
+            files = measure.units(staged, ingested.outcome["listing"])
+            measured = _measured(settings, spread, files, extracted)
         with timings.phase("history"):
-            history = _history(settings, extracted.model.key)
+            history = _history(settings, info.key)
             compared = history if settings.levels["drift"] != quality.OFF else []
-            sketches = _sketches(settings, compared, extracted.model.fingerprint)
-            fingerprints = catalog.fingerprints(
-                settings.store, extracted.model.key, settings.partition, settings.history
-            )
+            sketches = _sketches(settings, compared, info.fingerprint)
+            fingerprints = catalog.fingerprints(settings.store, info.key, settings.partition, settings.history)
         with timings.phase("recheck"):
-            cosines, not_read = recheck(settings, extracted.model, staged, ingested.settings)
+            cosines, not_read = recheck(
+                spread, settings.store, staged, measured.drawn, info, max_pixels, settings.weights_within, within
+            )
         with timings.phase("twins"):
-            looked = _twins(settings, extracted.model, staged, measured, ingested.settings)
-    today = drift.sketch(measured.slices) if len(measured.slices) else None
+            off = settings.levels["identical_vectors"] == quality.OFF
+            sharing = twins.NOTHING if off else twins.sharing(measured.images, measured.vectors)
+            looked = (  # few enough are accepted without a look
+                twins.look(spread, settings.store, staged["images"], sharing, info, max_pixels, settings.run_id, within)
+                if sharing.fraction > settings.max_identical_fraction
+                else None
+            )
+        with timings.phase("reconcile"):
+            alike = sharing.suspects if looked is None else looked.differing
+            reconciled = reconcile(spread, settings.store, files, measured, alike)
+    today = measured.sketch()
     evidence = quality.Evidence(
         settings=settings,
-        listed=listed,
-        quarantined=quarantine["uri"].to_pylist(),
-        quarantine_codes=dict(Counter(quarantine["error_code"].to_pylist())),
         measured=measured,
-        model=extracted.model,
+        reconciled=reconciled,
+        sharing=sharing,
+        model=info,
         history=history,
         neighbour_fingerprints=fingerprints,
         cosines=cosines,
@@ -83,9 +90,9 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
         checks = quality.checks(evidence)
     counts = {
         **extracted.counts,
-        "listed": len(listed),
-        "quarantined": len(evidence.quarantined),
-        "featured": len(measured.uris),
+        "listed": len(measured.listed),
+        "quarantined": measured.refused.count,
+        "featured": len(measured.featured),
     }
     report = {
         "report_version": contract.REPORT_VERSION,
@@ -97,9 +104,9 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
         "verdict": "passed",
         "table_versions": {},
         "counts": counts,
-        "quarantined": evidence.quarantine_codes,
+        "quarantined": dict(measured.codes),
         "checks": [check.to_json() for check in checks],
-        "model": {name: value for name, value in extracted.model.to_record().items() if name != "categories"},
+        "model": {name: value for name, value in info.to_record().items() if name != "categories"},
         "norms": _norms(measured.norms),
         "drift": {
             "value": evidence.drift,
@@ -127,32 +134,30 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
             versions = commits.Replacement(
                 store=settings.store,
                 partition=settings.partition,
-                model=extracted.model.key,
+                model=info.key,
                 run_id=settings.run_id,
                 staged=staged,
                 metadata={
                     **({"dag_id": settings.dag_id} if settings.dag_id else {}),
                     "partition": settings.partition,
-                    "model": extracted.model.key,
-                    "model_fingerprint": extracted.model.fingerprint,
+                    "model": info.key,
+                    "model_fingerprint": info.fingerprint,
                     **{name: str(count) for name, count in counts.items()},
                 },
             ).commit()
     report["table_versions"] = versions
-    verdict = "checked" if settings.no_publish else _shown(settings, extracted.model.key)
+    verdict = "checked" if settings.no_publish else _shown(settings, info.key)
     changed = None
     if verdict == "published":
         with timings.phase("changes"):
-            changed = catalog.changes_of(
-                settings.store, settings.partition, extracted.model.key, versions[schemas.FEATURES.name]
-            )
+            changed = catalog.changes_of(settings.store, settings.partition, info.key, versions[schemas.FEATURES.name])
     location = _write_report(settings, timings, report, verdict)
     return timings.manifest(
         "validate",
         settings,
         counts=counts,
-        quarantined=evidence.quarantine_codes,
-        model=extracted.model,
+        quarantined=dict(measured.codes),
+        model=info,
         outcome={
             "verdict": verdict,
             "table_versions": versions,
@@ -179,86 +184,22 @@ def _shown(settings: ValidateSettings, model: str) -> str:
     return "published" if current == [settings.run.folder] else "superseded"
 
 
-def recheck(
-    settings: ValidateSettings, info: ModelInfo, staged: Staged, asked: Mapping[str, Any]
-) -> tuple[list[tuple[str, float]], int]:
-    """(uri, cosine) of a random sample of files, computed again by the extractor's slow and independent way.
-
-    And how many of the sample cannot be, as their source no longer has what ingest read: their vectors were made of
-    what was there. The sample is drawn by a hash of run and image, so a retry draws the same. Reads only the row groups
-    it needs. `asked`: the settings of ingest.
-    """
-    if not settings.recheck or settings.levels["recomputation"] == quality.OFF:
-        return [], 0
-    stored = _read(settings.store, schemas.FEATURES, staged["features"], ["uri", "image_id"])
-    by_lot = sorted(
-        zip(stored["image_id"].to_pylist(), stored["uri"].to_pylist(), strict=True),
-        key=lambda row: hashlib.sha256(f"{settings.run_id} {row[0]}".encode()).digest(),
-    )
-    sample = settings.recheck * (quality.LOSSY_SAMPLE if quality.lossy(info) else 1)
-    chosen = {uri: image_id for image_id, uri in by_lot[:sample]}
-    images = _read(settings.store, schemas.IMAGES, staged["images"], contents.COLUMNS, chosen).to_pylist()
-    vectors = _read(settings.store, schemas.FEATURES, staged["features"], ["uri", "features"], chosen)
-    if not chosen:
-        return [], 0
-    extractor = extractors.opened(info, asked["max_pixels"], weights_within=settings.weights_within)
-    by_uri = dict(zip(vectors["uri"].to_pylist(), vectors["features"].to_pylist(), strict=True))
-    cosines = [
-        (image["uri"], _cosine(extractor.reference(content), np.array(by_uri[image["uri"]], np.float64)))
-        for image, content in zip(images, contents.of(images, asked.get("within", "")), strict=True)
-        if not isinstance(content, BadFile)
-    ]
-    return cosines, len(images) - len(cosines)
-
-
-def _twins(
-    settings: ValidateSettings,
-    info: ModelInfo,
-    staged: Staged,
-    measured: quality.Measured,
-    asked: Mapping[str, Any],
-) -> twins.Twins | None:
-    """A look at the pixels of photos that share a vector, where there are too many to be accepted without one."""
-    if settings.levels["identical_vectors"] == quality.OFF or not quality.too_many_share(
-        measured, settings.max_identical_fraction
-    ):
-        return None
-    sharing, within = quality.sharing(measured), asked.get("within", "")
-    return twins.look(settings.store, staged["images"], sharing, info, asked["max_pixels"], settings.run_id, within)
-
-
-def _cosine(one: Any, other: Any) -> float:
-    """0 where a vector is zero or not finite, so that it can never pass for a match."""
-    one, scale = np.asarray(one, np.float64), np.linalg.norm(one) * np.linalg.norm(other)
-    return float(one @ other / scale) if len(one) == len(other) and np.isfinite(scale) and scale > 0 else 0.0
-
-
-def _read(
-    store_uri: str,
-    table: schemas.Table,
-    files: list[StagedFile],
-    columns: list[str],
-    uris: dict[str, str] | None = None,
-) -> pa.Table:
-    """Columns of staged files; with `uris` only those rows, and only the row groups that hold one are read in full."""
-    schema = pa.schema([table.columns.field(name) for name in columns])
-    wanted = pa.array(list(uris or ()), pa.string())
-    parts = []
-    for _, parquet in data_files.opened(store_uri, table, files):
-        for group in range(parquet.num_row_groups):
-            if uris is None:
-                parts.append(parquet.read_row_group(group, columns=columns))
-                continue
-            matching = pc.is_in(parquet.read_row_group(group, columns=["uri"])["uri"], wanted)
-            if pc.any(matching).as_py():
-                parts.append(parquet.read_row_group(group, columns=columns).filter(matching))
-    return pa.concat_tables([part.select(columns) for part in parts]) if parts else schema.empty_table()
-
-
-def _uris(listing: str) -> list[str]:
-    filesystem, path = storage.filesystem(listing)
-    uris: list[str] = pq.read_table(path, filesystem=filesystem, columns=["uri"])["uri"].to_pylist()
-    return uris
+def _measured(
+    settings: ValidateSettings, spread: spreading.Spread, files: list[measure.Unit], extracted: Manifest
+) -> measure.Measured:
+    assert extracted.model is not None
+    rows = sum(unit.rows for unit in files if unit.kind == measure.FEATURES)
+    off = settings.levels["recomputation"] == quality.OFF
+    with nullcontext("") if spread is spreading.here else progress.watching(settings, "validate", rows) as notes:
+        asked = measure.Asked(
+            settings.store,
+            extracted.model.dim,
+            settings.run_id,
+            recheck=0 if off else settings.recheck * (quality.LOSSY_SAMPLE if quality.lossy(extracted.model) else 1),
+            images=rows - extracted.counts.get("duplicates", 0),
+            notes=notes,
+        )
+        return measure.measure(spread, files, asked)
 
 
 def _history(settings: ValidateSettings, model: str) -> list[catalog.Partition]:

@@ -14,6 +14,7 @@ A day is kept as a sketch (quantiles of each slice), so that history costs kilob
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,15 +26,36 @@ ALPHA = 0.01
 
 Floats = NDArray[np.float32]
 Sketch = dict[str, Any]
-"""`n`: vectors. `slices`: per slice QUANTILES + 1 quantiles at equal steps of probability."""
+"""`n`: vectors it is made of. `slices`: per slice QUANTILES + 1 quantiles at equal steps of probability."""
 
 
-def slices(vectors: Floats) -> Floats:
-    """The one-dimensional views of `vectors` [n, dim] that are compared: float32 [n, DIRECTIONS + 1], the norm last."""
-    directions = np.random.default_rng(0).standard_normal((vectors.shape[1], DIRECTIONS)).astype(np.float32)
+def slices(vectors: Floats | NDArray[np.float64]) -> Floats:
+    """The one-dimensional views of `vectors` [n, dim] that are compared: float32 [n, DIRECTIONS + 1], the norm last.
+
+    Summed up in double precision and then rounded, so that the order of the sums, which BLAS chooses by shape, threads
+    and processor, leaves no trace.
+    """
+    wide = vectors.astype(np.float64, copy=False)
+    return single(np.column_stack([wide @ _directions(wide.shape[1]), norms(wide)]))
+
+
+def norms(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Euclidean norms of `vectors` [n, dim]; not finite where a vector is not."""
+    found: NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return found
+
+
+def single(values: NDArray[np.float64]) -> Floats:
+    """In single precision, the largest number of which stands for what is beyond it."""
+    largest = np.finfo(np.float32).max
+    return np.clip(values, -largest, largest).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _directions(dim: int) -> NDArray[np.float64]:
+    directions = np.random.default_rng(0).standard_normal((dim, DIRECTIONS)).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=0)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.concatenate([vectors @ directions, norms], axis=1)
+    return directions.astype(np.float64)
 
 
 def sketch(values: Floats) -> Sketch:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spark_apps import catalog, contract
-from spark_apps.contract import StagedFile
-from spark_apps.pipeline import drift
-from spark_apps.pipeline.twins import Twins
-from spark_apps.tables import data_files, schemas
+from spark_apps.pipeline.measure import OFFENDERS, Found, Measured
+from spark_apps.pipeline.reconcile import Reconciled
+from spark_apps.pipeline.twins import Sharing, Twins
 
 ERROR, WARNING, OFF = contract.LEVELS
 AT_MOST, AT_LEAST, EQUALS, WITHIN = contract.RELATIONS
-OFFENDERS = 10
-"""Offending uris that a check names."""
 MIN_COSINE_SCALED = 0.99
 """Smallest cosine to the recomputation, which decodes photos in full, where they were decoded at a fraction of their
 size; else that of `contract.PRECISIONS`."""
@@ -62,79 +56,6 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The staged features of a run, row by row: uris and image_ids [n], norms and the rest as arrays of n.
-
-    `slices` are those of `drift.slices`, for the first row of each distinct image only.
-    """
-
-    uris: list[str]
-    image_ids: list[str]
-    norms: NDArray[np.float32]
-    wrong_length: NDArray[np.bool_]
-    not_finite: NDArray[np.bool_]
-    constant: NDArray[np.bool_]
-    digests: list[bytes]
-    fingerprints: Counter[str]
-    slices: NDArray[np.float32]
-
-    def where(self, rows: NDArray[np.bool_]) -> list[str]:
-        return [self.uris[index] for index in np.flatnonzero(rows)]
-
-
-def measure(store_uri: str, files: Sequence[StagedFile], dim: int) -> Measured:
-    """Reads the staged features back, one row group in memory at a time.
-
-    Raises OSError or pyarrow.ArrowException when a file is missing or damaged.
-    """
-    uris: list[str] = []
-    image_ids: list[str] = []
-    digests: list[bytes] = []
-    fingerprints: Counter[str] = Counter()
-    seen: set[str] = set()
-    arrays: dict[str, list[NDArray[Any]]] = {"norms": [], "wrong": [], "finite": [], "constant": [], "slices": []}
-    for _, parquet in data_files.opened(store_uri, schemas.FEATURES, files):
-        for group in range(parquet.num_row_groups):
-            rows = parquet.read_row_group(group, columns=["uri", "image_id", "features", "model_fingerprint"])
-            column = rows["features"].combine_chunks()
-            ids = rows["image_id"].to_pylist()
-            uris += rows["uri"].to_pylist()
-            image_ids += ids
-            fingerprints.update(rows["model_fingerprint"].to_pylist())
-            lengths = np.asarray(column.value_lengths().fill_null(0))
-            wrong: NDArray[np.bool_] = np.asarray(lengths != dim, np.bool_)
-            vectors: Any = np.zeros((len(ids), dim), np.float32)
-            vectors[~wrong] = np.asarray(column.filter(~wrong).flatten(), np.float32).reshape(-1, dim)
-            finite = np.isfinite(vectors).all(axis=1)
-            safe = np.where(finite[:, None], vectors, 0)
-            digests += [hashlib.blake2b(vector.tobytes(), digest_size=16).digest() for vector in vectors]
-            arrays["norms"].append(np.linalg.norm(safe, axis=1))
-            arrays["wrong"].append(np.asarray(wrong))
-            arrays["finite"].append(finite)
-            arrays["constant"].append(np.ptp(safe, axis=1) == 0)
-            first = np.array([_is_new(image_id, seen) for image_id in ids], bool)
-            arrays["slices"].append(drift.slices(safe[first & ~wrong & finite]))
-    joined = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in arrays.items()}
-    return Measured(
-        uris,
-        image_ids,
-        joined["norms"].astype(np.float32),
-        joined["wrong"].astype(bool),
-        ~joined["finite"].astype(bool),
-        joined["constant"].astype(bool),
-        digests,
-        fingerprints,
-        joined["slices"].astype(np.float32),
-    )
-
-
-def _is_new(image_id: str, seen: set[str]) -> bool:
-    new = image_id not in seen
-    seen.add(image_id)
-    return new
-
-
-@dataclass(frozen=True)
 class Evidence:
     """Everything the checks look at. `history`: published partitions before this one, nearest first.
 
@@ -145,10 +66,9 @@ class Evidence:
     """
 
     settings: contract.ValidateSettings
-    listed: list[str]
-    quarantined: list[str]
-    quarantine_codes: dict[str, int]
     measured: Measured
+    reconciled: Reconciled
+    sharing: Sharing
     model: contract.ModelInfo
     history: list[catalog.Partition]
     neighbour_fingerprints: dict[str, str]
@@ -169,77 +89,52 @@ def checks(evidence: Evidence) -> list[Check]:
     ]
 
 
-def sharing(measured: Measured) -> list[set[str]]:
-    """The image_ids of each vector that more than one image has."""
-    images_of: dict[bytes, set[str]] = {}
-    for image_id, digest in zip(measured.image_ids, measured.digests, strict=True):
-        images_of.setdefault(digest, set()).add(image_id)
-    return [images for images in images_of.values() if len(images) > 1]
-
-
-def too_many_share(measured: Measured, limit: float) -> bool:
-    """Whether so many images share a vector that their pixels have to be looked at."""
-    return _sharing_fraction(measured) > limit
-
-
-def _sharing_fraction(measured: Measured) -> float:
-    images = len(set(measured.image_ids))
-    return sum(len(shared) for shared in sharing(measured)) / images if images else 0.0
-
-
 def reconciliation(evidence: Evidence) -> Check:
     """Every listed file is in exactly one of features and quarantine, once."""
-    counts = Counter(evidence.measured.uris)
-    counts.update(evidence.quarantined)
-    listed = set(evidence.listed)
-    lost = [uri for uri in evidence.listed if uri not in counts]
-    doubled = [uri for uri, count in counts.items() if count > 1]
-    strangers = [uri for uri in counts if uri not in listed]
-    message = (
-        f"{len(listed):,} listed = {len(evidence.measured.uris):,} featured + {len(evidence.quarantined):,} quarantined"
-    )
-    bad = lost + doubled + strangers
-    if bad:
-        message = f"{len(lost):,} files lost, {len(doubled):,} counted twice, {len(strangers):,} never listed."
-    return _check("reconciliation", len(bad), EQUALS, 0, message, bad)
+    found, measured = evidence.reconciled, evidence.measured
+    featured, quarantined = len(measured.featured), measured.refused.count
+    message = f"{found.listed:,} listed = {featured:,} featured + {quarantined:,} quarantined"
+    bad = found.lost + found.doubled + found.strangers
+    if bad.count:
+        lost, doubled, strangers = found.lost.count, found.doubled.count, found.strangers.count
+        message = f"{lost:,} files lost, {doubled:,} counted twice, {strangers:,} never listed."
+    first = dict.fromkeys(found.lost.first + found.doubled.first + found.strangers.first)
+    return _check("reconciliation", bad.count, EQUALS, 0, message, tuple(first))
 
 
 def dimension(evidence: Evidence) -> Check:
     """Every vector has the model's length."""
-    bad = evidence.measured.where(evidence.measured.wrong_length)
-    return _check("dimension", len(bad), EQUALS, 0, f"Vectors that are not {evidence.model.dim} long.", bad)
+    bad = evidence.measured.wrong_length
+    message = f"Vectors that are not {evidence.model.dim} long."
+    return _check("dimension", bad.count, EQUALS, 0, message, bad.first)
 
 
 def finite(evidence: Evidence) -> Check:
     """No vector holds NaN or infinity."""
-    bad = evidence.measured.where(evidence.measured.not_finite)
-    return _check("finite", len(bad), EQUALS, 0, "Vectors with NaN or infinite values.", bad)
+    bad = evidence.measured.not_finite
+    return _check("finite", bad.count, EQUALS, 0, "Vectors with NaN or infinite values.", bad.first)
 
 
 def constant(evidence: Evidence) -> Check:
     """No vector is zero or has the same value throughout."""
-    measured = evidence.measured
-    bad = measured.where(measured.constant & ~measured.not_finite & ~measured.wrong_length)
-    limit = evidence.settings.max_constant
-    return _check("constant", len(bad), AT_MOST, limit, "Vectors that are zero or the same value throughout.", bad)
+    bad, limit = evidence.measured.constant, evidence.settings.max_constant
+    message = "Vectors that are zero or the same value throughout."
+    return _check("constant", bad.count, AT_MOST, limit, message, bad.first)
 
 
 def identical(evidence: Evidence) -> Check:
     """Different photos have different vectors. A few twins are natural (a photo saved twice), half a day is not, unless
     their pixels are the same."""
-    fraction, twins = _sharing_fraction(evidence.measured), evidence.twins
-    suspects = set().union(*sharing(evidence.measured))
+    fraction, twins = evidence.sharing.fraction, evidence.twins
     message = "Share of distinct photos whose vector another photo has too."
     if twins is not None:
-        fraction, suspects = fraction * twins.fraction, set(twins.differing)
+        fraction *= twins.fraction
         message = (
             "Share of distinct photos whose vector another photo with other pixels has too, by a look at "
             f"{twins.photos:,} of those that share one."
         )
-    pairs = zip(evidence.measured.uris, evidence.measured.image_ids, strict=True)
-    bad = [uri for uri, image_id in pairs if image_id in suspects]
     limit = evidence.settings.max_identical_fraction
-    return _check("identical_vectors", fraction, AT_MOST, limit, message, bad)
+    return _check("identical_vectors", fraction, AT_MOST, limit, message, evidence.reconciled.alike.first)
 
 
 def fingerprint(evidence: Evidence) -> Check:
@@ -250,24 +145,25 @@ def fingerprint(evidence: Evidence) -> Check:
     message = f"Vectors and neighbouring partitions of {evidence.model.key} with another fingerprint than {own}."
     if others:
         message += f" Different: {', '.join(others[:OFFENDERS])}. Use other weights names, or publish those days again."
-    return _check("fingerprint", inside + len(others), EQUALS, 0, message, [])
+    return _check("fingerprint", inside + len(others), EQUALS, 0, message)
 
 
 def failed_fraction(evidence: Evidence) -> Check:
     """The share of quarantined files keeps its limit."""
-    value = len(evidence.quarantined) / max(1, len(evidence.listed))
-    codes = ", ".join(f"{count} {code}" for code, count in sorted(evidence.quarantine_codes.items()))
+    refused = evidence.measured.refused
+    value = refused.count / max(1, len(evidence.measured.listed))
+    codes = ", ".join(f"{count} {code}" for code, count in sorted(evidence.measured.codes.items()))
     message = f"Share of listed files in quarantine{': ' + codes if codes else ''}."
     limit = evidence.settings.max_failed_fraction
-    return _check("failed_fraction", value, AT_MOST, limit, message, evidence.quarantined)
+    return _check("failed_fraction", value, AT_MOST, limit, message, refused.first)
 
 
 def some_features(evidence: Evidence) -> Check:
     """A day with files gives at least one vector; an empty partition would hide the failure from its readers."""
-    count = len(evidence.measured.uris)
+    count = len(evidence.measured.featured)
     limit = evidence.settings.min_features
-    bad = [] if count >= limit else evidence.quarantined
-    return _check("some_features", count, AT_LEAST, limit, "Vectors in this partition.", bad)
+    bad = Found() if count >= limit else evidence.measured.refused
+    return _check("some_features", count, AT_LEAST, limit, "Vectors in this partition.", bad.first)
 
 
 def row_count(evidence: Evidence) -> Check:
@@ -275,10 +171,10 @@ def row_count(evidence: Evidence) -> Check:
     if not evidence.history:
         return Check("row_count", True, None, WITHIN, None, "No earlier partition to compare with.")
     usual = float(np.median([partition.rows for partition in evidence.history]))
-    ratio = len(evidence.measured.uris) / max(1.0, usual)
+    ratio = len(evidence.measured.featured) / max(1.0, usual)
     limit = evidence.settings.min_row_ratio
     message = f"Vectors relative to the median of {len(evidence.history)} recent partitions ({usual:,.0f})."
-    return _check("row_count", ratio, WITHIN, limit, message, [])
+    return _check("row_count", ratio, WITHIN, limit, message)
 
 
 def drifted(evidence: Evidence) -> Check:
@@ -287,7 +183,7 @@ def drifted(evidence: Evidence) -> Check:
     if evidence.drift is None:
         return Check("drift", True, None, AT_MOST, limit, "No earlier partition of this model to compare with.")
     message = "Drift of the features against recent partitions (0 to 1)."
-    return _check("drift", evidence.drift, AT_MOST, limit, message, [])
+    return _check("drift", evidence.drift, AT_MOST, limit, message)
 
 
 def recomputed(evidence: Evidence) -> Check:
@@ -370,7 +266,9 @@ HOLDS: Mapping[str, Callable[[float, float], bool]] = {
 }
 
 
-def _check(name: str, value: float, relation: str, limit: float, message: str, offenders: Sequence[str]) -> Check:
+def _check(
+    name: str, value: float, relation: str, limit: float, message: str, offenders: tuple[str, ...] = ()
+) -> Check:
     """A check that passes while its value is in this relation to its limit."""
     passed = bool(HOLDS[relation](value, limit))
-    return Check(name, passed, float(value), relation, limit, message, tuple(offenders[:OFFENDERS]))
+    return Check(name, passed, float(value), relation, limit, message, offenders[:OFFENDERS])

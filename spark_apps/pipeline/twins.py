@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import numpy as np
 
 from spark_apps import extractors
 from spark_apps.contract import BadFile, ModelInfo, StagedFile
-from spark_apps.tables import contents, data_files, schemas
+from spark_apps.pipeline import keys, places
+from spark_apps.pipeline.keys import Keys
+from spark_apps.spark.spreading import Spread
+from spark_apps.tables import contents, schemas
 
 DRAWN = 200
 """Photos judged, drawn by lot from those that share a vector: a share of them is right within 7 points, 19 times in 20
@@ -26,12 +28,36 @@ COMPARED = 8
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """Vectors that more than one image has. `images`, `vectors`: the keys of each such pair, by vector and image
+    ascending. `distinct`: images in all."""
+
+    images: Keys
+    vectors: Keys
+    distinct: int
+
+    @property
+    def fraction(self) -> float:
+        """Share of the images whose vector another image has too (0 to 1)."""
+        return len(self.images) / self.distinct if self.distinct else 0.0
+
+    @property
+    def suspects(self) -> Keys:
+        """These images, ascending."""
+        return np.unique(self.images)
+
+
+NOTHING = Sharing(keys.of([]), keys.of([]), 0)
+
+
+@dataclass(frozen=True)
 class Twins:
-    """What a look at `photos` of those that share a vector found. `differing`: the image_ids among these whose vector
-    belongs to another input of the model too. Photos that their source no longer has as they were are not looked at."""
+    """What a look at `photos` of those that share a vector found. `differing`: the keys of the images among these whose
+    vector belongs to another input of the model too, ascending. Photos that their source no longer has as they were are
+    not looked at."""
 
     photos: int
-    differing: frozenset[str]
+    differing: Keys
 
     @property
     def fraction(self) -> float:
@@ -39,10 +65,23 @@ class Twins:
         return len(self.differing) / self.photos if self.photos else 1.0
 
 
+def sharing(images: Keys, vectors: Keys) -> Sharing:
+    """Which images share a vector, by the keys of both of each row."""
+    rows = np.flatnonzero(keys.within(vectors, keys.repeated(np.sort(vectors))))
+    rows = rows[np.lexsort((images[rows], vectors[rows]))]
+    by_vector, by_image = vectors[rows], images[rows]
+    new = np.ones(len(rows), bool)
+    new[1:] = (by_vector[1:] != by_vector[:-1]) | (by_image[1:] != by_image[:-1])
+    by_vector, by_image = by_vector[new], by_image[new]
+    several = keys.within(by_vector, keys.repeated(by_vector))
+    return Sharing(by_image[several], by_vector[several], len(np.unique(images)))
+
+
 def look(
-    store_uri: str,
+    spread: Spread,
+    store: str,
     images: Sequence[StagedFile],
-    sharing: Sequence[Collection[str]],
+    found: Sharing,
     info: ModelInfo,
     max_pixels: int,
     lot: str,
@@ -50,46 +89,47 @@ def look(
 ) -> Twins:
     """Prepares a sample of the photos that share a vector again, and compares them.
 
-    `images`: staged files; `sharing`: the image_ids of each shared vector; `lot`: the same draws the same photos;
-    `within`: as in `contents.of`.
-    Holds the bytes of one row group at a time. Raises OSError or pyarrow.ArrowException for a damaged file.
+    `images`: staged files; `lot`: the same draws the same photos; `within`: as in `contents.of`. Holds the bytes of one
+    row group at a time. Raises Unreachable.
     """
-
-    def draw(ids: Collection[str], count: int) -> list[str]:
-        return sorted(ids, key=lambda image_id: hashlib.sha256(f"{lot} {image_id}".encode()).digest())[:count]
-
-    drawn = set(draw([image_id for ids in sharing for image_id in ids], DRAWN))
-    compared = [drawn.intersection(ids).union(draw(ids, COMPARED)) for ids in sharing if not drawn.isdisjoint(ids)]
+    drawn = _draw(found.suspects, DRAWN, lot)
+    compared = []
+    for vector in np.unique(found.vectors[np.isin(found.images, drawn)]):
+        first, last = (np.searchsorted(found.vectors, vector, side) for side in ("left", "right"))
+        ids = found.images[first:last]
+        compared.append(np.union1d(np.intersect1d(drawn, ids), _draw(ids, COMPARED, lot)))
     extractor = extractors.opened(info, max_pixels)
-    inputs: dict[str, bytes] = {}
-    gone: set[str] = set()
-    for image_id, content in _contents(store_uri, images, set().union(*compared), within):
+    inputs: dict[int, bytes] = {}
+    gone: set[int] = set()
+    for image, content in _contents(spread, store, images, np.unique(np.concatenate(compared)), within):
         if isinstance(content, BadFile):
-            gone.add(image_id)
+            gone.add(image)
             continue
-        gone.discard(image_id)  # a copy of it is still there
+        gone.discard(image)  # a copy of it is still there
         try:
-            inputs[image_id] = hashlib.sha256(pickle.dumps(extractor.prepare(content))).digest()
+            inputs[image] = hashlib.sha256(pickle.dumps(extractor.prepare(content))).digest()
         except BadFile:  # extract could prepare it, so something is wrong: never an excuse
-            inputs[image_id] = image_id.encode()
-    drawn, compared = drawn - gone, [ids - gone for ids in compared]
-    different = [ids for ids in compared if len({inputs.get(image_id, b"") for image_id in ids}) > 1]
-    return Twins(len(drawn), frozenset(drawn.intersection(*[set().union(*different)])))
+            inputs[image] = str(image).encode()
+    left = np.array(sorted(gone), np.uint64)
+    drawn, compared = np.setdiff1d(drawn, left), [np.setdiff1d(ids, left) for ids in compared]
+    different = [ids for ids in compared if len({inputs.get(int(image), b"") for image in ids}) > 1]
+    return Twins(len(drawn), np.intersect1d(drawn, np.concatenate([keys.of([]), *different])))
+
+
+def _draw(images: Keys, count: int, lot: str) -> Keys:
+    """So many of them at most, by lot."""
+    return images[np.argsort(keys.lots(images, lot), kind="stable")[:count]]
 
 
 def _contents(
-    store_uri: str, images: Sequence[StagedFile], wanted: set[str], within: str
-) -> Iterator[tuple[str, bytes | BadFile]]:
-    left = set(wanted)
-    for _, parquet in data_files.opened(store_uri, schemas.IMAGES, images):
-        for group in range(parquet.num_row_groups):
-            here = pc.is_in(
-                parquet.read_row_group(group, columns=["image_id"])["image_id"], pa.array(left, pa.string())
-            )
-            if not pc.any(here).as_py():
-                continue
-            rows = parquet.read_row_group(group, columns=contents.COLUMNS).filter(here).to_pylist()
-            for row, content in zip(rows, contents.of(rows, within), strict=True):
-                if row["image_id"] in left:
-                    left -= {row["image_id"]} if isinstance(content, bytes) else set()
-                    yield row["image_id"], content
+    spread: Spread, store: str, images: Sequence[StagedFile], wanted: Keys, within: str
+) -> Iterator[tuple[int, bytes | BadFile]]:
+    """Key and bytes of each of these images, from the first file that gives them; a `BadFile` of each that does not."""
+    left = set(map(int, wanted))
+    by_id = places.Wanted(store, schemas.IMAGES, "image_id", wanted)
+    for table in places.rows(spread, images, by_id, contents.COLUMNS):
+        rows, found = table.to_pylist(), map(int, keys.of(table["image_id"].to_pylist()))
+        for image, content in zip(found, contents.of(rows, within), strict=True):
+            if image in left:
+                left -= {image} if isinstance(content, bytes) else set()
+                yield image, content

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,7 +20,8 @@ import pytest
 
 from spark_apps import contract, ingest, storage, validate
 from spark_apps.model import weights
-from spark_apps.pipeline import quality
+from spark_apps.pipeline import keys, quality
+from spark_apps.pipeline.measure import Found, Measured
 from spark_apps.spark import environment_checks, failures
 from tests.airflow.test_operators import context, operator
 
@@ -214,7 +216,8 @@ def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @prints("Check … failed: …")
 def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     settings = contract.ValidateSettings(**RUN)  # type: ignore[arg-type]
-    day = SimpleNamespace(settings=settings, listed=["a", "b"], quarantined=["a"], quarantine_codes={"corrupt": 1})
+    measured = Measured(listed=keys.of(["a", "b"]), refused=Found.of(["a"]), codes=Counter({"corrupt": 1}))
+    day = SimpleNamespace(settings=settings, measured=measured)
     check = quality.RULES["failed_fraction"](day)  # type: ignore[arg-type]
     assert check.passed is False
     return validate._say([check])

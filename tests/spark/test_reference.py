@@ -15,8 +15,9 @@ from spark_apps.contract import ExtractSettings, IngestSettings, ModelInfo, Vali
 from spark_apps.extract import extract
 from spark_apps.extractors import calibration
 from spark_apps.media.imaging import Preprocessing
-from spark_apps.pipeline import intake, twins
+from spark_apps.pipeline import intake, keys, twins
 from spark_apps.pipeline.landing import list_files
+from spark_apps.spark import spreading
 from spark_apps.spark.jobs import Timings
 from spark_apps.validate import validate
 from tests.spark.conftest import BAD, GOOD, Pipeline
@@ -135,11 +136,12 @@ def test_twins_are_looked_at_where_they_still_are(pipeline: Pipeline, tmp_path: 
     assert isinstance(info, ModelInfo) and len(ids) == 3
 
     def look() -> twins.Twins:
-        return twins.look(str(tmp_path / "store"), images, [ids], info, 10**6, "lot")
+        sharing = twins.sharing(keys.of(sorted(ids)), keys.of(["one vector"] * 3))
+        return twins.look(spreading.here, str(tmp_path / "store"), images, sharing, info, 10**6, "lot")
 
-    assert look() == twins.Twins(3, frozenset())
+    assert (look().photos, look().fraction) == (3, 0)
     (day / "0.png").unlink()
-    assert look() == twins.Twins(2, frozenset())
+    assert (look().photos, look().fraction) == (2, 0)
     for number in (1, 2):
         (day / f"{number}.png").unlink()
     assert look().fraction == 1, "nothing speaks for them"

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import scipy.stats
 
 from spark_apps import contract
 from spark_apps.catalog import Partition
-from spark_apps.contract import BadSetting, ModelInfo, ValidateSettings
-from spark_apps.pipeline import drift, quality
-from spark_apps.pipeline.quality import ERROR, OFFENDERS, WARNING, Check, Evidence
+from spark_apps.contract import BadSetting, ModelInfo, StagedFile, Unreachable, ValidateSettings
+from spark_apps.pipeline import drift, keys, landing, measure, quality
+from spark_apps.pipeline import twins as twins_of
+from spark_apps.pipeline.measure import OFFENDERS, Asked, Measured
+from spark_apps.pipeline.quality import ERROR, WARNING, Check, Evidence
+from spark_apps.pipeline.reconcile import reconcile
 from spark_apps.pipeline.twins import Twins
+from spark_apps.spark import spreading
 from tests.shelf import FINGERPRINT, MODEL, Shelf, image_id
 
 DIM = 4
@@ -31,30 +38,49 @@ Evidences = Callable[..., Evidence]
 
 @pytest.fixture
 def evidence(shelf: Shelf) -> Evidences:
-    """Sound evidence of twenty photos and one quarantined file; `files` and the like change what is staged."""
+    """Sound evidence of twenty photos and one quarantined file; `files` and the like change what is staged, `twice`
+    names what is staged again."""
 
     def build(
         files: dict[str, str] = FILES,
         vectors: dict[str, list[float]] | None = None,
         fingerprint: str = FINGERPRINT,
+        listed: Sequence[str] = (*FILES, *QUARANTINED),
+        quarantined: Sequence[str] = QUARANTINED,
+        twice: Sequence[str] = (),
+        twins: Twins | None = None,
         **changes: Any,
     ) -> Evidence:
-        staged = shelf.features("d9", "r", files, vectors, fingerprint, row_group_bytes=700)
+        features = shelf.features("d9", "r", files, vectors, fingerprint, row_group_bytes=700)
+        features += [file for uri in twice for file in shelf.features("d9", "r", {uri: FILES[uri]})]
+        staged = {"features": features, "quarantine": shelf.quarantine("d9", "r", quarantined)}
+        units = measure.units(staged, [listing(shelf, listed)])
+        measured = measure.measure(spreading.here, units, Asked(shelf.store, DIM))
+        sharing = twins_of.sharing(measured.images, measured.vectors)
+        alike = sharing.suspects if twins is None else twins.differing
         sound = Evidence(
             settings=SETTINGS,
-            listed=[*FILES, *QUARANTINED],
-            quarantined=list(QUARANTINED),
-            quarantine_codes={"empty": 1},
-            measured=quality.measure(shelf.store, staged, DIM),
+            measured=measured,
+            reconciled=reconcile(spreading.here, shelf.store, units, measured, alike),
+            sharing=sharing,
             model=INFO,
             history=[Partition(f"d{day}", MODEL, 20, "r", 1) for day in range(8, 1, -1)],
             neighbour_fingerprints={"d8": FINGERPRINT},
             cosines=[("u00", 1.0), ("u01", 0.99995)],
             drift=0.1,
+            twins=twins,
         )
         return replace(sound, **changes)
 
     return build
+
+
+def listing(shelf: Shelf, uris: Sequence[str]) -> str:
+    """Keeps a listing of these files, in row groups of nine; its URI."""
+    path = Path(shelf.store, "listing.parquet")
+    columns = {"uri": list(uris), "size_bytes": [1] * len(uris), "modified_at": [None] * len(uris)}
+    pq.write_table(pa.table(columns, schema=landing.LISTING), path, row_group_size=9)
+    return str(path)
 
 
 def named(checks: list[Check], name: str) -> Check:
@@ -89,9 +115,8 @@ def test_a_file_in_both_tables_is_found(evidence: Evidences) -> None:
 
 def test_a_file_that_is_twice_in_one_table_is_found(evidence: Evidences) -> None:
     assert failures(evidence(quarantined=["bad", "bad"]))["reconciliation"].offenders == ("bad",)
-    sound = evidence()
-    twice = replace(sound.measured, uris=[*sound.measured.uris[:-1], "u00"])
-    assert failures(replace(sound, measured=twice))["reconciliation"].offenders == ("u19", "u00")
+    files = {uri: photo for uri, photo in FILES.items() if uri != "u19"}
+    assert failures(evidence(files=files, twice=["u00"]))["reconciliation"].offenders == ("u19", "u00")
 
 
 def test_a_file_that_was_never_listed_is_found(evidence: Evidences) -> None:
@@ -142,9 +167,9 @@ def test_files_of_one_photo_may_share_its_vector(evidence: Evidences) -> None:
 
 def test_photos_of_the_same_pixels_may_share_a_vector(evidence: Evidences) -> None:
     same = {uri: [1.0, 2.0, 3.0, 4.0] for uri in FILES}
-    honest = named(quality.checks(evidence(vectors=same, twins=Twins(20, frozenset()))), "identical_vectors")
+    honest = named(quality.checks(evidence(vectors=same, twins=Twins(20, keys.of([])))), "identical_vectors")
     assert (honest.passed, honest.value, honest.offenders) == (True, 0, ())
-    differing = frozenset(image_id(name) for name in list(FILES.values())[:11])
+    differing = np.sort(keys.of([image_id(name) for name in list(FILES.values())[:11]]))
     failed = failures(evidence(vectors=same, twins=Twins(20, differing)))
     assert list(failed) == ["identical_vectors"]
     assert (failed["identical_vectors"].value, failed["identical_vectors"].offenders[0]) == (0.55, "u00")
@@ -246,8 +271,8 @@ def test_another_fingerprint_in_the_day_or_beside_it_is_found(evidence: Evidence
 def test_the_failed_fraction_keeps_its_limit(evidence: Evidences, count: int, passes: bool) -> None:
     bad = [f"bad{index}" for index in range(count)]
     listed = [*list(FILES)[: 20 - count], *bad]
-    sound = evidence(files={uri: FILES[uri] for uri in listed if uri in FILES})
-    found = replace(sound, listed=listed, quarantined=bad, quarantine_codes={"empty": 1, "corrupt": count - 1})
+    sound = evidence({uri: FILES[uri] for uri in listed if uri in FILES}, listed=listed, quarantined=bad)
+    found = replace(sound, measured=replace(sound.measured, codes=Counter({"empty": 1, "corrupt": count - 1})))
     check = named(quality.checks(found), "failed_fraction")
     assert (check.passed, check.value, check.limit) == (passes, count / 20, 0.1)
     assert check.offenders == tuple(bad)
@@ -355,43 +380,91 @@ def test_without_a_sample_nothing_is_recomputed(evidence: Evidences) -> None:
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
+def measured(shelf: Shelf, files: Sequence[StagedFile], **asked: Any) -> Measured:
+    return measure.measure(spreading.here, measure.units({"features": files}), Asked(shelf.store, DIM, **asked))
+
+
 def test_measures_are_those_of_the_staged_vectors(shelf: Shelf) -> None:
     vectors = {f"u{index}": np.random.default_rng(index).random(DIM).astype(np.float32).tolist() for index in range(9)}
     files = {uri: f"photo {int(uri[1]) // 3}" for uri in vectors}  # three files of each photo
     staged = shelf.features("d1", "r", files, vectors, row_group_bytes=200)
     staged += shelf.features("d1", "r", {"more": "photo 0"}, {"more": [3.0, 0.0, 4.0, 0.0]})
-    measured = quality.measure(shelf.store, staged, DIM)
-    assert measured.uris == [*vectors, "more"]
+    found = measured(shelf, staged)
+    assert np.array_equal(found.featured, keys.of([*vectors, "more"]))
     expected = np.array([*vectors.values(), [3.0, 0.0, 4.0, 0.0]], np.float32)
-    assert np.allclose(measured.norms, np.linalg.norm(expected, axis=1))
-    assert np.allclose(measured.slices, drift.slices(expected[[0, 3, 6]])), "each distinct photo once"
-    assert measured.fingerprints == {FINGERPRINT: 10}
-    for flags in (measured.wrong_length, measured.not_finite, measured.constant):
-        assert (flags.shape, flags.dtype, flags.any()) == ((10,), np.bool_, False)
+    assert np.allclose(found.norms, np.linalg.norm(expected, axis=1))
+    assert found.sketch() == drift.sketch(drift.slices(expected[[0, 3, 6]])), "each distinct photo once"
+    assert found.fingerprints == {FINGERPRINT: 10}
+    assert (found.wrong_length.count, found.not_finite.count, found.constant.count) == (0, 0, 0)
 
 
 def test_a_broken_vector_takes_no_part_in_the_drift(shelf: Shelf) -> None:
     vectors = {"u1": [1.0, 2.0, 3.0, 4.0], "u2": [1.0], "u3": [float("nan")] * DIM}
-    measured = quality.measure(shelf.store, shelf.features("d1", "r", dict.fromkeys(vectors, "x"), vectors), DIM)
-    assert len(measured.slices) == 1
+    found = measured(shelf, shelf.features("d1", "r", dict.fromkeys(vectors, "x"), vectors))
+    assert (found.sketch() or {})["n"] == 1
     vectors = {"u2": [1.0], "u3": [float("nan")] * DIM}
-    measured = quality.measure(shelf.store, shelf.features("d1", "r", {"u2": "a", "u3": "b"}, vectors), DIM)
-    assert len(measured.slices) == 0
-    assert np.isfinite(measured.norms).all()
+    found = measured(shelf, shelf.features("d1", "r", {"u2": "a", "u3": "b"}, vectors))
+    assert found.sketch() is None
+    assert np.isfinite(found.norms).all()
+
+
+def test_vectors_too_long_for_single_precision_have_a_norm_and_a_sketch(shelf: Shelf) -> None:
+    found = measured(shelf, shelf.features("d1", "r", {"u1": "a"}, {"u1": [3e38, -3e38, 3e38, 1.0]}))
+    assert (found.not_finite.count, np.isfinite(found.norms).all()) == (0, True)
+    assert json.loads(json.dumps(found.sketch(), allow_nan=False))["n"] == 1
+
+
+def test_the_sketch_of_a_large_day_is_that_of_a_fair_sample(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = np.random.default_rng(0)
+    vectors = {f"u{index:04}": chance.standard_normal(DIM).tolist() for index in range(4000)}
+    staged = shelf.features("d1", "r", {uri: uri for uri in vectors}, vectors, row_group_bytes=50_000)
+    whole = measured(shelf, staged).sketch()
+    monkeypatch.setattr(measure, "SKETCHED", 1000)
+    sample = measured(shelf, staged, images=4000).sketch()
+    assert whole is not None and sample is not None
+    assert (whole["n"], abs(sample["n"] - 1000) < 120) == (4000, True)
+    assert drift.drift(sample, [whole]) < 0.01
 
 
 def test_nothing_staged_measures_nothing(shelf: Shelf) -> None:
-    measured = quality.measure(shelf.store, [], DIM)
-    assert (measured.uris, len(measured.norms), len(measured.slices)) == ([], 0, 0)
-    assert measured.where(measured.wrong_length) == []
+    found = measured(shelf, [])
+    assert (len(found.featured), len(found.norms), found.sketch()) == (0, 0, None)
 
 
 def test_a_staged_file_that_is_damaged_or_gone_is_no_silent_loss(shelf: Shelf) -> None:
     (file,) = shelf.features("d1", "r", {"u1": "a"})
     path = Path(shelf.store, "features", file.path)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises((OSError, ValueError)):
-        quality.measure(shelf.store, [file], DIM)
+    with pytest.raises(Unreachable):
+        measured(shelf, [file])
     path.unlink()
-    with pytest.raises(FileNotFoundError):
-        quality.measure(shelf.store, [file], DIM)
+    with pytest.raises(Unreachable, match="missing"):
+        measured(shelf, [file])
+
+
+def test_files_that_are_measured_one_by_one_and_in_other_portions_measure_the_same(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = [
+        file
+        for start in range(0, 60, 7)
+        for file in shelf.features("d1", "r", {f"u{at:02}": f"photo {at % 40}" for at in range(start, start + 7)})
+    ]
+    together = measured(shelf, staged, recheck=5)
+    monkeypatch.setattr(measure, "PORTION_ROWS", 10)
+    apart = measured(shelf, staged, recheck=5)
+    by_two = measure.merged([measured(shelf, staged[:4], recheck=5), measured(shelf, staged[4:], recheck=5)])
+    for other in (apart, by_two):
+        assert all(np.array_equal(value, getattr(other, name)) for name, value in vars(together).items())
+    assert len(together.drawn.rows) == 5
+
+
+def test_a_key_says_what_is_the_same_and_a_lot_who_is_drawn() -> None:
+    names = [f"s3://bucket/{number}" for number in range(20_000)]
+    found = keys.of(names)
+    assert len(np.unique(found)) == len(names)
+    assert np.array_equal(keys.of([np.arange(9.0)]), keys.of([np.arange(9.0).tobytes()]))
+    lots = keys.lots(found, "run 1")
+    assert np.array_equal(lots, keys.lots(found, "run 1")) and not np.array_equal(lots, keys.lots(found, "run 2"))
+    assert scipy.stats.kstest(lots / 2.0**64, "uniform").pvalue > 0.001
+    assert list(keys.within(found[:3], np.sort(found[1:]))) == [False, True, True]
