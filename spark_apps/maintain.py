@@ -16,11 +16,12 @@ if __name__ == "__main__":
 from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from spark_apps import catalog, contract, storage
 from spark_apps.contract import MaintainSettings, Manifest, NothingToDo
-from spark_apps.spark import jobs
+from spark_apps.spark import jobs, spreading
 from spark_apps.tables import schemas
 from spark_apps.upkeep import compaction, emptying, vacuum
 
@@ -145,7 +146,7 @@ class _Work:
             assert delta is not None
             done = compaction.forecast(delta, table)
         else:
-            done = compaction.compact(self._settings.store, table)
+            done = compaction.compact(self._settings.store, table, partial(spreading.of, "image-features maintain"))
         self.counts["merged"] += done.files_before
         self.tables[table.name]["compaction"] = vars(done)
         if done.files_before:

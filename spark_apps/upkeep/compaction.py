@@ -2,14 +2,17 @@
 
 A large cluster publishes a small day in hundreds of files. Merged files lie in a folder whose name tells which files
 they were made of (`data_files.merged_folder`), so that a publication still knows its rows and a retry is a no-op.
+The driver merges by itself or, where there is much to do, has Spark tasks do it; it alone commits. What a job that was
+killed had merged and not committed is no version's, and goes with what dead runs leave (`vacuum`).
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
@@ -17,15 +20,20 @@ from deltalake.transaction import RemoveAction
 
 from spark_apps import storage
 from spark_apps.contract import JobError, StagedFile
+from spark_apps.spark import spreading
+from spark_apps.spark.spreading import Spread
 from spark_apps.tables import commits, data_files, schemas, staging
 
 FEWEST_FILES = 4
 """Fewer files are left alone: opening them costs less than rewriting them."""
 SHRINKS_TO = 0.5
 """A partition is merged when at most this share of its files remains; so merged files are never merged again."""
-COMMIT_BYTES, COMMIT_GROUPS = 2**30, 32
-"""Data and partitions merged in one commit at most: what is lost when the job dies, or tried again on a conflict."""
+COMMIT_BYTES, SPREAD_COMMIT_BYTES, COMMIT_GROUPS = 2**30, 2**36, 32
+"""Data (by the driver alone, and by Spark tasks) and partitions merged in one commit at most: what is lost when the job
+dies, or tried again on a conflict."""
 COMMIT_TRIES = 20
+PART_BYTES = 2**30
+"""Small files that are merged together at most: what a task is given of a large partition."""
 
 
 @dataclass
@@ -46,6 +54,15 @@ class Group:
         return sum(file.size_bytes for file in self.files)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Files that are merged together: a partition's, or some of a large one's. `folder`: where the merged ones go."""
+
+    table: str
+    folder: str
+    files: Sequence[data_files.PublishedFile]
+
+
 @dataclass
 class Outcome:
     """What a compaction did: files and bytes before, files after, and the partitions it left to a publication."""
@@ -56,8 +73,10 @@ class Outcome:
     gave_way: int = 0
 
 
-def compact(store_uri: str, table: schemas.Table) -> Outcome:
-    """Merges what is worth it, a few partitions a commit.
+def compact(
+    store_uri: str, table: schemas.Table, spreads: Callable[[int], Spread] = lambda _: spreading.here
+) -> Outcome:
+    """Merges what is worth it, a few partitions a commit; `spreads` says by whom, for so many bytes.
 
     A publication always wins: a partition that was published again meanwhile is left as that publication made it, and
     a publication that meets a commit of this one looks at the table again and goes on. Where so many write that no
@@ -67,9 +86,10 @@ def compact(store_uri: str, table: schemas.Table) -> Outcome:
         JobError: the files do not hold as many rows as the log says.
     """
     outcome = Outcome()
-    for groups in _portions(worthwhile(commits.open_table(store_uri, table), table)):
-        for group in groups:
-            _merge(store_uri, table, group)
+    all_groups = worthwhile(commits.open_table(store_uri, table), table)
+    spread = spreads(sum(group.size_bytes for group in all_groups))
+    for groups in _portions(all_groups, COMMIT_BYTES if spread is spreading.here else SPREAD_COMMIT_BYTES):
+        _merge(store_uri, table, groups, spread)
         done = _commit(store_uri, table, groups)
         for group in groups:
             if group not in done:
@@ -107,10 +127,10 @@ def worthwhile(delta: DeltaTable, table: schemas.Table) -> list[Group]:
     return groups
 
 
-def _portions(groups: list[Group]) -> Iterator[list[Group]]:
+def _portions(groups: list[Group], size_bytes: int) -> Iterator[list[Group]]:
     portion: list[Group] = []
     for group in groups:
-        full = len(portion) == COMMIT_GROUPS or sum(one.size_bytes for one in portion) + group.size_bytes > COMMIT_BYTES
+        full = len(portion) == COMMIT_GROUPS or sum(one.size_bytes for one in portion) + group.size_bytes > size_bytes
         if portion and full:
             yield portion
             portion = []
@@ -119,31 +139,56 @@ def _portions(groups: list[Group]) -> Iterator[list[Group]]:
         yield portion
 
 
-def _merge(store_uri: str, table: schemas.Table, group: Group) -> None:
-    """Writes the rows of the group again, one row group of the usual size in memory at a time."""
-    run = staging.run_of(group.files[0].path)
-    with staging.StagedWriter(store_uri, table, f"{run}/{data_files.merged_folder(group.paths)}") as writer:
-        pending: list[pa.Table] = []
-        size = 0
-        for _, parquet in data_files.opened(store_uri, table, group.files):
-            for index in range(parquet.num_row_groups):
-                rows = parquet.read_row_group(index)
-                if pending and size + rows.nbytes > staging.ROW_GROUP_BYTES:
-                    writer.add_table(pa.concat_tables(pending))
-                    pending, size = [], 0
-                pending.append(rows)
-                size += rows.nbytes
-        if pending:
-            writer.add_table(pa.concat_tables(pending))
-    group.merged = writer.files
-    rows = [sum(file.rows for file in files) for files in (group.files, group.merged)]
-    if rows[0] != rows[1]:
-        _discard(store_uri, table, group)
-        raise JobError(
-            "rows_differ",
-            f"The files of {group.keys} in the table {table.name} hold {rows[1]:,} rows, its log says {rows[0]:,}.",
-            "Publish the partition again.",
-        )
+def _merge(store_uri: str, table: schemas.Table, groups: list[Group], spread: Spread) -> None:
+    """Writes the rows of the groups again."""
+    parts = [(group, part) for group in groups for part in _parts(table, group)]
+    merged = spread([part for _, part in parts], partial(merge_parts, store_uri=store_uri))
+    for (group, _), files in zip(parts, merged, strict=True):
+        group.merged += files
+    for group in groups:
+        rows = [sum(file.rows for file in files) for files in (group.files, group.merged)]
+        if rows[0] != rows[1]:
+            for one in groups:
+                _discard(store_uri, table, one)
+            raise JobError(
+                "rows_differ",
+                f"The files of {group.keys} in the table {table.name} hold {rows[1]:,} rows, its log says {rows[0]:,}.",
+                "Publish the partition again.",
+            )
+
+
+def _parts(table: schemas.Table, group: Group) -> Iterator[Part]:
+    folder = f"{staging.run_of(group.files[0].path)}/{data_files.merged_folder(group.paths)}"
+    files: list[data_files.PublishedFile] = []
+    for file in group.files:
+        if files and sum(one.size_bytes for one in files) + file.size_bytes > PART_BYTES:
+            yield Part(table.name, folder, files)
+            files = []
+        files.append(file)
+    yield Part(table.name, folder, files)
+
+
+def merge_parts(parts: Iterator[Part], store_uri: str) -> Iterator[list[StagedFile]]:
+    """The work of one task: the merged files of each part, written with one row group of the usual size in memory."""
+    for part in parts:
+        table = schemas.TABLES[part.table]
+        with (
+            storage.reaching("store", store_uri),
+            staging.StagedWriter(store_uri, table, part.folder) as writer,
+        ):
+            pending: list[pa.Table] = []
+            size = 0
+            for _, parquet in data_files.opened(store_uri, table, part.files):
+                for index in range(parquet.num_row_groups):
+                    rows = parquet.read_row_group(index)
+                    if pending and size + rows.nbytes > staging.ROW_GROUP_BYTES:
+                        writer.add_table(pa.concat_tables(pending))
+                        pending, size = [], 0
+                    pending.append(rows)
+                    size += rows.nbytes
+            if pending:
+                writer.add_table(pa.concat_tables(pending))
+        yield writer.files
 
 
 def _commit(store_uri: str, table: schemas.Table, groups: list[Group]) -> list[Group]:

@@ -19,6 +19,7 @@ from spark_apps.contract import BadSetting, ExtractSettings, MaintainSettings, M
 from spark_apps.maintain import maintain
 from spark_apps.pipeline import plan
 from spark_apps.spark.jobs import Timings
+from spark_apps.spark.spreading import Spread
 from spark_apps.tables import commits, data_files, schemas, staging
 from spark_apps.undo import undo
 from spark_apps.upkeep import compaction, emptying, vacuum
@@ -420,9 +421,9 @@ def test_a_partition_that_is_published_again_while_it_is_merged_is_left_to_the_p
     small_files(shelf, "d2", "r").commit()
     merge = compaction._merge
 
-    def overtaken(store_uri: str, table: schemas.Table, group: compaction.Group) -> None:
-        merge(store_uri, table, group)
-        if group.keys["partition"] == "d1":
+    def overtaken(store_uri: str, table: schemas.Table, groups: list[compaction.Group], spread: Spread) -> None:
+        merge(store_uri, table, groups, spread)
+        if "d1" in [group.keys["partition"] for group in groups]:
             shelf.publish("d1", f"new {table.name}", {"u1": "a"})
 
     monkeypatch.setattr(compaction, "_merge", overtaken)
