@@ -57,6 +57,13 @@ def test_an_environment_has_its_packages_and_what_they_require(tmp_path: Path) -
     assert sys.prefix not in path and str(REPOSITORY) not in path, "it sees nothing of the Python that packed it"
 
 
+def test_a_worker_s_environment_has_the_decoders_that_are_installed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {name for name, _ in packages.environment_files(packages.worker())}
+    assert any(name.startswith("packages/pi_heif/") for name in found)
+    monkeypatch.setattr(packages, "DECODER_PACKAGES", ("no-such-decoder",))
+    assert packages.worker() == list(packages.WORKER)
+
+
 BARE_ENVIRONMENT = {"PATH": f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin"}
 
 
