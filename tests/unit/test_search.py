@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_apps import catalog
+from spark_apps import catalog, contract, extractors, model
 from spark_apps.contract import BadSetting, IndexSettings, JobError, MaintainSettings, UndoSettings
+from spark_apps.extractors import kept_models
 from spark_apps.index import index
 from spark_apps.maintain import maintain
 from spark_apps.search import datasets, open_index, writing
 from spark_apps.search.__main__ import main as search_command
+from spark_apps.spark import packages
 from spark_apps.spark.jobs import Timings
 from spark_apps.undo import undo
 from tests.s3 import s3_server
@@ -216,6 +218,48 @@ def test_vectors_without_a_direction_are_held_and_never_found(shelf: Shelf) -> N
     assert opened.rows == 3 and opened.vector(image_id("x")) is None
     kept = opened.vector(image_id("y"))
     assert kept is not None and kept.tolist() == pytest.approx([0.6, 0, 0, 0.8])
+
+
+def test_rows_are_written_by_a_process_that_knows_nothing_but_what_a_worker_is_sent(
+    two_days: Shelf, tmp_path: Path
+) -> None:
+    from pyspark import cloudpickle
+
+    code = packages.code(tmp_path)
+    worker = (
+        "import json, pickle, sys\nsys.path.insert(0, sys.argv[1])\n"
+        "units, work = pickle.load(sys.stdin.buffer)\nimport spark_apps\n"
+        "assert spark_apps.__file__.startswith(sys.argv[1]) and 'pyspark' not in sys.modules\n"
+        "print(json.dumps(list(work(iter(units)))))"
+    )
+
+    def elsewhere(units: list[writing.Unit], work: Any) -> Iterable[str]:
+        sent = cloudpickle.dumps((units, work))
+        done = subprocess.run(
+            [sys.executable, "-c", worker, str(code)], input=sent, cwd="/", capture_output=True, check=True
+        )
+        found: list[str] = json.loads(done.stdout)
+        return found
+
+    writing.reconcile(two_days.store, MODEL, lambda rows: elsewhere, print)
+    assert files(two_days) == published(two_days) and writing.audit(two_days.store, MODEL) == {}
+
+
+def test_a_photo_is_found_by_its_bytes(shelf: Shelf, photos: dict[str, Path]) -> None:
+    artifact = model.prepare(contract.ModelSettings(model="resnet18", weights="random:0", engine="openvino"))
+    kept_models.keep(shelf.store, artifact)
+    extractor = extractors.opened(artifact.info, 10**7, artifact.folder)
+    names = ("coffee.png", "chelsea.png", "rocket.jpg")
+    vectors = {name: extractor.extract([extractor.prepare(photos[name].read_bytes())])[0].tolist() for name in names}
+    options = {"vectors": vectors, "fingerprint": artifact.fingerprint}
+    shelf.publish("d1", "r1", {name: name for name in names}, model=artifact.key, **options)
+    index(IndexSettings(store=shelf.store, model=artifact.key), Timings())
+    opened = open_index(shelf.store, artifact.key)
+    found = opened.nearest(photos["chelsea.png"].read_bytes())
+    assert (found[0].uri, len(found)) == ("chelsea.png", 3)
+    assert found[0].similarity == pytest.approx(1, abs=1e-4) and found[1].similarity < 0.9999
+    with pytest.raises(contract.BadFile):
+        opened.nearest(b"no photo")
 
 
 DIM, ROWS = 64, 600

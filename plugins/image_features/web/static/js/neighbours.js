@@ -79,8 +79,8 @@ function cautions({ compared: { index, behind_partitions, behind_rows } }) {
   };
   const behind =
     behind_partitions > 0 &&
-    `The search index is behind: ${counted(behind_partitions, "partition")} with ${counted(behind_rows, "vector")} were left ` +
-      "out. The task index brings them in.";
+    `Left out: ${counted(behind_partitions, "partition")} with ${counted(behind_rows, "vector")}, for which the search ` +
+      "index is behind. The task index brings them in.";
   return [words[index], behind];
 }
 
