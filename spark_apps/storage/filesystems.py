@@ -175,7 +175,9 @@ class S3:
             "tls_ca_file_path": self.certificates and _certificates(self.certificates) and self.certificates,
         }
         given = {name: value for name, value in given.items() if value}
-        return fs.S3FileSystem(connect_timeout=CONNECT_TIMEOUT_S, request_timeout=REQUEST_TIMEOUT_S, **given)
+        limits = {"connect_timeout": CONNECT_TIMEOUT_S, "request_timeout": REQUEST_TIMEOUT_S}
+        # Delayed: a small file is one request then, where it would be the three of one that is written in parts.
+        return fs.S3FileSystem(allow_delayed_open=True, **limits, **given)
 
     def delta_options(self) -> dict[str, str]:
         """delta-rs' way there: every option that it would else take from the environment. Raises BadSetting."""
