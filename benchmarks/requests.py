@@ -77,12 +77,13 @@ class Counting:
         path, asked = environ["PATH_INFO"], parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
         prefix = asked.get("prefix", [path.removeprefix(f"/{BUCKET}/")])[0]
         place = "source" if prefix.startswith(SOURCE) else "store"
-        tally, sent = self.tally, int(environ.get("CONTENT_LENGTH") or 0)
+        sent = environ.get("HTTP_X_AMZ_DECODED_CONTENT_LENGTH") or environ.get("CONTENT_LENGTH") or 0
+        tally = self.tally
         answer = list(self._application(environ, start))
         with self._lock:
             tally.requests[place, kind(environ["REQUEST_METHOD"], asked)] += 1
             if environ["REQUEST_METHOD"] in ("PUT", "POST"):
-                tally.bytes[place, "written"] += sent
+                tally.bytes[place, "written"] += int(sent)
             if environ["REQUEST_METHOD"] == "GET":
                 tally.bytes[place, "read"] += sum(map(len, answer))
         return ClosingIterator(answer)
