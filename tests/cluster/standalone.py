@@ -81,9 +81,10 @@ class Standalone:
 
     The shared secret is in `conf/spark-defaults.conf`, which only its owner can read, as on a real cluster; `conf` is
     what SPARK_CONF_DIR has to name for a job. `path` is the first folder of the nodes' PATH, where their Python is.
+    `apart`: each worker has an address of its own, as Spark does nothing a second time on one host.
     """
 
-    def __init__(self, folder: Path, path: Path, workers: int = 2, cores: int = 1) -> None:
+    def __init__(self, folder: Path, path: Path, workers: int = 2, cores: int = 1, apart: bool = False) -> None:
         self.folder, self.conf, self.events = folder, folder / "conf", folder / "events"
         self.secret, self.cores = secrets.token_hex(16), workers * cores
         self.ui_port, self._worker_cores = free_port(), str(cores)
@@ -107,7 +108,7 @@ class Standalone:
         try:
             master = self._start("master", "master.Master", "--port", "0", "--webui-port", "0")
             self.master = master.said(r"(spark://127\.0\.0\.1:\d+)")
-            self.workers = [self._start_worker(number) for number in range(workers)]
+            self.workers = [self._start_worker(number, 1 + number * apart) for number in range(workers)]
             for worker in self.workers:
                 worker.said(r"(Successfully registered) with master")
         except BaseException:
@@ -137,15 +138,15 @@ class Standalone:
             "spark.eventLog.dir": self.events.as_uri(),
         }
 
-    def _start(self, name: str, main: str, *arguments: str) -> Daemon:
-        command = (f"org.apache.spark.deploy.{main}", "--host", "127.0.0.1", *arguments)
+    def _start(self, name: str, main: str, *arguments: str, host: int = 1) -> Daemon:
+        command = (f"org.apache.spark.deploy.{main}", "--host", f"127.0.0.{host}", *arguments)
         self.daemons.append(Daemon(name, self.folder, self._environment, *command))
         return self.daemons[-1]
 
-    def _start_worker(self, number: int) -> Daemon:
+    def _start_worker(self, number: int, host: int) -> Daemon:
         name = f"worker-{number}"
         size = ("--cores", self._worker_cores, "--memory", "1g", "--webui-port", "0")
-        return self._start(name, "worker.Worker", *size, "--work-dir", str(self.folder / name), self.master)
+        return self._start(name, "worker.Worker", *size, "--work-dir", str(self.folder / name), self.master, host=host)
 
     def executors(self, worker: Daemon, application: str) -> set[str]:
         """The ids of the executors that a worker has run for an application."""
