@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.faults import airflow_task
 from tests.faults.day import PARTITION
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -34,7 +35,8 @@ ARGUMENTS: dict[str, list[str]] = {
 class Job:
     """One attempt at a stage, running as processes of its own session.
 
-    `launcher`: `module` (python -m, the driver starts the JVM) or `submit` (spark-submit, the JVM starts the driver).
+    `launcher`: `module` (python -m, the driver starts the JVM), `submit` (spark-submit, the JVM starts the driver) or
+    `task` (an operator of Airflow, without its scheduler, starts spark-submit).
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Job:
             arguments += ["--source", source]
         submit = [str(Path(sys.executable).with_name("spark-submit")), "--master", master, f"spark_apps/{stage}.py"]
         module = [sys.executable, "-m", f"spark_apps.{stage}"]
+        task = [sys.executable, "-m", "tests.faults.airflow_task", stage]
         env = {
             **os.environ,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
@@ -65,6 +68,7 @@ class Job:
             "PYSPARK_DRIVER_PYTHON": sys.executable,
             "SPARK_LOCAL_IP": "127.0.0.1",
             MARK: self.mark,
+            **(airflow_task.environment(logs / "airflow", store, source) if launcher == "task" else {}),
             **(environment or {}),
         }
         if launcher == "module":
@@ -72,7 +76,7 @@ class Job:
         self.begin = time.monotonic()
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*enter, *(module if launcher == "module" else submit), *arguments],
+                [*enter, *{"module": module, "submit": submit, "task": task}[launcher], *arguments],
                 cwd=REPOSITORY,
                 env=env,
                 stdin=subprocess.DEVNULL,
@@ -100,7 +104,7 @@ class Job:
         return self.log[-6000:]
 
     def family(self) -> dict[str, list[psutil.Process]]:
-        """The living processes by what they are: driver, jvm, executor, daemon, worker, other."""
+        """The living processes by what they are: task, driver, jvm, executor, daemon, worker, other."""
         found: dict[str, list[psutil.Process]] = {}
         for process in marked(self.mark):
             with contextlib.suppress(psutil.Error):
@@ -152,6 +156,8 @@ def marked(mark: str) -> list[psutil.Process]:
 
 def kind(process: psutil.Process) -> str:
     command = " ".join(process.cmdline())
+    if airflow_task.__name__ in command:
+        return "task"
     if "CoarseGrainedExecutorBackend" in command:
         return "executor"
     if "org.apache.spark.deploy.SparkSubmit" in command:

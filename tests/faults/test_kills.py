@@ -1,4 +1,5 @@
-"""kill -9 at random moments: of a worker, the workers' daemon, an executor, the driver, the JVM, everything at once.
+"""kill -9 at random moments: of a worker, the workers' daemon, an executor, the driver, the JVM, everything at once, or
+the Airflow task, whose job lives on.
 
 After each kill a reader sees one complete run, a retry of the stage succeeds without doing again what a task had
 finished, and nothing is left running.
@@ -21,12 +22,13 @@ import pyarrow.parquet as pq
 import pyspark
 import pytest
 
-from spark_apps import catalog
-from spark_apps.contract import STAGES, MaintainSettings, run_folder
+from spark_apps import catalog, contract
+from spark_apps.contract import STAGES, MaintainSettings
 from spark_apps.maintain import maintain
 from spark_apps.spark.jobs import Timings
 from spark_apps.tables import staging
 from tests import old_store
+from tests.faults import airflow_task
 from tests.faults.day import PARTITION, Day
 from tests.faults.jobs import LEFTOVER_S, REPOSITORY, Job
 from tests.faults.reader import Reader
@@ -39,6 +41,8 @@ VICTIMS = {
     "extract": ("worker", "daemon", "driver", "jvm", "group"),
     "validate": ("driver", "jvm", "group"),
 }
+TASK = "task"
+"""Launcher and victim: a task of Airflow, which waits for the job that it submitted."""
 CLUSTER = "local-cluster[1,2,1024]"
 """A master and a worker in the JVM of the driver, and executors that are processes of their own, as on a cluster."""
 
@@ -63,11 +67,13 @@ class Drill:
     def kills(self) -> int:
         return sum(count for (_, _, outcome), count in self.tally.items() if outcome != "too late")
 
-    def round(self, run_id: str, victims: dict[str, str] | None = None, master: str = "local[2]") -> None:
+    def round(
+        self, run_id: str, victims: dict[str, str] | None = None, master: str = "local[2]", launcher: str = ""
+    ) -> None:
         """One run of a changed day; in each stage one process is killed, and the stage tried again until it is done."""
         self.day.change(self.chance)
         self.reader.truths[run_id] = self.day.truth()
-        launcher = self.chance.choice(["module", "submit"])
+        launcher = launcher or self.chance.choice(["module", "submit"])
         for stage in STAGES:
             victim = (victims or {}).get(stage) or self._draw(stage, launcher, master)
             self._stage(stage, run_id, victim, launcher, master)
@@ -92,9 +98,10 @@ class Drill:
 
     def _draw(self, stage: str, launcher: str, master: str) -> str:
         """Every victim has its turn before one comes again."""
-        bag = self._bags.setdefault((stage, master), [])
+        bag = self._bags.setdefault((stage, TASK if launcher == TASK else master), [])
         if not bag:
-            victims = [*VICTIMS[stage], *(["executor"] if master == CLUSTER and "worker" in VICTIMS[stage] else [])]
+            more = {CLUSTER: ["executor"] if "worker" in VICTIMS[stage] else [], TASK: [TASK] * len(VICTIMS[stage])}
+            victims = [*VICTIMS[stage], *more.get(TASK if launcher == TASK else master, [])]
             bag += self.chance.sample(victims, len(victims))
         victim = bag.pop()
         return "driver" if (stage, launcher, victim) == ("validate", "module", "jvm") else victim  # it has no JVM
@@ -104,7 +111,10 @@ class Drill:
         extra = ["--recompute"] if stage == "extract" and self.chance.random() < 0.5 else []
         for attempt in range(1, TRIES + 1):
             before = self.reader.look()
-            finished = set() if extra else done_before(self.store, run_id, stage)
+            # A job that has outlived its task may end meanwhile, and then leaves nothing to resume.
+            lives_on = attempt > 1 and victim == TASK
+            run = contract.RunKey(run_id, airflow_task.DAG_ID if launcher == TASK else "")
+            finished = set() if extra or lives_on else done_before(self.store, run, stage)
             job = Job(
                 stage, run_id, self.store, *extra,
                 logs=self.logs, source=self.day.source, launcher=launcher, master=master,
@@ -124,7 +134,7 @@ class Drill:
                 self.tally[stage, victim, "too late"] += 1
             if code == 0:
                 self._check_resumed(stage, run_id, finished, bool(extra))
-                if not killed:
+                if not killed and launcher != TASK:
                     self._seconds[stage] = time.monotonic() - job.begin
                 return
             assert killed, f"{stage} of {run_id} failed by itself with {code}: {job.last_words}"
@@ -142,7 +152,8 @@ class Drill:
 
     def _kill(self, job: Job, victim: str) -> bool:
         """Kills the victim at a random moment of what is left of the stage when it first appears."""
-        while victim != "group" and not job.family().get(victim):
+        sign = "jvm" if victim == TASK else victim  # a task that has submitted nothing yet is no more than a process
+        while victim != "group" and not job.family().get(sign):
             if job.process.poll() is not None:
                 return False
             time.sleep(0.05)
@@ -161,11 +172,11 @@ class Drill:
         self._dead = [(ended, job) for ended, job in self._dead if not wait and now - ended <= LEFTOVER_S]
 
 
-def done_before(store: str, run_id: str, stage: str) -> set[str]:
+def done_before(store: str, run: contract.RunKey, stage: str) -> set[str]:
     """What the finished tasks of attempts at a stage have left: images that have a vector, or files that were read."""
     table, column = {"ingest": ("images", "uri"), "extract": ("features", "image_id")}.get(stage, ("", ""))
     found: set[str] = set()
-    for attempt in Path(staging.unfinished(run_folder(store, PARTITION, run_id), stage)).glob("*/attempt.json"):
+    for attempt in Path(staging.unfinished(contract.run_folder(store, PARTITION, run), stage)).glob("*/attempt.json"):
         documents = [json.loads(path.read_text()) for path in attempt.parent.glob("[0-9a-f]*.json")]
         own = next(document for document in documents if "basis" in document)
         for record in [*own["records"], *(document for document in documents if "staged" in document)]:
@@ -213,8 +224,11 @@ def test_two_hundred_random_kills_do_no_harm(tmp_path: Path, capsys: pytest.Capt
             rounds = 0
             while drill.kills < 200:
                 rounds += 1
-                drill.round(f"round {rounds}", master=CLUSTER if rounds % 3 == 0 else "local[2]")
+                master, launcher = (CLUSTER, "") if rounds % 3 == 0 else ("local[2]", TASK if rounds % 5 == 1 else "")
+                drill.round(f"round {rounds}", master=master, launcher=launcher)
                 print(f"round {rounds}: {drill.kills} kills", flush=True)
+                if rounds % 10 == 0:
+                    print(drill.table(), flush=True)
             drill.finish()
         print(drill.table())
 
