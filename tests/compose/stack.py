@@ -152,7 +152,14 @@ class Stack:
 
 
 def switch_on(airflow: AirflowClient) -> str:
-    """Switches the Dag on; the id of the run, that of yesterday, which Airflow then starts by itself."""
+    """Switches the Dag on; the id of the run, that of yesterday, which Airflow then starts by itself.
+
+    Healthy containers may have read no Dag yet: on a busy machine that takes some minutes.
+    """
+    deadline = time.monotonic() + 300
+    while not any(dag["dag_id"] == DAG_ID for dag in airflow.api("GET", "/api/v2/dags")["dags"]):
+        assert time.monotonic() < deadline, airflow.api("GET", "/api/v2/importErrors")
+        time.sleep(1)
     airflow.api("PATCH", f"/api/v2/dags/{DAG_ID}", {"is_paused": False})
     for _ in range(120):
         for run in airflow.api("GET", f"/api/v2/dags/{DAG_ID}/dagRuns")["dag_runs"]:
