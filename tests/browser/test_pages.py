@@ -273,12 +273,12 @@ def test_a_partition_of_another_model_can_be_gone_to_and_left(
     content = _content(browse(EXPLORE))
     title = content.locator("#photos")
     expect(title).to_have_text(f"Photos of {GOOD}")
-    content.get_by_label("Partition").select_option("texts")
+    content.get_by_role("combobox", name="Partition", exact=True).select_option("texts")
     expect(title).to_have_text("Texts of texts")
     expect(content.get_by_label("Model")).to_have_value("words_4")
     expect(content.locator(".upload")).to_contain_text("Find a text of your own")
     expect(content.locator(".photos .photo")).to_have_count(2)
-    content.get_by_label("Partition").select_option(GOOD)
+    content.get_by_role("combobox", name="Partition", exact=True).select_option(GOOD)
     expect(title).to_have_text(f"Photos of {GOOD}")
 
 
@@ -363,7 +363,7 @@ def test_a_page_is_used_by_keyboard_alone(browse: Open, ended: dict[str, str]) -
     page = browse(EXPLORE)
     content = _content(page)
     content.locator("section[aria-labelledby=photos] .photo").first.wait_for()
-    content.get_by_label("Partition").focus()
+    content.get_by_role("combobox", name="Partition", exact=True).focus()
     for _ in range(12):
         page.keyboard.press("Tab")
         focused = _frame(page).evaluate("document.activeElement.matches('.photo a')")
