@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 import time
@@ -124,8 +125,9 @@ def search_command(day: results.DayResult) -> str:
     """The command that finds what is nearest to one of the demo's files, in all of its days."""
     files = sorted(path for path in (places.LANDING / day.partition).rglob("*") if path.is_file())
     option = "--text-file" if day.model.startswith("text") else "--photo"
-    photo = places.shown(files[0]) if files else "FILE"
-    return f"python -m spark_apps.search --store {places.shown(places.STORE)} --model {day.model} {option} {photo}"
+    photo = str(places.shown(files[0])) if files else "FILE"
+    words = [".venv/bin/python", "-m", "spark_apps.search", "--store", str(places.STORE), "--model", day.model]
+    return shlex.join([*words, option, photo])
 
 
 def _sum(found: list[results.DayResult]) -> str:
