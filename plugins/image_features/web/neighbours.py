@@ -59,6 +59,17 @@ class Scope:
         ]
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is asked: the vector of a photo, which is shown as `query`, and where to look; `standing` is the index."""
+
+    place: Place
+    vector: search.Vector
+    query: Photo
+    scope: Scope
+    standing: search_index.Standing
+
+
 class Kept:
     """The vectors that are kept for searches, on temporary disk; made when the limit is known."""
 
@@ -102,7 +113,8 @@ def neighbours(place: Place, partition: str, model: str | None, image_id: str, s
         with store_state.reading(place):
             known = standing.index.lookup(image_id, partition)
         if known is not None:
-            return _by_index(place, item, standing, known[1], _photo(known[0], _source(place, item)), scope)
+            query = _photo(known[0], _source(place, item))
+            return _by_index(Question(place, known[1], query, scope, standing), item)
     index = index_of(place, partition, model)
     with store_state.reading(place):
         row = index.rows.get(image_id)
@@ -113,7 +125,7 @@ def neighbours(place: Place, partition: str, model: str | None, image_id: str, s
         query = (
             index.photo(row) if row is not None else Photo(image_id=image_id, name="", copies=1, label=None, score=None)
         )
-        return _search(place, index, matrix, vector, query, scope, standing)
+        return _search(Question(place, vector, query, scope, standing), index, matrix)
 
 
 def neighbours_of_upload(place: Place, partition: str, model: str | None, content: bytes, scope: Scope) -> Neighbours:
@@ -128,7 +140,7 @@ def neighbours_of_upload(place: Place, partition: str, model: str | None, conten
     query = Photo(image_id="", name="", copies=1, label=said.get("label"), score=said.get("score"))
     standing = search_index.of(place, index.item.model)
     with store_state.reading(place):
-        return _search(place, index, None, vector, query, scope, standing)
+        return _search(Question(place, vector, query, scope, standing), index)
 
 
 def _day(partition: str, scope: Scope) -> Scope:
@@ -136,40 +148,26 @@ def _day(partition: str, scope: Scope) -> Scope:
     return Scope(partition, partition, scope.count, scope.page)
 
 
-def _search(
-    place: Place,
-    index: Index,
-    matrix: search.Matrix | None,
-    vector: search.Vector,
-    query: Photo,
-    scope: Scope,
-    standing: search_index.Standing,
-) -> Neighbours:
-    """By the index where there is one, and more than the partition is asked for."""
-    if standing.index is not None and scope != _day(index.item.partition, scope):
-        return _by_index(place, index.item, standing, vector, query, scope)
-    return _in_partition(place, index, matrix or _kept.get(place, index), vector, query, scope, standing)
+def _search(asked: Question, index: Index, matrix: search.Matrix | None = None) -> Neighbours:
+    """By the index where there is one, and more than the partition is asked for. `matrix`: its vectors, if at hand."""
+    if asked.standing.index is not None and asked.scope != _day(index.item.partition, asked.scope):
+        return _by_index(asked, index.item)
+    return _in_partition(asked, index, matrix or _kept.get(asked.place, index))
 
 
-def _by_index(
-    place: Place,
-    item: catalog.Partition,
-    standing: search_index.Standing,
-    vector: search.Vector,
-    query: Photo,
-    scope: Scope,
-) -> Neighbours:
+def _by_index(asked: Question, item: catalog.Partition) -> Neighbours:
     """A page of the nearest photos of what the index holds as it is published."""
+    place, scope, standing = asked.place, asked.scope, asked.standing
     assert standing.index is not None
     begin = time.perf_counter()
     among = scope.among(standing.current)
     wanted = scope.page * scope.count
     with store_state.reading(place):
         # Twice as many: copies are one photo here, and the photo asked about is not among its own neighbours.
-        rows, compared = standing.index.search(vector, min(2 * wanted + 16, 2 * FURTHEST), among)
+        rows, compared = standing.index.search(asked.vector, min(2 * wanted + 16, 2 * FURTHEST), among)
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        if row.image_id != query.image_id:
+        if row.image_id != asked.query.image_id:
             found.setdefault((row.partition, row.image_id), []).append(row)
     page = list(found.values())[wanted - scope.count : wanted]
     published = {one.partition: one for one in store_state.published(place).partitions if one.model == item.model}
@@ -184,7 +182,7 @@ def _by_index(
     return Neighbours(
         partition=item.partition,
         model=item.model,
-        query=query,
+        query=asked.query,
         neighbours=nearest,
         searched=compared.rows,
         total=compared.rows,
@@ -204,42 +202,36 @@ def _by_index(
     )
 
 
-def _in_partition(
-    place: Place,
-    index: Index,
-    matrix: search.Matrix | None,
-    vector: search.Vector,
-    query: Photo,
-    scope: Scope,
-    standing: search_index.Standing,
-) -> Neighbours:
+def _in_partition(asked: Question, index: Index, matrix: search.Matrix | None) -> Neighbours:
+    """A page of the nearest photos of one partition, compared with all of it."""
+    scope = asked.scope
     begin = time.perf_counter()
     wanted = scope.page * scope.count
     if matrix is not None:
-        nearest = [(index.photo(row), cosine) for row, cosine in matrix.nearest(vector, wanted + 2)]
+        nearest = [(index.photo(row), cosine) for row, cosine in matrix.nearest(asked.vector, wanted + 2)]
         searched = total = len(matrix.photos)
         note = ""
     else:
         keys = {"partition": index.item.partition, "model": index.item.model}
         columns = ["uri", "image_id", "top1_label", "top1_score", "features"]
         found, searched, all_of_them = search.scan(
-            catalog.stream(place.store, "features", keys, columns), vector, wanted + 2
+            catalog.stream(asked.place.store, "features", keys, columns), asked.vector, wanted + 2
         )
         nearest = [(index.as_photo(one.row), one.cosine) for one in found]
         total = index.item.rows
         note = TOO_LARGE_NOTE if all_of_them else CUT_SHORT_NOTE
-    others = [(photo, cosine) for photo, cosine in nearest if photo.image_id != query.image_id]
+    others = [(photo, cosine) for photo, cosine in nearest if photo.image_id != asked.query.image_id]
     key = index.item.partition
     return Neighbours(
         partition=key,
         model=index.item.model,
-        query=query,
+        query=asked.query,
         neighbours=[_neighbour(photo, cosine, key) for photo, cosine in others[wanted - scope.count : wanted]],
         searched=searched,
         total=total,
         seconds=round(time.perf_counter() - begin, 4),
         note=note,
-        compared=Compared(first=key, last=key, partitions=1, exact=searched == total, index=standing.state),
+        compared=Compared(first=key, last=key, partitions=1, exact=searched == total, index=asked.standing.state),
         page=scope.page,
         more=len(others) > wanted and wanted + scope.count <= FURTHEST,
     )

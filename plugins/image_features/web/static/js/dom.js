@@ -1,4 +1,6 @@
-// Builds nodes. Data becomes text, never markup.
+// Builds nodes, and the controls that several pages have. Data becomes text, never markup.
+
+import { count } from "./format.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -41,4 +43,34 @@ export function fill(host, ...children) {
 /** Text for screen readers only. */
 export function spoken(text) {
   return element("span", { class: "hidden-visually" }, text);
+}
+
+/** A labelled choice among `options` [[value, text], …]; `change` gets the value that is chosen. */
+export function selectField(label, options, chosen, change) {
+  const choices = options.map(([value, text]) => element("option", { value, selected: value === (chosen ?? "") }, text));
+  const select = element("select", { "data-key": label, onchange: (event) => change(event.target.value) }, choices);
+  return element("label", { class: "field" }, label, select);
+}
+
+/** Values as options that are named by themselves. */
+export function named(values) {
+  return [...new Set(values)].map((value) => [value, value]);
+}
+
+/** Leads through the pages of `things`, `turn` to one of them; nothing where there is one page. `pages`: how many there
+ * are, where that is known; else `more`: whether there is another. */
+export function pager(things, { page, pages, more = page < pages, back = "Previous", forth = "Next" }, turn) {
+  const button = (text, target, possible) =>
+    element("button", { type: "button", "data-key": text, disabled: !possible, onclick: () => turn(target) }, text);
+  const place = `Page ${count(page)}${pages ? ` of ${count(pages)}` : ""}`;
+  return (
+    (page > 1 || more) &&
+    element(
+      "nav",
+      { class: "pager", "aria-label": `Pages of ${things}` },
+      button(back, page - 1, page > 1),
+      element("span", { class: "number", role: "status" }, place),
+      button(forth, page + 1, more),
+    )
+  );
 }

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { duplicatesAddress, exploreAddress, overviewAddress } from "./airflow.js";
-import { element, fill } from "./dom.js";
+import { element, fill, named, pager, selectField } from "./dom.js";
 import { count, counted } from "./format.js";
 import { notice, refusal } from "./notice.js";
 import { picture } from "./photo.js";
@@ -65,20 +65,8 @@ async function show() {
 }
 
 function drawBar({ partitions, models, model }) {
-  const select = (label, options, chosen, key, change) =>
-    element(
-      "label",
-      { class: "field" },
-      label,
-      element(
-        "select",
-        { "data-key": key, onchange: (event) => change(event.target.value) },
-        options.map(([value, text]) => element("option", { value, selected: value === (chosen ?? "") }, text)),
-      ),
-    );
-  const same = (values) => values.map((value) => [value, value]);
   const stores = storesOf(place.dag);
-  const days = new Set([...(place.partition ? [place.partition] : []), ...partitions]);
+  const days = place.partition ? [place.partition, ...partitions] : partitions;
   const go = (change) => location.assign(duplicatesAddress({ ...pick(), ...change }));
   fill(
     bar,
@@ -86,17 +74,15 @@ function drawBar({ partitions, models, model }) {
       "div",
       { class: "toolbar" },
       known.dag_ids.length > 1 &&
-        select("Dag", same(known.dag_ids), place.dag, "dag", (dag) => location.assign(duplicatesAddress({ dag }))),
+        selectField("Dag", named(known.dag_ids), place.dag, (dag) => location.assign(duplicatesAddress({ dag }))),
       stores.length > 1 &&
-        select("Store", stores.map(({ key, name }) => [key, name]), place.store, "store", (store) =>
+        selectField("Store", stores.map(({ key, name }) => [key, name]), place.store, (store) =>
           location.assign(duplicatesAddress({ dag: place.dag, store })),
         ),
-      select("Partition", [["", "all"], ...same([...days])], place.partition, "partition", (partition) =>
-        go({ partition }),
-      ),
-      models.length > 1 && select("Model", same(models), model, "model", (chosen) => go({ model: chosen })),
-      select("Groups", KINDS, place.kind, "kind", (kind) => go({ kind })),
-      select("Similarity", SIMILARITIES, place.similarity, "similarity", (similarity) => go({ similarity })),
+      selectField("Partition", [["", "all"], ...named(days)], place.partition, (partition) => go({ partition })),
+      models.length > 1 && selectField("Model", named(models), model, (chosen) => go({ model: chosen })),
+      selectField("Groups", KINDS, place.kind, (kind) => go({ kind })),
+      selectField("Similarity", SIMILARITIES, place.similarity, (similarity) => go({ similarity })),
     ),
   );
 }
@@ -107,18 +93,12 @@ function pick() {
 }
 
 function draw(answer) {
-  const { looked, groups, page: number, pages, groups_total, files_total } = answer;
+  const { looked, groups, groups_total, files_total } = answer;
   if (!looked) {
     const hint = "python -m spark_apps.duplicates, or a DuplicatesOperator in a Dag, does so.";
     fill(list, notice("neutral", "Nobody has looked for duplicates in this store yet.", hint));
     return;
   }
-  const turn = (text, target) =>
-    element(
-      "button",
-      { type: "button", "data-key": text, disabled: target < 1 || target > pages, onclick: () => turnTo(target) },
-      text,
-    );
   const words = `${counted(files_total, "file")}, of which ${count(files_total - groups_total)} could be spared`;
   fill(
     list,
@@ -129,14 +109,7 @@ function draw(answer) {
       element("p", { class: "muted" }, groups_total ? words : "No files show the same picture."),
     ),
     element("div", { class: "groups" }, groups.map(groupPanel)),
-    pages > 1 &&
-      element(
-        "nav",
-        { class: "pager", "aria-label": "Pages of groups" },
-        turn("Previous", number - 1),
-        element("span", { class: "number", role: "status" }, `Page ${count(number)} of ${count(pages)}`),
-        turn("Next", number + 1),
-      ),
+    pager("groups", answer, turnTo),
   );
 }
 

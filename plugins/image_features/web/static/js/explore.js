@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { duplicatesAddress, exploreAddress, overviewAddress } from "./airflow.js";
-import { element, fill } from "./dom.js";
+import { element, fill, named, pager, selectField } from "./dom.js";
 import { count, counted } from "./format.js";
 import { neighboursPanel } from "./neighbours.js";
 import { notice, refusal } from "./notice.js";
@@ -97,18 +97,7 @@ function drawBar() {
   const partitions = new Map((listed?.partitions ?? []).map(({ partition, models }) => [partition, models]));
   const models = partitions.get(place.partition) ?? [];
   const kind = KINDS[listed?.extractor];
-  const select = (label, options, chosen, key, change) =>
-    element(
-      "label",
-      { class: "field" },
-      label,
-      element(
-        "select",
-        { "data-key": key, onchange: (event) => change(event.target.value) },
-        options.map(([value, text]) => element("option", { value, selected: value === chosen }, text)),
-      ),
-    );
-  const names = (values, chosen) => [...new Set([chosen ?? "", ...values])].map((value) => [value, value]);
+  const days = named([place.partition, ...partitions.keys()]);
   const stores = storesOf(place.dag);
   fill(
     bar,
@@ -116,18 +105,18 @@ function drawBar() {
       "div",
       { class: "toolbar" },
       known.dag_ids.length > 1 &&
-        select("Dag", names(known.dag_ids, place.dag), place.dag, "dag", (dag) => leave({ dag })),
+        selectField("Dag", named([place.dag, ...known.dag_ids]), place.dag, (dag) => leave({ dag })),
       stores.length > 1 &&
-        select("Store", stores.map(({ key, name }) => [key, name]), place.store, "store", (store) =>
+        selectField("Store", stores.map(({ key, name }) => [key, name]), place.store, (store) =>
           leave({ dag: place.dag, store }),
         ),
       place.partition &&
-        select("Partition", names(partitions.keys(), place.partition), place.partition, "partition", (partition) =>
+        selectField("Partition", days, place.partition, (partition) =>
           go({ partition, model: partitions.get(partition).find((model) => model === place.model), image: null }),
         ),
       place.partition &&
-        select("Model", names(models, place.model), place.model, "model", (model) => go({ model, image: null })),
-      place.partition && scopeFields(place, [...names(partitions.keys(), place.partition)].map(([key]) => key), lookIn),
+        selectField("Model", named([place.model ?? "", ...models]), place.model, (model) => go({ model, image: null })),
+      place.partition && scopeFields(place, days.map(([key]) => key), lookIn),
       kind && uploadField(kind, askOf),
     ),
   );
@@ -147,14 +136,8 @@ function leave(parameters) {
 }
 
 function drawPhotos() {
-  const { photos, page: number, pages, total, truncated } = listed;
+  const { photos, total, truncated } = listed;
   const kind = KINDS[listed.extractor] ?? { noun: "file" };
-  const turn = (text, target) =>
-    element(
-      "button",
-      { type: "button", "data-key": text, disabled: target < 1 || target > pages, onclick: () => turnTo(target) },
-      text,
-    );
   const words = truncated
     ? `the first ${count(total)} of them; neighbours are found among all`
     : counted(total, kind.noun);
@@ -171,14 +154,7 @@ function drawPhotos() {
       { class: "photos" },
       photos.map((photo) => photoCard(photo, place, { link: linkTo(photo), current: photo.image_id === place.image })),
     ),
-    pages > 1 &&
-      element(
-        "nav",
-        { class: "pager", "aria-label": `Pages of ${kind.noun}s` },
-        turn("Previous", number - 1),
-        element("span", { class: "number", role: "status" }, `Page ${count(number)} of ${count(pages)}`),
-        turn("Next", number + 1),
-      ),
+    pager(`${kind.noun}s`, listed, turnTo),
   );
 }
 

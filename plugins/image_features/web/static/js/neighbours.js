@@ -1,7 +1,7 @@
 // The file that was asked about, and those nearest to it.
 
 import { thumbnail } from "./api.js";
-import { element } from "./dom.js";
+import { element, pager } from "./dom.js";
 import { count, counted, duration, fraction } from "./format.js";
 import { photoCard, picture } from "./photo.js";
 
@@ -38,20 +38,9 @@ export function neighboursPanel(found, place, { linkTo, file, close, turn }) {
           : null,
         element("ol", { class: "photos" }, photos.map(card)),
       ]),
-      (page > 1 || more) &&
-        element(
-          "nav",
-          { class: "pager", "aria-label": "Pages of neighbours" },
-          turnButton("Nearer", page > 1 && (() => turn(page - 1))),
-          element("span", { class: "number", role: "status" }, `Page ${count(page)}`),
-          turnButton("Further", more && (() => turn(page + 1))),
-        ),
+      pager("neighbours", { page, more, back: "Nearer", forth: "Further" }, turn),
     ),
   );
-}
-
-function turnButton(text, follow) {
-  return element("button", { type: "button", "data-key": text, disabled: !follow, onclick: follow || null }, text);
 }
 
 /** Partition → its photos, in the order of the first of each. */

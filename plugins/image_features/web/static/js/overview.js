@@ -2,7 +2,7 @@
 
 import { duplicatesAddress, exploreAddress } from "./airflow.js";
 import * as api from "./api.js";
-import { element, fill } from "./dom.js";
+import { element, fill, named, selectField } from "./dom.js";
 import { counted } from "./format.js";
 import { headline } from "./headline.js";
 import { howToStart } from "./how_to_start.js";
@@ -78,28 +78,22 @@ function toolbar(overview, count) {
   const total = overview.partitions.length;
   const words = count < total ? `${counted(count, "partition")} of ${total}` : counted(total, "partition");
   const stores = storesOf(choice.dag);
-  const spans = SPANS.map((span) => option(span, `Newest ${span}`, choice.span === span));
+  const spans = [...SPANS.map((span) => [String(span), `Newest ${span}`]), ["all", "All"]];
+  const field = (label, options, chosen, change) =>
+    selectField(label, options, chosen, (value) => change(value || null));
   return element(
     "div",
     { class: "toolbar" },
     known.dag_ids.length > 1 &&
-      field("Dag", (dag) => choose({ dag, store: null, model: null }), [
-        option("", "All Dags", choice.dag === null),
-        known.dag_ids.map((dag) => option(dag, dag, dag === choice.dag)),
-      ]),
+      field("Dag", [["", "All Dags"], ...named(known.dag_ids)], choice.dag, (dag) =>
+        choose({ dag, store: null, model: null }),
+      ),
     stores.size > 1 &&
-      field("Store", (store) => choose({ store, model: null }), [
-        option("", "All stores", choice.store === null),
-        [...stores].map(([key, name]) => option(key, name, key === choice.store)),
-      ]),
-    field("Model", (model) => choose({ model }), [
-      option("", "All models", overview.model === null),
-      overview.models.map((model) => option(model, model, model === overview.model)),
-    ]),
-    field("Partitions", (span) => choose({ span: Number(span) || 0 }, overview), [
-      spans,
-      option("all", "All", !choice.span),
-    ]),
+      field("Store", [["", "All stores"], ...stores], choice.store, (store) => choose({ store, model: null })),
+    field("Model", [["", "All models"], ...named(overview.models)], overview.model, (model) => choose({ model })),
+    field("Partitions", spans, choice.span ? String(choice.span) : "all", (span) =>
+      choose({ span: Number(span) || 0 }, overview),
+    ),
     element("p", { class: "muted push" }, `${words}, newest first`),
   );
 }
@@ -108,20 +102,6 @@ function toolbar(overview, count) {
 function storesOf(dag) {
   const dags = known.dags.filter(({ dag_id }) => dag === null || dag === dag_id);
   return new Map(dags.flatMap(({ stores }) => stores.map(({ key, name }) => [key, name])));
-}
-
-function field(label, change, options) {
-  const listen = (event) => change(event.target.value || null);
-  return element(
-    "label",
-    { class: "field" },
-    label,
-    element("select", { "data-key": label, onchange: listen }, options),
-  );
-}
-
-function option(value, text, selected) {
-  return element("option", { value, selected }, text);
 }
 
 /** Shows something else; with an `overview` the same answer in another way. */

@@ -1,7 +1,7 @@
 // The quarantined files: how many for which reason, what to do, and each with a picture if there is one.
 
 import * as api from "./api.js";
-import { element, fill } from "./dom.js";
+import { element, fill, pager } from "./dom.js";
 import { bytes, count, counted } from "./format.js";
 import { refusal } from "./notice.js";
 import { picture } from "./photo.js";
@@ -45,19 +45,8 @@ async function load(host, place, page) {
 }
 
 function draw(host, answer, place) {
-  const { page, pages, partition, files } = answer;
+  const { partition, files } = answer;
   const head = (text, kind) => element("th", { scope: "col", role: "columnheader", class: kind }, text);
-  const turn = (text, target) =>
-    element(
-      "button",
-      {
-        type: "button",
-        "data-key": text,
-        disabled: target < 1 || target > pages,
-        onclick: () => load(host, place, target),
-      },
-      text,
-    );
   fill(
     host,
     element(
@@ -86,14 +75,7 @@ function draw(host, answer, place) {
         ),
       ),
     ),
-    pages > 1 &&
-      element(
-        "nav",
-        { class: "pager", "aria-label": "Pages of quarantined files" },
-        turn("Previous", page - 1),
-        element("span", { class: "number", role: "status" }, `Page ${count(page)} of ${count(pages)}`),
-        turn("Next", page + 1),
-      ),
+    pager("quarantined files", answer, (page) => load(host, place, page)),
   );
 }
 
