@@ -105,8 +105,7 @@ def test_another_python_on_the_nodes_is_a_sentence(
     done = ingest(cluster, day, tmp_path / "store", PYSPARK_PYTHON=str(other))
     mine, theirs = f"3.{sys.version_info.minor}", f"3.{sys.version_info.minor + 1}"
     assert done.returncode == ExitCode.BAD_SETTING, done.stdout[-3000:]
-    last = done.stdout.strip().splitlines()[-1]
-    assert last.startswith(f"ingest failed: The Python on 127.0.0.1 is {theirs}, that of the driver is {mine};")
+    assert f"\ningest failed: The Python on 127.0.0.1 is {theirs}, that of the driver is {mine};" in done.stdout
     error = catalog.error(str(tmp_path / "store"), "d1", RUN)
     assert error is not None
     assert error["code"] == "worker_python_differs"
