@@ -234,9 +234,9 @@ content = sys.stdin.buffer.read()
 
 def test_a_hang_ends_the_watched_worker() -> None:
     done = in_a_worker("watched(decoder, seconds=0.2)(content)\nprint('went on')", SLOW)
-    assert done.returncode != 0
+    assert done.returncode == -signal.SIGALRM
     assert b"went on" not in done.stdout
-    assert b"Timeout" in done.stderr and b"imaging.py" in done.stderr, "the log must tell where it hung"
+    assert b"imaging.py" in done.stderr, "the log must tell where it hung"
 
 
 def test_the_watch_ends_with_the_picture_good_or_bad() -> None:
@@ -267,9 +267,8 @@ decode(content)
 print('went on')
 """
     done = in_a_worker(code, SLOW)
-    assert done.returncode != 0
+    assert done.returncode == -signal.SIGALRM
     assert b"went on" not in done.stdout
-    assert b"Timeout" in done.stderr
 
 
 def test_a_watched_picture_has_the_same_pixels(photos: dict[str, Path]) -> None:
