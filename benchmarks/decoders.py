@@ -35,6 +35,10 @@ def pillow_scaled(content: bytes) -> np.ndarray:
     return imaging.decode(content, Preprocessing(scaled=True), LIMIT)
 
 
+def fast(content: bytes) -> np.ndarray:
+    return imaging.decode(content, Preprocessing(fast=True), LIMIT)
+
+
 def simplejpeg(content: bytes) -> np.ndarray:
     """libjpeg-turbo's own binding, then Pillow's resize."""
     import simplejpeg
@@ -83,6 +87,7 @@ def torchvision_v2(content: bytes) -> np.ndarray:
 
 DECODERS: dict[str, Decoder] = {
     "Pillow, exact (ours)": pillow,
+    "Pillow, then fast_image_resize (ours, fast)": fast,
     "Pillow, scaled (ours)": pillow_scaled,
     "simplejpeg, then Pillow": simplejpeg,
     "Pillow, then torchvision v2": torchvision_v2,

@@ -82,7 +82,7 @@ def megapixels(setting: Setting) -> dict[str, Any]:
             prepare.reference_vectors(setting.models.weights, chosen)
         fastest = setting.models.fastest()
         for precision in dict.fromkeys([fastest] if setting.quick else ["fp32", fastest]):
-            for decode in ("exact", "scaled"):
+            for decode in ("exact", "fast", "scaled"):
                 setting.say(f"megapixels: {size}, decode {decode}, {precision}")
                 result = setting.ours(chosen, precision, 2, decode=decode)
                 size_bytes = statistics.mean(path.stat().st_size for path in chosen.jpeg.iterdir())

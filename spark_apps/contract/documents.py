@@ -65,9 +65,9 @@ class ModelInfo:
     min_cosine: float | None = None
 
     @property
-    def scaled(self) -> bool:
-        """Whether large JPEGs are decoded at a fraction of their size."""
-        return self.preprocessing.get("decode") == "scaled"
+    def approximate(self) -> bool:
+        """Whether photos are decoded to other pixels than torchvision's."""
+        return bool(self.preprocessing.get("decode", "exact") != "exact")
 
     def __getitem__(self, name: str) -> Any:
         """A field by its name in the record: manifests that readers have code for held a dict here."""

@@ -48,10 +48,11 @@ class ModelSettings(Checked):
         "Where the model runs; auto takes a GPU when there is one.", "auto", choices=("auto", *_DEVICES)
     )
     decode: str = setting(
-        "exact equals torchvision; scaled decodes a JPEG at 1/2, 1/4 or 1/8 while that keeps twice the pixels needed: "
-        "several times faster for photos of many megapixels. The vectors differ a little and have their own model key.",
+        "exact equals torchvision; fast resamples with a faster library, whose pixels differ by 1/255 or so; "
+        "scaled decodes a JPEG at 1/2, 1/4 or 1/8 while that keeps twice the pixels needed: several times faster for "
+        "photos of many megapixels. The vectors of fast and scaled differ a little and have model keys of their own.",
         "exact",
-        choices=("exact", "scaled"),
+        choices=("exact", "fast", "scaled"),
     )
     layer: str = setting(
         "An earlier layer to take the features from, averaged over the photo, for example layer3 of a resnet50. Empty: "

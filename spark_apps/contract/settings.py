@@ -200,8 +200,8 @@ class ValidateSettings(Settings):
         "How many earlier partitions drift and row count are compared with.", 7, minimum=0, maximum=366
     )
     recheck: int = setting(
-        "How many photos, drawn at random, are computed again with plain torchvision; eight times as many for int8 and "
-        "scaled decoding; 0 for none.",
+        "How many photos, drawn at random, are computed again with plain torchvision; eight times as many for int8 "
+        "and for fast and scaled decoding; 0 for none.",
         8,
         minimum=0,
         maximum=1000,

@@ -44,6 +44,8 @@ class Photos(Extractor):
         self._info, self._max_pixels, self._weights_within = info, max_pixels, weights_within
         self._folder, self._cores, self._device = folder, cores, device if info.device == "cuda" else None
         self._preprocessing = Preprocessing.of(info.preprocessing)
+        if self._preprocessing.fast:
+            import cykooz_resizer  # noqa: F401  # where it is missing a task fails at once, and not each photo
 
     def prepare(self, content: bytes) -> NDArray[np.uint8]:
         return imaging.decode(content, self._preprocessing, self._max_pixels)

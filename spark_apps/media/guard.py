@@ -38,7 +38,7 @@ def watched(decode: Decode, seconds: float = SECONDS_PER_IMAGE) -> Attempt:
     deadlines: dict[int, float] = {}
     changing = threading.Lock()
     # In C, the traceback and then the signal's own end of the process: neither needs the interpreter's lock, which a
-    # decoder that hangs may hold. The system's timer costs a call; a thread of faulthandler's costs 0.2 ms for each file.
+    # decoder that hangs may hold. The system's timer costs a call; a thread of faulthandler's 0.2 ms a file.
     faulthandler.register(signal.SIGALRM, chain=True)
 
     def wind() -> None:

@@ -20,6 +20,7 @@ from spark_apps.media import color, corrections, jpeg, optional, signatures
 from spark_apps.media.signatures import FORMATS
 
 ORIENTATION_TAG = 0x0112
+JPEGS = ("JPEG", "MPO")
 STRIP = 512
 """Rows."""
 WIDEST_EXACT_SIDE = 8192
@@ -54,6 +55,7 @@ class Preprocessing:
 
     `interpolation`: bilinear or bicubic, both antialiased.
     `scaled`: large JPEGs are decoded at a fraction of their size, and only the square is resampled. Faster, not equal.
+    `fast`: only the square is resampled, by a library that is faster than Pillow; see `resampling`.
     `color`: stored, or srgb: as a person sees them, by what the file says of its colours.
     """
 
@@ -62,12 +64,14 @@ class Preprocessing:
     scaled: bool = False
     interpolation: str = "bilinear"
     color: str = "stored"
+    fast: bool = False
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Preprocessing:
         """That of a model, from `ModelInfo.preprocessing`."""
-        scaled, interpolation = values.get("decode") == "scaled", values.get("interpolation", "bilinear")
-        return cls(values["resize"], values["crop"], scaled, interpolation, values.get("color", "stored"))
+        decode, interpolation = values.get("decode"), values.get("interpolation", "bilinear")
+        color = values.get("color", "stored")
+        return cls(values["resize"], values["crop"], decode == "scaled", interpolation, color, decode == "fast")
 
     @property
     def least(self) -> int:
@@ -126,10 +130,12 @@ def _upright_rgb(content: bytes, max_pixels: int, least: int, colors: str) -> tu
             warnings.simplefilter("ignore")
             if least:
                 image.draft(None, (least, least))
+            if isinstance(image, ImageFile.ImageFile) and image.format in JPEGS:
+                image.decodermaxblock = len(content)  # at once: between two blocks libjpeg forgets a row of the picture
             image.load()
             if image.width * image.height > max_pixels:  # an icon's inner image may be larger than its header says
                 raise BadImage("too_many_pixels", _too_many(image.width, image.height, max_pixels))
-            if image.format in ("JPEG", "MPO"):
+            if image.format in JPEGS:
                 corners = _corners(image)
             corrections.set_key(image, content)
             seen = color.conversion(image, content) if colors == "srgb" else None
@@ -157,8 +163,8 @@ def fit(photo: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Resize (antialiased) and centre crop, equal to torchvision's `Resize` and `CenterCrop`.
 
     Source of both formulas: torchvision/transforms/functional.py, `_compute_resized_output_size` and `center_crop`.
-    Just the part below the crop is resampled, which may differ from torchvision by 1/255, when `scaled` is asked for,
-    and for photos more than about 30 times as long as wide, whose resized form would fill the memory.
+    Just the part below the crop is resampled, which may differ from torchvision by 1/255, when `scaled` or `fast` is
+    asked for, and for photos more than about 30 times as long as wide, whose resized form would fill the memory.
     """
     size, crop = preprocessing.resize, preprocessing.crop
     resampling = Image.Resampling[preprocessing.interpolation.upper()]
@@ -166,11 +172,16 @@ def fit(photo: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     scaled = int(size * long / short)
     width, height = (size, scaled) if photo.width <= photo.height else (scaled, size)
     left, top = round((width - crop) / 2.0), round((height - crop) / 2.0)
+    square = (left, top, left + crop, top + crop)
+    if preprocessing.fast:
+        from spark_apps.media.resampling import resampled  # its package is needed for nothing else
+
+        return resampled(photo, (width, height), square, preprocessing.interpolation)
     if preprocessing.scaled or scaled > WIDEST_EXACT_SIDE:
         x, y = photo.width / width, photo.height / height
         box = (left * x, top * y, (left + crop) * x, (top + crop) * y)
         return photo.resize((crop, crop), resampling, box=box)
-    return photo.resize((width, height), resampling).crop((left, top, left + crop, top + crop))
+    return photo.resize((width, height), resampling).crop(square)
 
 
 def decoder(preprocessing: Preprocessing, max_pixels: int) -> Callable[[bytes], np.ndarray]:

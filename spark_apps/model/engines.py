@@ -64,6 +64,7 @@ def prepare(spec: ModelSettings, *, here: bool = True, calibration: Calibration 
         Unreachable: the weights cannot be fetched at the moment.
     """
     engine, device = _choose(spec, here)
+    machine.require_decoding(spec.decode)
     _layer(spec)  # a wrong one is refused before weights are fetched
     weights = resolve(spec)
     identity = _identity(spec, weights, engine, calibration)

@@ -30,6 +30,16 @@ def choose(engine: str, device: str) -> tuple[str, str]:
     return engine, device
 
 
+def require_decoding(decode: str) -> None:
+    """Refuses what `--decode` asks for where its package is not installed. Raises BadSetting."""
+    if decode == "fast" and not _installed("cykooz_resizer"):
+        raise BadSetting(
+            "resizer_missing",
+            "Decode fast needs the package cykooz-resizer, which is not installed.",
+            "Run `pip install cykooz-resizer`, or use decode exact.",
+        )
+
+
 def require(engine: str, device: str, precision: str) -> None:
     """Refuses what this machine cannot run.
 

@@ -16,17 +16,17 @@ from spark_apps.pipeline.twins import Sharing, Twins
 
 ERROR, WARNING, OFF = contract.LEVELS
 AT_MOST, AT_LEAST, EQUALS, WITHIN = contract.RELATIONS
-MIN_COSINE_SCALED = 0.99
+MIN_COSINE_APPROXIMATE = 0.99
 """Smallest cosine to the recomputation, which decodes photos in full, where they were decoded at a fraction of their
 size; else that of `contract.PRECISIONS`."""
 MIN_COSINE_EVER = 0.5
 """What no vector of a lossy model may fall below, however few they are: such a one is wrong, not rounded."""
 MAX_BELOW = 0.05
-"""Share of a partition's vectors that int8 or scaled decoding may leave below their limit."""
+"""Share of a partition's vectors that int8 or approximate decoding may leave below their limit."""
 CONFIDENCE = 0.95
 """How sure the sample must make us that more than that share is below, before a partition is rejected for it."""
 LOSSY_SAMPLE = 8
-"""int8 and scaled decoding have so many times `--recheck` photos computed again: a share is not seen in eight."""
+"""int8 and approximate decoding have so many times `--recheck` photos computed again: a share is not seen in eight."""
 
 
 @dataclass(frozen=True)
@@ -189,14 +189,14 @@ def drifted(evidence: Evidence) -> Check:
 def recomputed(evidence: Evidence) -> Check:
     """A random sample, computed again by the extractor's slow way (photos: plain torchvision in fp32), is the same.
 
-    Exact models: every vector keeps the limit. int8 and scaled decoding have a tail, so there the sample is judged as
-    a sample: the partition is rejected when `CONFIDENCE` says that more than `MAX_BELOW` of all vectors are below, that
-    is, when the lower bound of Clopper and Pearson (Biometrika 26, 1934, pages 404 to 413) is above that share. The
-    value is the smallest cosine but for as many as the sample may have below.
+    Exact models: every vector keeps the limit. int8 and approximate decoding have a tail, so there the sample is judged
+    as a sample: the partition is rejected when `CONFIDENCE` says that more than `MAX_BELOW` of all vectors are below,
+    that is, when the lower bound of Clopper and Pearson (Biometrika 26, 1934, pages 404 to 413) is above that share.
+    The value is the smallest cosine but for as many as the sample may have below.
     """
     limit = evidence.model.min_cosine or contract.PRECISIONS[evidence.model.precision].min_cosine
-    if evidence.model.scaled:
-        limit = min(limit, MIN_COSINE_SCALED)
+    if evidence.model.approximate:
+        limit = min(limit, MIN_COSINE_APPROXIMATE)
     limit = evidence.settings.min_cosine or limit
     left_out = f" {evidence.not_read:,} more are no longer at their source as ingest read them." * bool(
         evidence.not_read
@@ -225,7 +225,7 @@ def recomputed(evidence: Evidence) -> Check:
 
 def lossy(model: contract.ModelInfo) -> bool:
     """Whether a few vectors of a sound model may be far from fp32. An extractor's own `min_cosine` holds for each."""
-    return not model.min_cosine and (contract.PRECISIONS[model.precision].has_tail or model.scaled)
+    return not model.min_cosine and (contract.PRECISIONS[model.precision].has_tail or model.approximate)
 
 
 def most_below(sample: int) -> int:

@@ -23,8 +23,9 @@ WORKER = ("numpy", "pyarrow", "pillow", "puremagic", "deltalake", "openvino")
 
 
 def worker() -> list[str]:
-    """`WORKER`, and those packages that are installed here which decode what Pillow does not (HEIC and others)."""
-    return [*WORKER, *filter(_installed, DECODER_PACKAGES)]
+    """`WORKER`, and those packages that are installed here which decode what Pillow does not (HEIC and others) or
+    resample for `--decode fast`."""
+    return [*WORKER, *filter(_installed, (*DECODER_PACKAGES, "cykooz-resizer"))]
 
 
 def _installed(package: str) -> bool:

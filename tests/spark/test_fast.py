@@ -1,4 +1,4 @@
-"""The ways to be faster than fp32 on exact pixels: int8, scaled decoding, tasks of more than one core."""
+"""The ways to be faster than fp32 on exact pixels: int8, other decoding, tasks of more than one core."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_int8_is_calibrated_on_the_first_day_and_later_days_share_its_model(
     assert 0.99 <= close.min() < 0.99999
 
 
-def test_scaled_vectors_are_published_beside_exact_ones_and_stay_close(
+def test_fast_and_scaled_vectors_are_published_beside_exact_ones_and_stay_close(
     pipeline: Pipeline, landing: Path, tmp_path: Path
 ) -> None:
     large = landing / "d2"
@@ -66,10 +66,11 @@ def test_scaled_vectors_are_published_beside_exact_ones_and_stay_close(
     for name in ("astronaut.png", "coffee.png", "rocket.jpg"):
         Image.open(PHOTOS / name).convert("RGB").resize((2400, 1800)).save(large / f"{name}.jpg", quality=92)
     pipeline("d2", "exact")
-    scaled = pipeline("d2", "scaled", decode="scaled")["validate"]
-    assert scaled.model.key == "resnet18-random_0-fp32-scaled"
-    close = cosines(tmp_path / "store", "d2", "resnet18-random_0-fp32", scaled.model.key)
-    assert 0.99 <= close.min() < 1
+    for decode in ("fast", "scaled"):
+        found = pipeline("d2", decode, decode=decode)["validate"]
+        assert found.model.key == f"resnet18-random_0-fp32-{decode}"
+        close = cosines(tmp_path / "store", "d2", "resnet18-random_0-fp32", found.model.key)
+        assert 0.99 <= close.min() < 1
 
 
 def stop_spark() -> None:

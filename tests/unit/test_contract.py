@@ -319,6 +319,7 @@ def test_the_model_key_is_readable_and_safe() -> None:
     assert contract.model_key("resnet50", "IMAGENET1K_V2", "fp32") == "resnet50-imagenet1k_v2-fp32"
     assert contract.model_key("resnet18", "random:0", "int8") == "resnet18-random_0-int8"
     assert contract.model_key("resnet18", "random:0", "fp32", "scaled") == "resnet18-random_0-fp32-scaled"
+    assert contract.model_key("resnet18", "random:0", "fp32", "fast") == "resnet18-random_0-fp32-fast"
     assert contract.model_key("resnet18", "random:0", "fp32", "scaled", "layer3", "srgb") == (
         "resnet18-random_0-fp32-layer3-scaled-srgb"
     )

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cykooz_resizer
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
 from demo.landing import flat_png
 from spark_apps.contract import MAX_PIXELS, PHOTO_PIXELS
-from spark_apps.media import imaging, signatures
+from spark_apps.media import imaging, resampling, signatures
 from spark_apps.media.imaging import BadImage, Preprocessing
 from spark_apps.model.torchvision_import import torchvision
 from tests.odd_files import HEALTHY_THOUGH_PILLOW_REFUSES
@@ -510,6 +511,35 @@ def test_what_is_no_jpeg_is_only_resampled_within_the_crop(photos: dict[str, Pat
     content = photos["coffee.png"].read_bytes()
     difference = abs(decoded(content).astype(int) - imaging.decode(content, Preprocessing(scaled=True), MAX_PIXELS))
     assert difference.max() <= 1
+
+
+@pytest.mark.parametrize(("interpolation", "most"), [("bilinear", 1), ("bicubic", 16)])
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (225, 900), (4000, 3000)])
+def test_a_fast_decode_differs_by_one_at_most_in_bilinear(
+    photos: dict[str, Path], width: int, height: int, interpolation: str, most: int
+) -> None:
+    content = encoded(mosaic(photos, width, height), "JPEG", quality=90)
+    exact = imaging.decode(content, Preprocessing(interpolation=interpolation), MAX_PIXELS).astype(int)
+    fast = imaging.decode(content, Preprocessing(interpolation=interpolation, fast=True), MAX_PIXELS)
+    difference = abs(exact - fast)
+    assert 0 < difference.max() <= most
+    assert difference.mean() < 0.4
+
+
+def test_a_fast_decode_gives_the_same_pixels_on_every_processor(
+    photos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a fingerprint would not say what the vectors were made of."""
+    content = encoded(mosaic(photos, 1200, 900), "JPEG", quality=90)
+
+    def plain() -> cykooz_resizer.Resizer:
+        resizer = cykooz_resizer.Resizer()
+        resizer.cpu_extensions = cykooz_resizer.CpuExtensions.none
+        return resizer
+
+    best = imaging.decode(content, Preprocessing(fast=True), MAX_PIXELS)
+    monkeypatch.setattr(resampling, "Resizer", plain)
+    assert (imaging.decode(content, Preprocessing(fast=True), MAX_PIXELS) == best).all()
 
 
 @pytest.mark.parametrize(("width", "height"), [(12000, 9000), (16320, 12240)])

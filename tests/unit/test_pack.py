@@ -61,7 +61,7 @@ def test_a_worker_s_environment_has_the_decoders_that_are_installed_here(monkeyp
     found = {name for name, _ in packages.environment_files(packages.worker())}
     assert any(name.startswith("packages/pi_heif/") for name in found)
     monkeypatch.setattr(packages, "DECODER_PACKAGES", ("no-such-decoder",))
-    assert packages.worker() == list(packages.WORKER)
+    assert packages.worker() == [*packages.WORKER, "cykooz-resizer"]
 
 
 BARE_ENVIRONMENT = {"PATH": f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin"}

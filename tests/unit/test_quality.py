@@ -363,8 +363,9 @@ def test_neither_luck_nor_chance_decides_a_night() -> None:
     assert sound.mean() < 0.002 and broken.mean() > 0.95
 
 
-def test_a_scaled_decode_may_differ_more_from_the_recomputation(evidence: Evidences) -> None:
-    model = replace(INFO, preprocessing={"decode": "scaled"})
+@pytest.mark.parametrize("decode", ["fast", "scaled"])
+def test_an_approximate_decode_may_differ_more_from_the_recomputation(evidence: Evidences, decode: str) -> None:
+    model = replace(INFO, preprocessing={"decode": decode})
     found = [
         quality.recomputed(evidence(model=model, cosines=[(f"u{index:02}", worst) for index in range(8)])).passed
         for worst in (0.991, 0.98)
