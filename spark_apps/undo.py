@@ -69,6 +69,8 @@ def listing(settings: UndoSettings) -> str:
                 state = f"gone: {error.message}"
         if item.restored is not None:
             state += f", an undo back to {item.restored}"
+        if warnings := item.facts.get("warnings"):
+            state += f", with warnings ({warnings})"
         rows.append((str(item.version), f"{item.at:%Y-%m-%d %H:%M:%S}", item.run_id, f"{item.rows:,}", state))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -185,13 +187,15 @@ def put_back(settings: UndoSettings, timings: jobs.Timings) -> contract.Manifest
     )
     report = catalog.document_in(settings.store, settings.partition, standing.folder, "report.json") or {}
     changed = catalog.changes_of(settings.store, settings.partition, settings.model, shown.version)
+    warned = contract.warned(report.get("checks", []))
     return timings.manifest(
         "undo",
         settings,
         counts={**report.get("counts", {}), "featured": standing.rows},
         model=contract.ModelInfo.from_record({"fingerprint": "", **report.get("model", {}), "key": settings.model}),
         outcome={
-            "verdict": "published",
+            "verdict": contract.WITH_WARNINGS if warned else contract.PUBLISHED,
+            "warnings": warned,
             "table_versions": {schemas.FEATURES.name: shown.version},
             "report": contract.join(settings.store, "runs", settings.partition, standing.folder, "report.json"),
             "drift": report.get("drift", {}).get("value"),

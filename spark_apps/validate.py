@@ -120,6 +120,7 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
         "bytes": ingested.outcome["bytes"],
     }
     failed = [check for check in checks if check.failed(quality.ERROR)]
+    warned = [check.name for check in checks if check.failed(quality.WARNING)]
     if failed:
         _write_report(settings, timings, report, "rejected")
         raise QualityFailed(
@@ -143,12 +144,14 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
                     "model": info.key,
                     "model_fingerprint": info.fingerprint,
                     **{name: str(count) for name, count in counts.items()},
+                    "verdict": contract.WITH_WARNINGS if warned else contract.PUBLISHED,
+                    **({"warnings": ",".join(warned)} if warned else {}),
                 },
             ).commit()
     report["table_versions"] = versions
-    verdict = "checked" if settings.no_publish else _shown(settings, info.key)
+    verdict = "checked" if settings.no_publish else _shown(settings, info.key, warned)
     changed = None
-    if verdict == "published":
+    if verdict in contract.STANDING:
         with timings.phase("changes"):
             changed = catalog.changes_of(settings.store, settings.partition, info.key, versions[schemas.FEATURES.name])
     location = _write_report(settings, timings, report, verdict)
@@ -162,7 +165,7 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
             "verdict": verdict,
             "table_versions": versions,
             "report": location,
-            "warnings": [check.name for check in checks if check.failed(quality.WARNING)],
+            "warnings": warned,
             "off": [check.name for check in checks if check.severity == quality.OFF],
             "drift": evidence.drift,
             **({"changes": changed.to_record()} if changed else {}),
@@ -176,12 +179,14 @@ def _folder(settings: ValidateSettings, done: Manifest) -> str:
     return contract.run_folder(settings.store, settings.partition, run)
 
 
-def _shown(settings: ValidateSettings, model: str) -> str:
+def _shown(settings: ValidateSettings, model: str, warned: list[str]) -> str:
     """What became of a publication: a run that drew its ticket later may have replaced it at once."""
     current = [
         item.folder for item in catalog.partitions(settings.store, model) if item.partition == settings.partition
     ]
-    return "published" if current == [settings.run.folder] else "superseded"
+    if current != [settings.run.folder]:
+        return "superseded"
+    return contract.WITH_WARNINGS if warned else contract.PUBLISHED
 
 
 def _measured(

@@ -43,7 +43,7 @@ def features(model: str, store: str | None = None) -> Asset:
 
 def of(manifest: contract.Manifest) -> list[Asset]:
     """The assets that a job has updated, from its manifest: none where nothing is published."""
-    if manifest.outcome.get("verdict") != "published" or not manifest.model:
+    if manifest.outcome.get("verdict") not in contract.STANDING or not manifest.model:
         return []
     store = manifest.settings["store"]
     whole = [image_features()] if settings.store() and run_settings.is_same("store", store, settings.store()) else []

@@ -114,11 +114,14 @@ FIELDS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "Limits": [
         ("validate", "max_failed_fraction", "Share of quarantined files"),
+        ("validate", "warn_failed_fraction", "Share of quarantined files, warning"),
         ("validate", "max_drift", "Drift"),
+        ("validate", "warn_drift", "Drift, warning"),
         ("validate", "max_identical_fraction", "Photos that share a vector"),
         ("validate", "max_constant", "Constant vectors"),
         ("validate", "min_features", "Fewest vectors"),
         ("validate", "min_row_ratio", "Vectors against recent partitions"),
+        ("validate", "warn_row_ratio", "Vectors against recent partitions, warning"),
         ("validate", "min_cosine", "Cosine to the recomputation"),
         ("validate", "check_levels", "Levels of the checks"),
         ("validate", "history", "Partitions to compare with"),
@@ -137,7 +140,8 @@ _EXAMPLES = {
     "check_levels": "drift=warning,row_count=off",
 }
 _SINCE_0_2 = ("exclude", "max_identical_fraction", "max_constant", "min_features", "min_row_ratio", "min_cosine",
-              "check_levels", "content", "content_days")  # fmt: skip
+              "check_levels", "content", "content_days", "warn_failed_fraction", "warn_drift",
+              "warn_row_ratio")  # fmt: skip
 
 _OWN = (
     Option(

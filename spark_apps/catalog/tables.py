@@ -50,7 +50,7 @@ class Publication:
     """One commit that published a (partition, model). `until`: the last version of features that shows it.
 
     `restored` is the version that it put back, None for a run's own publication. `facts`: what else the commit says, as
-    text: the counts of the run, the model's fingerprint.
+    text: the counts of the run, the model's fingerprint, its verdict and, where there are any, its warnings.
     """
 
     version: int

@@ -3,11 +3,14 @@
 from spark_apps.contract import access as access
 from spark_apps.contract import partitions as partitions
 from spark_apps.contract.backbones import BACKBONES
-from spark_apps.contract.checks import CHECKS, FIXED, LEVELS, RELATIONS
+from spark_apps.contract.checks import CHECKS, FIXED, LEVELS, RELATIONS, WARN_LIMITS, warned
 from spark_apps.contract.command_line import AnySettings, parse, to_args
 from spark_apps.contract.decoders import DECODER_PACKAGES, DECODERS
 from spark_apps.contract.documents import (
+    PUBLISHED,
     REPORT_VERSION,
+    STANDING,
+    WITH_WARNINGS,
     Manifest,
     ModelInfo,
     Staged,

@@ -3,6 +3,9 @@ value relates to its limit."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from spark_apps.contract.errors import BadSetting
 
 LEVELS = ("error", "warning", "off")
@@ -21,6 +24,13 @@ CHECKS = {
     "row_count": "warning",
 }
 """Every check, in the order a reader wants them, and its level where `--check-levels` does not name it."""
+WARN_LIMITS = {
+    "failed_fraction": "warn_failed_fraction",
+    "drift": "warn_drift",
+    "row_count": "warn_row_ratio",
+}
+"""Checks in two levels, and the setting with the limit beyond which they are failed warnings, though they keep that of
+their level."""
 RELATIONS = ("at_most", "at_least", "equals", "within")
 """How the value of a check that passes relates to its limit; within: it lies between the limit and its inverse."""
 FIXED = ("reconciliation", "dimension", "finite", "fingerprint")
@@ -50,6 +60,11 @@ def levels(text: str) -> dict[str, str]:
             )
         chosen[name] = level
     return {**CHECKS, **chosen}
+
+
+def warned(checks: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The names of the failed warnings among the checks of a report."""
+    return [str(check["name"]) for check in checks if check["passed"] is False and check["severity"] == "warning"]
 
 
 def _bad(message: str, hint: str) -> BadSetting:

@@ -17,6 +17,11 @@ from spark_apps.contract.names import RunKey
 REPORT_VERSION = 1
 """`report_version` of `report.json`: raised when a field changes its meaning or goes, not when one is added."""
 
+PUBLISHED, WITH_WARNINGS = "published", "published_with_warnings"
+STANDING = (PUBLISHED, WITH_WARNINGS)
+"""What the `verdict` of a report, a manifest, a commit and an event says of a run that is published: with every check
+passed, or with failed warnings."""
+
 
 @dataclass(frozen=True)
 class StagedFile:

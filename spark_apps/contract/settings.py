@@ -166,8 +166,17 @@ class ValidateSettings(Settings):
     max_failed_fraction: float = setting(
         "Largest share of listed files that may be quarantined (0 to 1).", 0.1, minimum=0, maximum=1
     )
+    warn_failed_fraction: float = setting(
+        "Largest share of listed files that may be quarantined without a warning (0 to 1); 1: never a warning.",
+        0.05,
+        minimum=0,
+        maximum=1,
+    )
     max_drift: float = setting(
         "Largest drift of the features against recent partitions (0 to 1); 1 never fails.", 0.5, minimum=0, maximum=1
+    )
+    warn_drift: float = setting(
+        "Largest drift without a warning (0 to 1); 1: never a warning.", 0.3, minimum=0, maximum=1
     )
     max_identical_fraction: float = setting(
         "Largest share of distinct photos that may have the vector of another photo with other pixels (0 to 1).",
@@ -182,6 +191,12 @@ class ValidateSettings(Settings):
     min_row_ratio: float = setting(
         "Fewest vectors, as a share of the median of recent partitions (0 to 1). At 0.5, half to twice as many pass.",
         0.5,
+        minimum=0,
+        maximum=1,
+    )
+    warn_row_ratio: float = setting(
+        "As min-row-ratio, for a warning, where check-levels makes an error of row_count (0 to 1); 0: no such warning.",
+        0.0,
         minimum=0,
         maximum=1,
     )
@@ -217,6 +232,11 @@ class ValidateSettings(Settings):
     def levels(self) -> dict[str, str]:
         """The level of every check."""
         return checks.levels(self.check_levels)
+
+    @property
+    def warn_limits(self) -> dict[str, float]:
+        """Check → the limit beyond which it is a warning, of those that have one."""
+        return {check: float(getattr(self, name)) for check, name in checks.WARN_LIMITS.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,8 @@ class Check:
 
     `passed`: None where the check is off. `relation`: how the value of one that passes relates to the limit, one of
     `contract.RELATIONS`, or None where the check is off. `offenders`: the first uris that break the rule. `severity`:
-    its level, error, warning or off; the rules leave it to `checks`.
+    its level, error, warning or off; warning of a check that keeps its `limit` and not its `warn_limit`, which is None
+    where there is none that is narrower. The rules leave both to `checks`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Check:
     message: str
     offenders: tuple[str, ...] = ()
     severity: str = ERROR
+    warn_limit: float | None = None
 
     def failed(self, severity: str) -> bool:
         """Whether it was run at this level and did not pass."""
@@ -80,13 +82,22 @@ class Evidence:
 
 def checks(evidence: Evidence) -> list[Check]:
     """Every declared check, in the order a reader wants them, at its level; what is off is not run."""
-    levels = evidence.settings.levels
+    levels, warn = evidence.settings.levels, evidence.settings.warn_limits
     return [
         Check(name, None, None, None, None, "Turned off by check-levels: not run.", severity=OFF)
         if levels[name] == OFF
-        else replace(RULES[name](evidence), severity=levels[name])
+        else _at_level(RULES[name](evidence), levels[name], warn.get(name))
         for name in contract.CHECKS
     ]
+
+
+def _at_level(check: Check, level: str, warn: float | None) -> Check:
+    """The check at its level, or as a failed warning where it keeps its limit and not the narrower one, `warn`."""
+    if warn is None or check.relation is None or check.limit is None or HOLDS[check.relation](check.limit, warn):
+        return replace(check, severity=level)
+    if check.passed and check.value is not None and not HOLDS[check.relation](check.value, warn):
+        return replace(check, passed=False, severity=WARNING, warn_limit=warn)
+    return replace(check, severity=level, warn_limit=warn)
 
 
 def reconciliation(evidence: Evidence) -> Check:

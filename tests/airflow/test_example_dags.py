@@ -218,14 +218,15 @@ def test_both_kinds_of_consumer_run_after_each_publication_and_each_undo(
     assert [event["source_task_id"] for event in told] == [OF_LARGE[1]] * 4 + ["undo"] * 2
     assert [event["extra"]["rows"] for event in told] == [2, 2, 3, 3, 2, 2]
     assert sorted(event["partition_key"] or "" for event in told) == [""] * 3 + [DAY] * 3
-    same = {"partition": DAY, "model": LARGE, "store": airflow.store, "quarantined": 1, "verdict": "published"}
+    same = {"partition": DAY, "model": LARGE, "store": airflow.store, "quarantined": 1, "run_id": both["dag_run_id"]}
+    warned = {"verdict": "published_with_warnings", "warnings": ["failed_fraction"]}  # by an undo, too
     for extra in (event["extra"] for event in told):
-        assert {**extra, **same, "warnings": [], "run_id": both["dag_run_id"]} == extra
+        assert {**extra, **same, **warned} == extra
         assert extra["drift"] is None, "there is no partition before"
         version = catalog.dataset(airflow.store, "features", version=extra["table_version"])
         matches = (pc.field("partition") == DAY) & (pc.field("model") == LARGE)
         assert version.count_rows(filter=matches) == extra["rows"]
-        assert json.loads(Path(extra["report"]).read_text())["verdict"] == "published"
+        assert json.loads(Path(extra["report"]).read_text())["verdict"] == "published_with_warnings"
 
 
 def consumed(airflow: AirflowServer, read: list[int], rows: int) -> None:

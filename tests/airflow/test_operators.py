@@ -449,7 +449,7 @@ def publishes(spark: FakeSpark, verdict: str = "published") -> dict[str, Any]:
         settings={"store": str(spark.store)},
         outcome={
             "verdict": verdict,
-            "table_versions": {"images": 3, "features": 2} if verdict == "published" else {},
+            "table_versions": {"images": 3, "features": 2} if verdict in contract.STANDING else {},
             "report": report,
             "warnings": ["row_count"],
             "drift": 0.25,
@@ -464,7 +464,7 @@ def publishes(spark: FakeSpark, verdict: str = "published") -> dict[str, Any]:
         "quarantined": 1,
         "drift": 0.25,
         "warnings": ["row_count"],
-        "verdict": "published",
+        "verdict": verdict,
         "table_version": 2,
         "changes": {"since_version": 1, "version": 2, "added": 40, "changed": 0, "removed": 0},
         "report": report,
@@ -473,8 +473,9 @@ def publishes(spark: FakeSpark, verdict: str = "published") -> dict[str, Any]:
     }
 
 
-def test_validate_says_on_its_assets_what_was_published(spark: FakeSpark) -> None:
-    expected = publishes(spark)
+@pytest.mark.parametrize("verdict", contract.STANDING)
+def test_validate_says_on_its_assets_what_was_published(verdict: str, spark: FakeSpark) -> None:
+    expected = publishes(spark, verdict)
     theirs, alias = Asset(name="theirs", uri="x://theirs"), AssetAlias("alias")
     task, events = operator("validate", outlets=[theirs, alias]), OutletEventAccessors()
     task.execute({**context(), "outlet_events": events})

@@ -296,7 +296,7 @@ def test_a_published_run_s_report(get: Any, shelf: Shelf) -> None:
     }
     assert report["checks"][0] | {"message": ""} == {
         **{"name": "drift", "severity": "error", "passed": True, "value": 0.1, "limit": 0.5, "message": ""},
-        **{"relation": "at_most", "offenders": []},
+        **{"relation": "at_most", "warn_limit": None, "offenders": []},
     }
     assert report["checks"][1]["relation"] == "at_least"
     assert [(day["partition"], day["current"]) for day in report["drift"]["days"]] == [
@@ -364,8 +364,31 @@ def test_a_warning_is_published_and_worth_a_look(get: Any, shelf: Shelf) -> None
     warned["checks"][1]["passed"] = False
     run.leaves("report.json", warned)
     verdict = get(run_path(run))["verdict"]
-    assert (verdict["tone"], verdict["status"]) == ("warning", "published")
+    assert (verdict["tone"], verdict["status"]) == ("warning", "published_with_warnings")
     assert "row count" in verdict["message"]
+    assert [row["status"] for row in get("overview")["partitions"]] == ["published_with_warnings"]
+
+
+def test_a_check_beyond_its_narrower_limit_is_shown_with_both(get: Any, shelf: Shelf) -> None:
+    run = published(shelf)
+    warned = json.loads((run.folder / "report.json").read_text())
+    warned["verdict"] = "published_with_warnings"
+    warned["checks"][0] |= {"passed": False, "severity": "warning", "value": 0.4, "warn_limit": 0.3}
+    run.leaves("report.json", warned)
+    shown = get(run_path(run))
+    check = shown["checks"][0]
+    assert (check["value"], check["limit"], check["warn_limit"], shown["checks"][1]["warn_limit"]) == (
+        0.4,
+        0.5,
+        0.3,
+        None,
+    )
+    assert shown["verdict"]["message"] == "2 vectors are published. Worth a look: drift."
+    (row,) = get("overview")["partitions"]
+    assert (row["status"], row["checks_warned"]) == ("published_with_warnings", ["drift"])
+    again = published(shelf)
+    assert get(run_path(run))["verdict"]["status"] == "superseded", "by a run without a warning"
+    assert get(run_path(again))["verdict"]["status"] == "published"
 
 
 def test_a_rejected_run_s_report_names_the_files(get: Any, shelf: Shelf) -> None:

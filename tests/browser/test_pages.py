@@ -70,7 +70,7 @@ def test_a_run_is_watched_from_its_beginning_to_its_verdict(
     expect(content.locator(".progress .stages li")).to_have_count(3)
     _photograph(page, "run-live")
     _has_no_serious_violation(_frame(page))
-    expect(content.locator(".verdict .headline")).to_have_text("Published", timeout=RUN_SECONDS * 1000)
+    expect(content.locator(".verdict .headline")).to_have_text("Published with warnings", timeout=RUN_SECONDS * 1000)
     expect(content.locator(".progress")).to_have_count(0)
     expect(content.get_by_role("heading", name="Checks")).to_be_visible()
     airflow.wait(begun.values(), timeout=RUN_SECONDS)
@@ -78,11 +78,13 @@ def test_a_run_is_watched_from_its_beginning_to_its_verdict(
 
 def test_the_tab_of_a_run_says_that_its_numbers_add_up(browse: Open, ended: dict[str, str]) -> None:
     content = _content(browse(_run_tab(ended[GOOD])))
-    expect(content.locator(".verdict .headline")).to_have_text("Published")
+    expect(content.locator(".verdict .headline")).to_have_text("Published with warnings")
     listed, featured, quarantined = (int(text) for text in content.locator(".equation dd").all_inner_texts())
     assert (listed, featured, quarantined) == (10, 8, 2)
     rows = content.get_by_role("table", name="Checks").get_by_role("row")
-    assert {_cells(row)[0] for row in rows.all()[1:]} == {"passed"}
+    warned, *others = [_cells(row) for row in rows.all()[1:]]
+    assert {cells[0] for cells in others} == {"passed"}
+    assert warned[:4] == ["warning", "warning", "20 %", "at most 30 % without a warning at most 5 %"]
     expect(content.locator(".times .time")).to_have_count(3)
     for title in ("Norms of this run", "Norms by partition", "Drift by partition"):
         expect(content.locator("figure", has_text=title)).to_be_visible()
@@ -106,7 +108,7 @@ def test_a_rejected_run_says_which_check_failed_and_by_how_much(browse: Open, en
     expect(content.locator(".verdict .headline")).to_have_text("Rejected")
     first = content.get_by_role("table", name="Checks").get_by_role("row").nth(1)
     expect(first.get_by_role("rowheader")).to_contain_text("failed_fraction")
-    assert _cells(first)[:4] == ["failed", "error", "66.67 %", "at most 30 %"]
+    assert _cells(first)[:4] == ["failed", "error", "66.67 %", "at most 30 % without a warning at most 5 %"]
     first.get_by_text("6 files").click()
     expect(first.get_by_text("interrupted.jpg")).to_be_visible()
     truncated = content.locator(".quarantined tr", has_text="camera.jpg")
@@ -185,7 +187,7 @@ HIDE = """hidden => {
 
 def test_the_tab_of_a_task_shows_its_run(browse: Open, ended: dict[str, str]) -> None:
     page = browse(f"/dags/image_features/runs/{quote(ended[GOOD])}/tasks/validate/plugin/image-features-task")
-    expect(_content(page).locator(".verdict .headline")).to_have_text("Published")
+    expect(_content(page).locator(".verdict .headline")).to_have_text("Published with warnings")
 
 
 # --- the overview -----------------------------------------------------------------------------------------------------

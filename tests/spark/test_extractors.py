@@ -41,7 +41,7 @@ def test_other_files_are_published_and_like_is_near_like(
     vectors = np.stack([np.array(row) for row in table["features"].to_pylist()])
     assert vectors.shape == (31, 256)
     report = catalog.report(store, "d1", "run 1")
-    assert report is not None and report["verdict"] == "published"
+    assert report is not None and report["verdict"] == "published_with_warnings", "3 of 34 are 9 % lost"
     assert len(report["recomputed"]) == 8 and min(one["cosine"] for one in report["recomputed"]) > 0.9999
     kinds = [re.split(r"[-/ ]", uri.rpartition("/")[2])[0] for uri in table["uri"].to_pylist()]
     units = vectors - vectors.mean(axis=0)

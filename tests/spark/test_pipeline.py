@@ -200,8 +200,8 @@ def test_one_vector_for_different_photos_is_found_and_its_level_is_a_choice(pipe
     levels = "recomputation=off,identical_vectors=warning,drift=off"
     outcome = validate(ValidateSettings(**common, check_levels=levels), Timings()).outcome
     assert (outcome["verdict"], outcome["warnings"], outcome["off"]) == (
-        "published",
-        ["identical_vectors"],
+        "published_with_warnings",
+        ["failed_fraction", "identical_vectors"],
         ["recomputation", "drift"],
     )
     report = catalog.report(str(store), "d1", "run 1")
@@ -248,11 +248,14 @@ def test_the_report_keeps_to_its_schema(pipeline: Pipeline, landing: Path, tmp_p
     schema = json.loads((Path(__file__).resolve().parents[2] / "docs" / "report.schema.json").read_text())
     shutil.copytree(landing / "d1", landing / "d2")
     pipeline("d1")
-    pipeline("d2")
+    pipeline("d2", warn_failed_fraction=1)
     with pytest.raises(QualityFailed):
         pipeline("d2", run_id="strict", max_failed_fraction=0)
+    told = {day: catalog.publications(str(tmp_path / "store"), day, KEY)[0].facts for day in ("d1", "d2")}
+    assert (told["d1"]["verdict"], told["d1"]["warnings"]) == ("published_with_warnings", "failed_fraction")
+    assert (told["d2"]["verdict"], "warnings" in told["d2"]) == ("published", False)
     for partition, run_id, verdict in (
-        ("d1", "run 1", "published"),
+        ("d1", "run 1", "published_with_warnings"),
         ("d2", "run 1", "published"),
         ("d2", "strict", "rejected"),
     ):

@@ -241,7 +241,7 @@ def test_a_check_says_how_its_value_relates_to_its_limit(evidence: Evidences, fa
         ("constant", {"max_constant": 1}),
         ("identical_vectors", {"max_identical_fraction": 0.1}),
         ("recomputation", {"min_cosine": 0.5}),
-        ("drift", {"max_drift": 0.9}),
+        ("drift", {"max_drift": 0.9, "warn_drift": 1.0}),
         ("row_count", {"min_row_ratio": 0.2}),
     ],
 )
@@ -249,6 +249,49 @@ def test_a_limit_that_was_set_is_the_one_that_is_kept(evidence: Evidences, name:
     fault = {key: value for key, value in FAULTS[name].items() if key != "settings"}
     check = named(quality.checks(evidence(settings=replace(SETTINGS, **limit), **fault)), name)
     assert (check.passed, check.limit) == (True, next(iter(limit.values())))
+
+
+TWO_LIMITS = [
+    # 1 of 21 files is quarantined, the drift is 0.1, and there are 20 vectors where there used to be 20
+    ("failed_fraction", {"max_failed_fraction": 0.1, "warn_failed_fraction": 0.05}, True, 0.05),
+    ("failed_fraction", {"max_failed_fraction": 0.1, "warn_failed_fraction": 0.04}, False, 0.04),
+    ("drift", {"max_drift": 0.2, "warn_drift": 0.1}, True, 0.1),
+    ("drift", {"max_drift": 0.2, "warn_drift": 0.09}, False, 0.09),
+    ("row_count", {"min_row_ratio": 0.2, "warn_row_ratio": 1.0, "check_levels": "row_count=error"}, True, 1.0),
+    # not narrower than the limit, so that it says nothing
+    ("failed_fraction", {"max_failed_fraction": 0.1, "warn_failed_fraction": 1.0}, True, None),
+    ("drift", {"max_drift": 0.1, "warn_drift": 0.3}, True, None),
+    ("row_count", {"min_row_ratio": 0.5, "warn_row_ratio": 0.0}, True, None),
+]
+
+
+@pytest.mark.parametrize(("name", "limits", "passes", "warn_limit"), TWO_LIMITS)
+def test_beyond_the_narrower_limit_a_check_is_a_failed_warning(
+    evidence: Evidences, name: str, limits: dict[str, Any], passes: bool, warn_limit: float | None
+) -> None:
+    settings = replace(SETTINGS, **limits)
+    check = named(quality.checks(evidence(settings=settings)), name)
+    level = settings.levels[name]
+    assert (check.passed, check.severity) == ((True, level) if passes else (False, WARNING))
+    assert check.to_json()["warn_limit"] == warn_limit
+    assert check.limit == limits[next(iter(limits))], "the limit of its level, whether it warns or not"
+    assert contract.warned([check.to_json()]) == ([] if passes else [name])
+
+
+@pytest.mark.parametrize(("rows", "severity"), [(20, ERROR), (30, WARNING), (11, WARNING), (90, ERROR), (4, ERROR)])
+def test_a_row_count_may_warn_on_both_sides_before_it_fails(evidence: Evidences, rows: int, severity: str) -> None:
+    settings = replace(SETTINGS, check_levels="row_count=error", min_row_ratio=0.25, warn_row_ratio=0.75)
+    check = named(
+        quality.checks(evidence(settings=settings, history=[Partition("d8", MODEL, rows, "r", 1)])), "row_count"
+    )
+    assert (check.severity, check.passed) == (severity, rows == 20)
+
+
+def test_beyond_both_limits_a_check_fails_at_its_level(evidence: Evidences) -> None:
+    settings = replace(SETTINGS, max_drift=0.05, warn_drift=0.01)
+    assert failures(evidence(settings=settings))["drift"].severity == ERROR
+    settings = replace(settings, check_levels="drift=warning")
+    assert failures(evidence(settings=settings))["drift"].severity == WARNING
 
 
 @pytest.mark.parametrize("level", ["warning", "off"])
@@ -272,7 +315,8 @@ def test_the_failed_fraction_keeps_its_limit(evidence: Evidences, count: int, pa
     bad = [f"bad{index}" for index in range(count)]
     listed = [*list(FILES)[: 20 - count], *bad]
     sound = evidence({uri: FILES[uri] for uri in listed if uri in FILES}, listed=listed, quarantined=bad)
-    found = replace(sound, measured=replace(sound.measured, codes=Counter({"empty": 1, "corrupt": count - 1})))
+    codes, one_level = Counter({"empty": 1, "corrupt": count - 1}), replace(SETTINGS, warn_failed_fraction=1.0)
+    found = replace(sound, settings=one_level, measured=replace(sound.measured, codes=codes))
     check = named(quality.checks(found), "failed_fraction")
     assert (check.passed, check.value, check.limit) == (passes, count / 20, 0.1)
     assert check.offenders == tuple(bad)
@@ -306,7 +350,7 @@ def test_without_history_nothing_is_compared(evidence: Evidences) -> None:
     [(0.5, 0.5, True), (0.51, 0.5, False), (1.0, 1.0, True), (0.01, 0.0, False), (float("nan"), 1.0, False)],
 )
 def test_the_drift_keeps_its_limit(evidence: Evidences, value: float, limit: float, passes: bool) -> None:
-    found = evidence(drift=value, settings=replace(SETTINGS, max_drift=limit))
+    found = evidence(drift=value, settings=replace(SETTINGS, max_drift=limit, warn_drift=1.0))
     check = named(quality.checks(found), "drift")
     assert (check.passed, check.severity, check.limit) == (passes, ERROR, limit)
 

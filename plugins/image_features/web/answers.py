@@ -104,10 +104,22 @@ class Dags(BaseModel):
 
 # --- overview ---------------------------------------------------------------------------------------------------------
 
-Status = Literal["published", "checked", "superseded", "rejected", "failed", "running", "queued", "skipped", "unknown"]
-"""Of the newest run of a partition. published: readers see it. checked: it passed and was not to be published.
-superseded: a later run of the partition stands. rejected: a check failed, nothing was published. failed: it ended with
-an error before the checks. skipped: it had nothing to do. unknown: its report cannot be read."""
+Status = Literal[
+    "published",
+    "published_with_warnings",
+    "checked",
+    "superseded",
+    "rejected",
+    "failed",
+    "running",
+    "queued",
+    "skipped",
+    "unknown",
+]
+"""Of the newest run of a partition. published: readers see it; with_warnings: a check warned. checked: it passed and
+was not to be published. superseded: a later run of the partition stands. rejected: a check failed, nothing was
+published. failed: it ended with an error before the checks. skipped: it had nothing to do. unknown: its report cannot
+be read."""
 
 
 class JobErrorInfo(BaseModel):
@@ -235,7 +247,8 @@ class Stage(BaseModel):
 
 class CheckRow(BaseModel):
     """One check. `severity`: its level; one that is off was not run, and `passed` is null then. `value` and `limit` are
-    null where there was nothing to compare. `relation`: how they compare when the check passes, `within` being between
+    null where there was nothing to compare. `warn_limit`: a narrower limit, beyond which the check is a failed warning;
+    null without one. `relation`: how they compare when the check passes, `within` being between
     the limit and its inverse; null where the check is off, or by a rule of a newer version. `offenders`: names of the
     first files that break the rule, at most 10.
     """
@@ -245,6 +258,7 @@ class CheckRow(BaseModel):
     passed: bool | None
     value: float | None
     limit: float | None
+    warn_limit: float | None
     relation: Literal["at_most", "at_least", "equals", "within"] | None
     message: str
     offenders: list[str]

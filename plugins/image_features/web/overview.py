@@ -67,7 +67,7 @@ class Standing:
         return _standing_rows.get(key, lambda: self._row(where, attempt))
 
     def _row(self, where: Where, attempt: Attempt | None) -> PartitionRow:
-        status: Status = "published" if self.summary else "unknown"
+        status: Status = self.summary.standing if self.summary else "unknown"
         item = self.item
         owned = attempt is not None or contract.is_of_dag(item.folder, where.dag_id) is True
         return _row(
@@ -289,7 +289,7 @@ def judge(attempt: Attempt, folder: run_documents.Folder) -> RunOutcome:
     if summary is None:
         return RunOutcome("unknown" if folder.report is not None else "skipped", model, None, error)
     verdicts: dict[str, Status] = {
-        "published": "superseded",  # it was: readers see another run now
+        **dict.fromkeys(contract.STANDING, "superseded"),  # it was: readers see another run now
         "superseded": "superseded",
         "checked": "checked",
         "rejected": "rejected",

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from pydantic import TypeAdapter
 
 from image_features.web.airflow_runs import Attempt
-from image_features.web.answers import JobErrorInfo
+from image_features.web.answers import JobErrorInfo, Status
 from image_features.web.caches import Sized
 from image_features.web.refusals import redacted
 from image_features.web.store_state import log, reading
@@ -57,6 +57,11 @@ class Summary:
     off: list[str]
     norms: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def standing(self) -> Status:
+        """The status of its run, where that is what readers see."""
+        return "published_with_warnings" if self.warned else "published"
+
 
 def summarise(report: Any) -> Summary:
     """Raises Unreadable for what is not a report of this version."""
@@ -79,9 +84,7 @@ def summarise(report: Any) -> Summary:
             drift=None if report["drift"]["value"] is None else float(report["drift"]["value"]),
             max_drift=float(report["drift"]["limit"]),
             passed=[str(check["name"]) for check in checks if check["passed"]],
-            warned=[
-                str(check["name"]) for check in checks if check["passed"] is False and check["severity"] == "warning"
-            ],
+            warned=contract.warned(checks),
             failed=[
                 str(check["name"]) for check in checks if check["passed"] is False and check["severity"] == "error"
             ],

@@ -7,7 +7,7 @@ from typing import Any
 
 from image_features.web import airflow_runs, run_documents, store_state
 from image_features.web.airflow_runs import Attempt
-from image_features.web.answers import JobErrorInfo
+from image_features.web.answers import JobErrorInfo, Status
 from image_features.web.overview import has_ended_well, outcome_of
 from image_features.web.refusals import Refused
 from image_features.web.run_documents import Folder
@@ -76,11 +76,20 @@ class Run:
     @property
     def ended_well(self) -> bool:
         """Whether this part of the run is done, in a run with other parts that are not."""
+        return has_ended_well(self.attempt, self.summary, self.error)
+
+    @property
+    def summary(self) -> run_documents.Summary | None:
+        """That of the report, when it can be read."""
         try:
-            summary = run_documents.summarise(self.report) if self.report else None
+            return run_documents.summarise(self.report) if self.report else None
         except run_documents.Unreadable:
-            return False
-        return has_ended_well(self.attempt, summary, self.error)
+            return None
+
+    @property
+    def standing(self) -> Status:
+        """Its status, where readers see it."""
+        return self.summary.standing if self.summary else "published"
 
     @property
     def error(self) -> JobErrorInfo | None:

@@ -82,12 +82,14 @@ def _look_up(attempt: Attempt) -> tuple[str | None, Status | None]:
         if not attempt.active:
             outcome = overview.outcome_of(attempt)
             run = open_run(attempt) if outcome.status == "superseded" else None
-            return outcome.model, "published" if run and run.shown else outcome.status
+            return outcome.model, run.standing if run and run.shown else outcome.status
         run = open_run(attempt)
     except store_state.StoreProblem:
         return attempt.model or None, "unknown"
     done = run.ended_well
-    return run.model, "published" if done and run.shown else "running" if attempt.state == "running" else "queued"
+    if done and run.shown:
+        return run.model, run.standing
+    return run.model, "running" if attempt.state == "running" else "queued"
 
 
 def _report(run: Run, place: StoreChoice, parts: list[RunPart]) -> RunReport:
@@ -218,6 +220,7 @@ def _check(check: Mapping[str, Any], source: str | None) -> CheckRow:
         passed=check["passed"],
         value=check["value"],
         limit=check["limit"],
+        warn_limit=check.get("warn_limit"),
         relation=_relation(check),
         message=redacted(check["message"]),
         offenders=[name_of(uri, source) for uri in check["offenders"]],

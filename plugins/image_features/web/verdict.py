@@ -18,7 +18,8 @@ def verdict(run: Run, summary: run_documents.Summary | None, error: JobErrorInfo
             message += f" Its {error.stage} failed and is tried again: {error.message}"
         return Verdict(status=status, tone="warning" if error else "neutral", message=message, hint="")
     stands = "What was published before still stands." if run.published and not run.shown else ""
-    status = "published" if run.shown and (done or attempt.state == "success") else judge(attempt, run.folder).status
+    standing = run.shown and (done or attempt.state == "success")
+    status = run.standing if standing else judge(attempt, run.folder).status
     if not readable:
         return Verdict(
             status="unknown",
@@ -27,10 +28,10 @@ def verdict(run: Run, summary: run_documents.Summary | None, error: JobErrorInfo
             hint="Clear the task validate to write it again, or update this plugin.",
         )
     after = "A task after the publication failed: its log says why." if attempt.state == "failed" else ""
-    if status == "published" and after and attempt.alone and summary is not None:
+    if standing and after and attempt.alone and summary is not None:
         message = f"{summary.counts.get('featured', 0):,} vectors are published. {after}"
         return Verdict(status=status, tone="warning", message=message, hint="Readers have these vectors.")
-    if status == "published" and summary is not None:
+    if standing and summary is not None:
         featured = f"{summary.counts.get('featured', 0):,} vectors are published"
         if summary.warned:
             return Verdict(
@@ -44,7 +45,7 @@ def verdict(run: Run, summary: run_documents.Summary | None, error: JobErrorInfo
             message = f"{featured}, and every check that was run has passed. Turned off: {_words(summary.off)}."
             return Verdict(status=status, tone="good", message=message, hint="")
         return Verdict(status=status, tone="good", message=f"{featured}, and every check has passed.", hint="")
-    if status == "published":
+    if standing:
         return Verdict(status=status, tone="good", message="The vectors of this run are published.", hint="")
     if status == "rejected" and summary is not None:
         message = f"Not published, because of {_words(summary.failed)}. {stands}".strip()

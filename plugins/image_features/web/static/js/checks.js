@@ -74,7 +74,7 @@ export function checkTable(checks) {
 }
 
 function checkRow(check) {
-  const { name, passed, severity, value, limit, relation, message, offenders } = check;
+  const { name, passed, severity, value, limit, warn_limit, relation, message, offenders } = check;
   const tone = isOff(check) ? "neutral" : passed ? "good" : severity === "error" ? "bad" : "warning";
   const cell = (label, kind, ...content) =>
     element("td", { role: "cell", "data-label": label, class: kind }, ...content);
@@ -103,6 +103,8 @@ function checkRow(check) {
       "Limit",
       "number",
       limit === null ? UNKNOWN : limitOf(name, relation, limit),
+      warn_limit !== null &&
+        element("span", { class: "below" }, " without a warning ", limitOf(name, relation, warn_limit)),
     ),
     element("td", { role: "cell", class: "wide says" }, message, offenders.length > 0 && offendersList(offenders)),
   );

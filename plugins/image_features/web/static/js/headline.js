@@ -47,7 +47,7 @@ function trusted(rows, total, names) {
     return [several && whose(row, names), link(row), ` has ${counted(row.rows, "vector")}; ${checks}${off}.`];
   });
   if (!several) {
-    const headline = "The newest partition is published.";
+    const headline = `The newest partition is published${warned ? " with warnings" : ""}.`;
     return notice(warned ? "warning" : "good", headline, "", element("p", {}, said[0]));
   }
   const list = element(

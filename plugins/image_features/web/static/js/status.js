@@ -14,6 +14,7 @@ const ICONS = {
 
 const STATUS = {
   published: ["good", "check", "published"],
+  published_with_warnings: ["warning", "warning", "published with warnings"],
   checked: ["good", "check", "checked, not published"],
   superseded: ["neutral", "skipped", "superseded"],
   rejected: ["bad", "cross", "rejected"],
