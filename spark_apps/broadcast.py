@@ -40,8 +40,8 @@ def broadcast_extractor(
     spark: SparkSession,
     model: torch.nn.Module,
     *,
-    resize: int = Preset.resize,
-    crop: int = Preset.crop,
+    resize: int = Preset.resize,  # type: ignore[assignment]  # a square
+    crop: int = Preset.crop,  # type: ignore[assignment]
     mean: Sequence[float] = Preset.mean,
     std: Sequence[float] = Preset.std,
     batch_size: int = ExtractSettings.batch_size,

@@ -16,6 +16,7 @@ OPTIONS = {
     "store": ("stores", "another"),
     "source": ("sources", "another"),
     "weights": ("weights_locations", "named ones"),
+    "model": ("weights_locations", "named ones"),
 }
 """Setting → the option that allows places for it, and what to use where none is allowed."""
 

@@ -11,13 +11,14 @@ from airflow.sdk import Param
 from image_features import arguments, partition, run_key, run_settings, settings
 from image_features.options import FIELDS
 from spark_apps import contract
+from spark_apps.contract import MODEL_SOURCES
 
 TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 DESCRIPTIONS = {
     "partition": "The day or batch to work on, for example 2026-11-22. Empty: the run's partition key, else the day "
     "of its data interval.",
-    "extractor": "image: photos, by the backbone below. text, audio: files of that kind, without a backbone. "
+    "extractor": "image: photos, by the model below. text, audio: files of that kind, without a model. "
     "Others are those that [image_features] extractors names.",
     "weights_sha256": "Expected sha256 of the weights file, 64 hex digits. Empty: not checked.",
 }
@@ -52,6 +53,8 @@ def _param(section: str, stage: str, name: str, title: str) -> Param:
         schema |= {"minimum": about["minimum"], "maximum": about["maximum"]}
     if name in EXAMPLES:
         schema["examples"] = EXAMPLES[name]
+    if name == "model":
+        schema["examples"] = [one for source in settings.model_sources() for one in MODEL_SOURCES[source].examples]
     default = None if name == "partition" else settings.proposed(stage, name)
     if not default and kind is str:
         default = None

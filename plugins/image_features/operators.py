@@ -24,6 +24,7 @@ from image_features import (
     form,
     job_failures,
     links,
+    models,
     processes,
     run_key,
     run_settings,
@@ -236,7 +237,9 @@ class IngestOperator(StageOperator):
         for stage, kind in list(contract.SETTINGS.items())[1:]:
             later = [task for task in tasks if task.stage == stage]
             for given in [task.given for task in later if not task.templated] if later else [{}]:
-                run_settings.of(kind, {**given, **place}, self, context)
+                found = run_settings.of(kind, {**given, **place}, self, context)
+                if isinstance(found, contract.ExtractSettings) and found.extractor == contract.PHOTOS:
+                    models.check(found.model)
 
 
 class ExtractOperator(StageOperator):

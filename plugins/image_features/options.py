@@ -98,7 +98,7 @@ FIELDS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "Model": [
         ("extract", "extractor", "Extractor"),
-        ("extract", "model", "Backbone"),
+        ("extract", "model", "Model"),
         ("extract", "weights", "Weights"),
         ("extract", "weights_sha256", "Checksum of the weights"),
         ("extract", "layer", "Layer"),
@@ -227,9 +227,17 @@ _OWN = (
     ),
     Option(
         name="weights_locations",
-        description="Files, folders or URIs that a run may read weights from beside the configured ones, separated by "
-        "commas. Weights known by name are always allowed.",
+        description="Files, folders or URIs that a run may read weights and model files from beside the configured "
+        "ones, separated by commas. Those known by name are always allowed.",
         example="/models,s3://models/resnet50.pth",
+        version_added="0.2.0",
+    ),
+    Option(
+        name="model_sources",
+        description="Where the models of a run may come from, separated by commas. The form proposes none of a source "
+        "that is not named, and no run gets one.",
+        default=",".join(contract.MODEL_SOURCES),
+        example="torchvision,timm",
         version_added="0.2.0",
     ),
     Option(

@@ -94,7 +94,7 @@ def confined(job: Kind) -> Kind:
     Raises:
         BadSetting: as `check_places`.
     """
-    check_places(vars(job))
+    check_places(type(job), vars(job))
     if isinstance(job, contract.ExtractSettings | contract.ValidateSettings):
         return dataclasses.replace(job, weights_within="\n".join(settings.weights_locations()))
     if isinstance(job, contract.IngestSettings):
@@ -102,11 +102,12 @@ def confined(job: Kind) -> Kind:
     return job
 
 
-def check_places(values: Mapping[str, Any]) -> None:
-    """Refuses settings that lead out of the places that the administrator of this Airflow allows.
+def check_places(kind: type[contract.JobSettings], values: Mapping[str, Any]) -> None:
+    """Refuses settings of `kind` that lead out of the places that the administrator of this Airflow allows.
 
     Raises:
-        BadSetting: they name another store, source or extractor, or weights at another place.
+        BadSetting: they name another store, source, extractor or source of models, or weights or a model at another
+            place.
     """
     if "store" in values:
         allowed_places.check("store", values["store"], settings.stores())
@@ -114,6 +115,8 @@ def check_places(values: Mapping[str, Any]) -> None:
         allowed_places.check("source", values["source"], sources(values["partition"]))
     if "weights" in values and not allowed_places.is_named(values["weights"]):
         allowed_places.check("weights", values["weights"], settings.weights_locations())
+    if issubclass(kind, contract.ExtractSettings) and "model" in values:
+        _check_model(values["model"])
     if values.get("extractor", "image") not in settings.extractors():
         raise contract.BadSetting(
             "extractor_not_allowed",
@@ -121,6 +124,19 @@ def check_places(values: Mapping[str, Any]) -> None:
             f"Use {', '.join(settings.extractors())}, or let an administrator of Airflow add it to [image_features] "
             "extractors.",
         )
+
+
+def _check_model(model: str) -> None:
+    source, allowed = contract.model_source(model), settings.model_sources()
+    if source not in allowed:
+        raise contract.BadSetting(
+            "model_not_allowed",
+            f"Models of {source}, such as {model!r}, are not allowed in this Airflow.",
+            f"Use one of {', '.join(allowed)}, or let an administrator of Airflow add it to [image_features] "
+            "model_sources.",
+        )
+    if contract.is_at_a_place(model):
+        allowed_places.check("model", model, settings.weights_locations())
 
 
 def check_in_dag(kind: type[contract.JobSettings], given: Mapping[str, Any], mapped: bool = False) -> None:
@@ -139,7 +155,7 @@ def check_in_dag(kind: type[contract.JobSettings], given: Mapping[str, Any], map
     values = {**chosen(kind, literal, {}, {}), **stand_in}
     if not mapped and set(arguments.given(given)) <= {*literal, *needed}:
         values = vars(kind(**values))
-    check_places({name: values[name] for name in ("partition", *literal) if name in values})
+    check_places(kind, {name: values[name] for name in ("partition", *literal) if name in values})
 
 
 def sources(partition: str) -> list[str]:

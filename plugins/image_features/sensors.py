@@ -182,7 +182,7 @@ class LandingSensor(_Waiting):
         key = self.partition = partition.of(values.get("partition"), context)
         source = str(values.get("source") or settings.required("source")).replace("{partition}", key)
         source = contract.check_location("source", source)
-        run_settings.check_places({"source": source, "partition": key})
+        run_settings.check_places(contract.IngestSettings, {"source": source, "partition": key})
         landing = Landing(
             source=source,
             marker=check_marker(str(self.marker or "").replace("{partition}", key)),

@@ -184,9 +184,28 @@ def sources() -> list[str]:
 
 
 def weights_locations() -> list[str]:
-    """Files, folders or URIs that the weights of a run may be read from, beside those known by name."""
-    weights = str(value("weights"))
-    return [*_list("weights_locations"), *([] if allowed_places.is_named(weights) else [weights])]
+    """Files, folders or URIs that weights and models of a run may be read from, beside those known by name."""
+    weights, model = str(value("weights")), str(value("model"))
+    configured = [] if allowed_places.is_named(weights) else [weights]
+    return [*_list("weights_locations"), *configured, *([model] if contract.is_at_a_place(model) else [])]
+
+
+def model_sources() -> list[str]:
+    """The sources that the models of a run may come from.
+
+    Raises:
+        BadSetting: there is no such source; the hint names them.
+    """
+    found = _list("model_sources")
+    for name in found:
+        if name not in contract.MODEL_SOURCES:
+            raise contract.BadSetting(
+                "bad_model_sources",
+                f"[{SECTION}] model_sources = {name!r} is not a source of models.",
+                f"Choose among {', '.join(contract.MODEL_SOURCES)}, in airflow.cfg or in "
+                f"{OPTIONS['model_sources'].variable}.",
+            )
+    return found
 
 
 def dag_ids() -> list[str]:

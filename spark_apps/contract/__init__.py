@@ -31,6 +31,7 @@ from spark_apps.contract.extractors import EXTRACTOR_HELP, EXTRACTOR_PATTERN, EX
 from spark_apps.contract.fields import check_value, describe, out_of_range, setting
 from spark_apps.contract.jobs import JobSpec, is_left_by, job_spec
 from spark_apps.contract.model_settings import LAYER_PATTERN, WEIGHTS_HELP, ModelSettings
+from spark_apps.contract.model_sources import MODEL_HELP, MODEL_SOURCES, is_at_a_place, model_source
 from spark_apps.contract.names import (
     ENVIRONMENT,
     ENVIRONMENT_PYTHON,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,11 @@ def setting(
     choices: Sequence[str] | None = None,
     minimum: float | None = None,
     maximum: float | None = None,
+    check: Callable[[str], Any] | None = None,
 ) -> Any:
-    """A settings field that carries its own help text, choices and bounds (both bounds inclusive)."""
-    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum}
+    """A settings field that carries its own help text, choices and bounds (both bounds inclusive). `check` raises
+    BadSetting for a text that is not of its form."""
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "check": check}
     return field(default=default, metadata=metadata)
 
 
@@ -75,3 +77,5 @@ def _check(spec: dataclasses.Field[Any], value: Any, kind: type) -> None:
     if better := out_of_range(value, limits["choices"], limits["minimum"], limits["maximum"]):
         wrong = f"{value!r} is not a valid {name}." if limits["choices"] else f"{name} {value} is out of bounds."
         raise BadSetting(f"bad_{spec.name}", wrong, better)
+    if limits["check"] is not None:
+        limits["check"](value)

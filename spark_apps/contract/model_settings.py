@@ -6,9 +6,9 @@ import dataclasses
 import re
 from dataclasses import dataclass
 
-from spark_apps.contract.backbones import BACKBONES
 from spark_apps.contract.errors import BadSetting
 from spark_apps.contract.fields import Checked, setting
+from spark_apps.contract.model_sources import MODEL_HELP, model_source
 from spark_apps.contract.precisions import PRECISIONS
 
 LAYER_PATTERN = r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*"
@@ -31,7 +31,7 @@ class ModelSettings(Checked):
         BadSetting: a value is not among the choices, of the wrong form, or contradicts another.
     """
 
-    model: str = setting("Backbone.", "resnet50", choices=BACKBONES)
+    model: str = setting(MODEL_HELP, "resnet50", check=model_source)
     weights: str = setting(WEIGHTS_HELP, "DEFAULT")
     weights_sha256: str = setting("Expected sha256 of the weights file, 64 hex digits; empty to skip the check.", "")
     engine: str = setting(

@@ -1,4 +1,4 @@
-"""The extractor `image`: photos by a backbone of torchvision, in one of the model room's engines."""
+"""The extractor `image`: photos by a model of `contract.MODEL_SOURCES`, in one of the model room's engines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def prepare(settings: ExtractSettings, ingested: Manifest, here: bool) -> model.
 class Photos(Extractor):
     """Photos to the features of a backbone; the engine is opened at the first batch and shared by all of this process.
 
-    Prepared items are uint8 [crop, crop, 3].
+    Prepared items are uint8 [height, width, 3].
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class Photos(Extractor):
         return list(outputs.features), model.labels(self._info.categories, outputs.logits)
 
     def reference(self, content: bytes) -> NDArray[np.float32]:
-        """By plain torchvision in fp32, with its own transforms."""
-        return self._torchvision(imaging.upright_rgb(content, self._max_pixels, colors=self._preprocessing.color))
+        """By the model's own library in fp32, with its own transforms."""
+        return self._library(imaging.upright_rgb(content, self._max_pixels, colors=self._preprocessing.color))
 
     def _run(self, items: Sequence[NDArray[np.uint8]]) -> model.Outputs:
         assert self._folder is not None
         return worker.engine(self._info, self._folder, self._cores, self._device).run(np.stack(items))
 
     @cached_property
-    def _torchvision(self) -> Callable[[Any], NDArray[np.float32]]:
+    def _library(self) -> Callable[[Any], NDArray[np.float32]]:
         from spark_apps.model.reference import reference
 
         return reference(self._info.settings(self._weights_within))

@@ -51,32 +51,60 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Sides in pixels: the photo's short side is scaled to `resize`, then a square of `crop` is cut from its centre.
+    """How a photo is brought to the model's size. Pixels: one number for both sides, or height and width.
 
-    `interpolation`: bilinear or bicubic, both antialiased.
-    `scaled`: large JPEGs are decoded at a fraction of their size, and only the square is resampled. Faster, not equal.
-    `fast`: only the square is resampled, by a library that is faster than Pillow; see `resampling`.
+    `fit` short: the photo is scaled until it covers `resize`, with one number its short side is that long; squash: to
+    just `resize`, whatever its proportions; pad: until it fits into `resize`. Then `crop` is cut from its centre, and
+    what it lacks there has the colour `fill`.
+    `interpolation`: a resampling of Pillow in lower case, antialiased.
+    `scaled`: large JPEGs are decoded at a fraction of their size, and only the crop is resampled. Faster, not equal.
+    `fast`: only the crop is resampled, by a library that is faster than Pillow; see `resampling`.
     `color`: stored, or srgb: as a person sees them, by what the file says of its colours.
     """
 
-    resize: int = 256
-    crop: int = 224
+    resize: int | tuple[int, int] = 256
+    crop: int | tuple[int, int] = 224
     scaled: bool = False
     interpolation: str = "bilinear"
     color: str = "stored"
     fast: bool = False
+    fit: str = "short"
+    fill: tuple[int, ...] = (0, 0, 0)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Preprocessing:
         """That of a model, from `ModelInfo.preprocessing`."""
-        decode, interpolation = values.get("decode"), values.get("interpolation", "bilinear")
-        color = values.get("color", "stored")
-        return cls(values["resize"], values["crop"], decode == "scaled", interpolation, color, decode == "fast")
+        names = {"resize", "crop", "interpolation", "color", "fit", "fill"} & set(values)
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v := values[name], list) else v for name in names}
+        decode = values.get("decode")
+        return cls(scaled=decode == "scaled", fast=decode == "fast", **given)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what is cut out."""
+        return (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
 
     @property
     def least(self) -> int:
         """Pixels that a decoded photo's short side must have at least; 0: all there are."""
-        return SCALED_GAP * self.resize if self.scaled else 0
+        longest = self.resize if isinstance(self.resize, int) else max(self.resize)
+        return SCALED_GAP * longest if self.scaled else 0
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height that a photo of this size is scaled to.
+
+        Source of the formulas: torchvision/transforms/functional.py, `_compute_resized_output_size`, where one number
+        says the short side; timm/data/transforms.py, `ResizeKeepRatio`, elsewhere.
+        """
+        if self.fit == "short" and isinstance(self.resize, int):
+            short, long = sorted((width, height))
+            scaled = int(self.resize * long / short)
+            return (self.resize, scaled) if width <= height else (scaled, self.resize)
+        rows, columns = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+        if self.fit == "squash":
+            return columns, rows
+        ratio = (max if self.fit == "pad" else min)(height / rows, width / columns)
+        return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
 def inspect(content: bytes, max_pixels: int) -> ImageInfo:
@@ -160,28 +188,39 @@ def _corners(image: Image.Image) -> Corners:
 
 
 def fit(photo: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Resize (antialiased) and centre crop, equal to torchvision's `Resize` and `CenterCrop`.
+    """Resize (antialiased) and centre crop, equal to torchvision's `Resize` and `CenterCrop`, and to timm's transforms.
 
-    Source of both formulas: torchvision/transforms/functional.py, `_compute_resized_output_size` and `center_crop`.
+    Source of the crop: torchvision/transforms/functional.py, `center_crop`; timm's `center_crop_or_pad`.
     Just the part below the crop is resampled, which may differ from torchvision by 1/255, when `scaled` or `fast` is
     asked for, and for photos more than about 30 times as long as wide, whose resized form would fill the memory.
     """
-    size, crop = preprocessing.resize, preprocessing.crop
-    resampling = Image.Resampling[preprocessing.interpolation.upper()]
-    short, long = sorted(photo.size)
-    scaled = int(size * long / short)
-    width, height = (size, scaled) if photo.width <= photo.height else (scaled, size)
-    left, top = round((width - crop) / 2.0), round((height - crop) / 2.0)
-    square = (left, top, left + crop, top + crop)
+    rows, columns = preprocessing.size
+    size = width, height = preprocessing.resized(*photo.size)
+    if width >= columns and height >= rows:
+        left, top = round((width - columns) / 2.0), round((height - rows) / 2.0)
+        return _resampled(photo, size, (left, top, left + columns, top + rows), preprocessing)
+    canvas = Image.new("RGB", (max(width, columns), max(height, rows)), preprocessing.fill)
+    at = max(0, columns - width) // 2, max(0, rows - height) // 2
+    canvas.paste(_resampled(photo, size, (0, 0, *size), preprocessing), at)
+    left, top = round((canvas.width - columns) / 2.0), round((canvas.height - rows) / 2.0)
+    return canvas.crop((left, top, left + columns, top + rows))
+
+
+def _resampled(
+    photo: Image.Image, size: tuple[int, int], part: tuple[int, int, int, int], preprocessing: Preprocessing
+) -> Image.Image:
+    """`part` (left, top, right, bottom) of what the photo becomes at `size`."""
     if preprocessing.fast:
         from spark_apps.media.resampling import resampled  # its package is needed for nothing else
 
-        return resampled(photo, (width, height), square, preprocessing.interpolation)
-    if preprocessing.scaled or scaled > WIDEST_EXACT_SIDE:
-        x, y = photo.width / width, photo.height / height
-        box = (left * x, top * y, (left + crop) * x, (top + crop) * y)
-        return photo.resize((crop, crop), resampling, box=box)
-    return photo.resize((width, height), resampling).crop(square)
+        return resampled(photo, size, part, preprocessing.interpolation)
+    resampling = Image.Resampling[preprocessing.interpolation.upper()]
+    if preprocessing.scaled or max(size) > WIDEST_EXACT_SIDE:
+        left, top, right, bottom = part
+        x, y = photo.width / size[0], photo.height / size[1]
+        box = (left * x, top * y, right * x, bottom * y)
+        return photo.resize((right - left, bottom - top), resampling, box=box)
+    return photo.resize(size, resampling).crop(part)
 
 
 def decoder(preprocessing: Preprocessing, max_pixels: int) -> Callable[[bytes], np.ndarray]:
@@ -190,7 +229,7 @@ def decoder(preprocessing: Preprocessing, max_pixels: int) -> Callable[[bytes], 
 
 
 def decode(content: bytes, preprocessing: Preprocessing, max_pixels: int) -> np.ndarray:
-    """Pixels for the model: uint8 [crop, crop, 3], RGB.
+    """Pixels for the model: uint8 [height, width, 3], RGB.
 
     Raises:
         BadImage: see `contract.QUARANTINE_CODES`.

@@ -230,7 +230,7 @@ def photo_size(backbone: Backbone, state: Mapping[str, Tensor]) -> int:
     """The side in pixels of the photos that a ViT's weights are for; for other weights that of the preset."""
     positions, patches = state.get("encoder.pos_embedding"), state.get("conv_proj.weight")
     if "image_size" not in backbone.family.options or positions is None or patches is None:
-        return backbone.preset.crop
+        return backbone.preset.size[0]
     return math.isqrt(positions.shape[1] - 1) * patches.shape[-1]  # [1, 1 + side * side, c], [c, 3, patch, patch]
 
 

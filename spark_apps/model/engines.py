@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from spark_apps.contract import PRECISIONS, BadSetting, ModelInfo, ModelSettings, model_key
 from spark_apps.media.imaging import Preprocessing
-from spark_apps.model import backbones, cache, machine, quantize
+from spark_apps.model import cache, machine, quantize, sources
+from spark_apps.model.sources import Resolved
 from spark_apps.model.spec import Calibration, ModelArtifact, fingerprint
-from spark_apps.model.weights import ResolvedWeights, resolve
 
 FORMAT = 3
 """Version of the artefacts in the cache; raised when an engine writes them differently."""
@@ -44,7 +44,7 @@ class Engine(Protocol):
     """A loaded model. Not thread-safe: one caller at a time."""
 
     def run(self, pixels: NDArray[np.uint8]) -> Outputs:
-        """Features of n photos, given as uint8 RGB of shape [n, crop, crop, 3], any n.
+        """Features of n photos, given as uint8 RGB of shape [n, height, width, 3], any n.
 
         Raises:
             ValueError: another type or shape.
@@ -65,25 +65,26 @@ def prepare(spec: ModelSettings, *, here: bool = True, calibration: Calibration 
     """
     engine, device = _choose(spec, here)
     machine.require_decoding(spec.decode)
-    _layer(spec)  # a wrong one is refused before weights are fetched
-    weights = resolve(spec)
-    identity = _identity(spec, weights, engine, calibration)
+    found = sources.resolve(spec)
+    _check_engine(found, engine)
+    identity = _identity(spec, found, engine, calibration)
     folder = cache.folder("engines", f"{engine}-{version(engine)}-{FORMAT}") / identity
     made = _intact(folder)
+    preprocessing = _preprocessing(spec, found)
     if not made:
-        preprocessing = Preprocessing.of(_preprocessing(spec, weights))
         needed = calibration if PRECISIONS[spec.precision].calibrated else None
-        pixels = needed.pixels(preprocessing) if needed else None
-        made = _make(folder, weights, _layer(spec), engine, spec.precision, identity, pixels)
+        pixels = needed.pixels(Preprocessing.of(preprocessing)) if needed else None
+        made = _make(folder, found, engine, spec.precision, identity, pixels)
+    name, weights = found.names
     info = ModelInfo(
-        key=model_key(spec.model, weights.label, spec.precision, spec.decode, _named(spec), spec.color),
+        key=model_key(name, weights, spec.precision, spec.decode, found.named_layer, spec.color),
         fingerprint=identity,
-        backbone=spec.model,
-        variant=weights.variant,
-        weights=weights.name,
-        weights_sha256=weights.sha256,
-        preprocessing=_preprocessing(spec, weights),
-        layer=_layer(spec),
+        backbone=found.model,
+        variant=found.variant,
+        weights=found.weights,
+        weights_sha256=found.sha256,
+        preprocessing=preprocessing,
+        layer=found.layer,
         engine=engine,
         precision=spec.precision,
         device=device,
@@ -98,7 +99,7 @@ def uncalibrated(spec: ModelSettings) -> str:
     Raises:
         BadSetting, Unreachable: as `prepare`.
     """
-    return _identity(spec, resolve(spec), _choose(spec, here=False)[0], None)
+    return _identity(spec, sources.resolve(spec), _choose(spec, here=False)[0], None)
 
 
 def adopt(info: ModelInfo, fetch: Callable[[str], bytes], *, here: bool = True) -> ModelArtifact:
@@ -149,10 +150,10 @@ def labels(categories: Sequence[str] | None, logits: NDArray[np.float32]) -> lis
     return [(categories[index], float(score)) for index, score in zip(best, scores, strict=True)]
 
 
-def check_pixels(pixels: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
-    """`pixels`, contiguous. Raises ValueError unless they are uint8 of shape [n, crop, crop, 3]."""
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (crop, crop, 3):
-        raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (n, {crop}, {crop}, 3)")
+def check_pixels(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """`pixels`, contiguous. Raises ValueError unless they are uint8 of shape [n, height, width, 3]."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (*size, 3):
+        raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (n, {size[0]}, {size[1]}, 3)")
     return np.ascontiguousarray(pixels)
 
 
@@ -169,40 +170,39 @@ def _choose(spec: ModelSettings, here: bool) -> tuple[str, str]:
     return engine, device
 
 
-def _layer(spec: ModelSettings) -> str:
-    return backbones.layer(backbones.get(spec.model), spec.layer)
+def _check_engine(found: Resolved, engine: str) -> None:
+    if engine not in found.engines:
+        raise BadSetting(
+            "contradiction",
+            f"{found.model} runs on engine {' or '.join(found.engines)}, not on {engine}.",
+            f"Use engine {found.engines[0]} and device cpu.",
+        )
 
 
-def _named(spec: ModelSettings) -> str:
-    """The layer for the key: only where it is not the usual one."""
-    usual = backbones.get(spec.model).family.output
-    return "" if _layer(spec) == usual else spec.layer
-
-
-def _preprocessing(spec: ModelSettings, weights: ResolvedWeights) -> dict[str, Any]:
+def _preprocessing(spec: ModelSettings, found: Resolved) -> dict[str, Any]:
     # What every model did before there was a choice goes without saying: fingerprints are older.
     decode = {} if spec.decode == "exact" else {"decode": spec.decode}
-    return weights.preset.to_json() | decode | ({} if spec.color == "stored" else {"color": spec.color})
+    color = {} if spec.color == "stored" else {"color": spec.color}
+    return found.preset.to_json() | dict(found.details) | decode | color
 
 
-def _identity(spec: ModelSettings, weights: ResolvedWeights, engine: str, calibration: Calibration | None) -> str:
+def _identity(spec: ModelSettings, found: Resolved, engine: str, calibration: Calibration | None) -> str:
     return fingerprint(
-        weights_sha256=weights.sha256,
-        backbone=spec.model,
-        variant=weights.variant,
-        preprocessing=_preprocessing(spec, weights),
+        weights_sha256=found.sha256,
+        backbone=found.model,
+        variant=found.variant,
+        preprocessing=_preprocessing(spec, found),
         precision=spec.precision,
         engine=engine,
         calibration=calibration.photos if calibration else "",
         recipe=quantize.RECIPE if calibration else 0,
-        layer=_layer(spec),
+        layer=found.layer,
     )
 
 
 def _make(
     folder: Path,
-    weights: ResolvedWeights,
-    layer: str,
+    found: Resolved,
     engine: str,
     precision: str,
     identity: str,
@@ -216,22 +216,18 @@ def _make(
             f"there are {0 if pixels is None else len(pixels)}.",
             "Begin with a partition that has more photos, or use precision fp32.",
         )
-    model = weights.model()
     with cache.staged(folder) as staging:
         staging.mkdir()
-        dim, classes = importlib.import_module(_ENGINES[engine]).export(
-            weights, model, layer, precision, staging / identity
-        )
+        dim, classes = importlib.import_module(_ENGINES[engine]).export(found, precision, staging / identity)
         noted = None
         if pixels is not None:
-            transformer = weights.backbone.family.transformer
-            noted = quantize.quantize((staging / identity).with_suffix(".xml"), pixels, transformer)
-            _check_int8(weights.backbone.name, noted)
+            noted = quantize.quantize((staging / identity).with_suffix(".xml"), pixels, found.transformer)
+            _check_int8(found.model, noted)
         made = {
             "dim": dim,
             "classes": classes,
             "calibration": noted,
-            "categories": backbones.imagenet_categories() if weights.knows_imagenet and classes == 1000 else None,
+            "categories": found.categories(classes) if classes else None,
             "files": {path.name: cache.sha256(path) for path in staging.iterdir()},
         }
         (staging / "made.json").write_text(json.dumps(made))

@@ -1,4 +1,4 @@
-"""From a torchvision classifier to the network that both engines run: pixels in, features and logits out."""
+"""The networks that both engines run: pixels in, features and logits out. How one is made of torchvision's models."""
 
 from __future__ import annotations
 
@@ -14,18 +14,38 @@ from spark_apps.model.backbones import Backbone
 from spark_apps.model.spec import Preset
 
 
-class Network(nn.Module):
-    """uint8 pixels [n, crop, crop, 3] (RGB) -> float32 features [n, dim] and logits [n, classes].
+class Normalised(nn.Module):
+    """uint8 pixels [n, height, width, 3] (RGB) -> what `body` makes of them, float32 each.
 
-    Normalisation is inside, each batch norm is folded into the convolution before it, and the channel order in memory
-    stays that of the pixels (channels last), which oneDNN and cuDNN prefer. `model` is taken over, not copied.
-
-    `layer` is a place as `backbones.layer` names it; empty: before the classifier. At an earlier one the network ends,
-    and there are no logits: `classes` is 0 and only the features are returned.
+    Normalisation is inside, and the channel order in memory stays that of the pixels (channels last), which oneDNN and
+    cuDNN prefer. `body`: images [n, 3, height, width] to a tuple of tensors, the features first; computed in `dtype`.
     """
 
     mean: Tensor
     scale: Tensor
+
+    def __init__(self, body: nn.Module, preset: Preset, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.body, self.dtype = body.to(dtype), dtype
+        # (value / 255 - mean) / std with one subtraction and one multiplication. Kept out of the first convolution:
+        # that pads with zeros after normalisation. On the CPU also when the weights are on the meta device.
+        mean, std = (torch.tensor(values, device="cpu").view(3, 1, 1) for values in (preset.mean, preset.std))
+        self.register_buffer("mean", 255 * mean, persistent=False)
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        images = (pixels.permute(0, 3, 1, 2).to(torch.float32) - self.mean) * self.scale
+        return tuple(one.float() for one in self.body(images.to(self.dtype)))
+
+
+class Network(Normalised):
+    """A model of torchvision: uint8 pixels [n, crop, crop, 3] -> float32 features [n, dim] and logits [n, classes].
+
+    Each batch norm is folded into the convolution before it. `model` is taken over, not copied.
+
+    `layer` is a place as `backbones.layer` names it; empty: before the classifier. At an earlier one the network ends,
+    and there are no logits: `classes` is 0 and only the features are returned.
+    """
 
     def __init__(
         self,
@@ -35,24 +55,32 @@ class Network(nn.Module):
         dtype: torch.dtype = torch.float32,
         layer: str = "",
     ) -> None:
-        super().__init__()
         layer = layer or backbone.family.output
-        self.layout = backbones.layout(backbone, model, layer)
+        layout = backbones.layout(backbone, model, layer)
         head = _head(backbone, model)
         ends_early = layer != backbone.family.output
-        self.classes = 0 if ends_early else head.weight.shape[0]
-        self.body = fold(_cut(model, head, model.get_submodule(layer) if ends_early else None)).to(dtype)
-        self.dtype, self.crop = dtype, preset.crop
-        # (value / 255 - mean) / std with one subtraction and one multiplication. Kept out of the first convolution:
-        # that pads with zeros after normalisation. On the CPU also when the weights are on the meta device.
-        mean, std = (torch.tensor(values, device="cpu").view(3, 1, 1) for values in (preset.mean, preset.std))
-        self.register_buffer("mean", 255 * mean, persistent=False)
-        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        classes = 0 if ends_early else head.weight.shape[0]
+        super().__init__(fold(_cut(model, head, model.get_submodule(layer) if ends_early else None)), preset, dtype)
+        self.layout, self.classes = layout, classes
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        images = (pixels.permute(0, 3, 1, 2).to(torch.float32) - self.mean) * self.scale
-        features, *logits = self.body(images.to(self.dtype))
-        return (_average(features.float(), self.layout), *(one.float() for one in logits))
+        features, *logits = super().forward(pixels)
+        return (_average(features, self.layout), *logits)
+
+
+class Pooled(nn.Module):
+    """A model of timm: images [n, 3, height, width] to what enters its classifier, [n, dim], and with `classified` to
+    logits, [n, classes]."""
+
+    def __init__(self, model: Any, classified: bool) -> None:
+        super().__init__()
+        self.model, self.classified = model, classified
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        if not self.classified:
+            return (self.model(images),)
+        maps = self.model.forward_features(images)
+        return self.model.forward_head(maps, pre_logits=True), self.model.forward_head(maps)
 
 
 def width(backbone: Backbone, preset: Preset, variant: str = "", layer: str = "") -> int:
@@ -61,7 +89,7 @@ def width(backbone: Backbone, preset: Preset, variant: str = "", layer: str = ""
     if layer in ("", backbone.family.output):
         return _head(backbone, model).weight.shape[1]
     network = Network(backbone, model, preset, layer=layer).to("meta")
-    pixels = torch.empty(1, preset.crop, preset.crop, 3, dtype=torch.uint8, device="meta")
+    pixels = torch.empty(1, *preset.size, 3, dtype=torch.uint8, device="meta")
     return int(network(pixels)[0].shape[1])
 
 

@@ -32,14 +32,14 @@ LIMIT = PRECISIONS["int8"].min_cosine
 """What the cosines are counted against, in `below`: the limit of the check `recomputation`."""
 
 
-def quantize(xml: Path, pixels: NDArray[np.uint8], transformer: bool = False) -> dict[str, Any]:
-    """Replaces the fp32 model `xml` (and its .bin) by an int8 one calibrated on `pixels`, uint8 [n, crop, crop, 3].
+def quantize(xml: Path, pixels: NDArray[np.uint8], transformer: bool | None = False) -> dict[str, Any]:
+    """Replaces the fp32 model `xml` (and its .bin) by an int8 one calibrated on `pixels`, uint8 [n, height, width, 3].
 
     Method: NNCF's post-training quantisation (weights per channel and symmetric, activations by the quantile `OUTSIDE`
     of the photos, fast bias correction) of the equalised model, whose first layers stay in floating point: see
-    `first_layers`. A `transformer` is left to NNCF's own scheme for those. Returns what is worth telling: the numbers
-    of photos, and how the cosines between the features of both models lie over those held out (smallest, quantiles of
-    1 % and 5 %, median, share `below` 0.99).
+    `first_layers`. A `transformer` (None: a model that `has_attention`) is left to NNCF's own scheme for those. Returns
+    what is worth telling: the numbers of photos, and how the cosines between the features of both models lie over those
+    held out (smallest, quantiles of 1 % and 5 %, median, share `below` 0.99).
     """
     import nncf
     import openvino as ov
@@ -49,7 +49,7 @@ def quantize(xml: Path, pixels: NDArray[np.uint8], transformer: bool = False) ->
     seen = pixels[held_out:][:MAX_PHOTOS]
     model = simplified(xml)
     options: dict[str, Any] = {"model_type": nncf.ModelType.TRANSFORMER}
-    if not transformer:
+    if not (has_attention(model) if transformer is None else transformer):
         equalize.equalize(model, seen)
         options = {
             "ignored_scope": nncf.IgnoredScope(names=first_layers(model)),
@@ -80,6 +80,18 @@ def simplified(xml: Path) -> ov.Model:
     model = ov.Core().read_model(xml)
     apply_moc_transformations(model, cf=True, smart_reshape=False)
     return model
+
+
+def has_attention(model: ov.Model) -> bool:
+    """Whether two things that both depend on the photo are multiplied as matrices, or attention is one operation."""
+    of_photo: set[str] = set()
+    for node in model.get_ordered_ops():
+        inputs = [_name(value.get_node()) in of_photo for value in node.input_values()]
+        if any(inputs) or node.get_type_name() == "Parameter":
+            of_photo.add(_name(node))
+        if node.get_type_name() == "ScaledDotProductAttention" or (node.get_type_name() == "MatMul" and all(inputs)):
+            return True
+    return False
 
 
 def first_layers(model: ov.Model) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spark_apps.contract import BadSetting
 from spark_apps.model.backbones import Backbone, unweighted
 
 if TYPE_CHECKING:
@@ -32,8 +35,22 @@ BRANCH = 0.2
 _BATCH_NORM = ("running_mean", "running_var", "num_batches_tracked")
 
 
+def seed(name: str) -> int:
+    """That of `random:SEED`. Raises BadSetting."""
+    found = re.fullmatch(r"random:(\d{1,9})", name.lower())
+    if found is None:
+        raise BadSetting("bad_weights", f"{name!r} has no seed.", "Write random: and a whole number: random:0.")
+    return int(found[1])
+
+
 def random_state_dict(backbone: Backbone, seed: int) -> dict[str, Tensor]:
-    """A state dict for `backbone` with 1000 classes.
+    """A state dict for `backbone` with 1000 classes; see `drawn`."""
+    model = unweighted(backbone, CLASSES)
+    return drawn(model, seed, GAINS.get(backbone.family.title, 1), _ends_of_branches(model))
+
+
+def drawn(model: nn.Module, seed: int, gain: float = 1, branches: Collection[str] = ()) -> dict[str, Tensor]:
+    """A state dict for `model`, whose tables have their values already. `branches`: names of scales that get `BRANCH`.
 
     Kernels are normal with variance 1 / fan_in (LeCun et al., 1998, "Efficient BackProp"). With half of each signal
     cut by ReLU that shrinks what residual branches add, so that even 50 blocks in a row keep the signal's size. Batch
@@ -43,10 +60,8 @@ def random_state_dict(backbone: Backbone, seed: int) -> dict[str, Tensor]:
     import torch
 
     generator = np.random.Generator(np.random.PCG64(seed))
-    model = unweighted(backbone, CLASSES)
     # What nobody trains: which entry of a table belongs to which pair of positions.
     state = {name: values for name, values in model.named_buffers() if not name.endswith(_BATCH_NORM)}
-    gain, branches = GAINS.get(backbone.family.title, 1), _ends_of_branches(model)
     for key, tensor in model.state_dict().items():
         shape = tuple(tensor.shape)
         if key in state:
@@ -66,7 +81,7 @@ def random_state_dict(backbone: Backbone, seed: int) -> dict[str, Tensor]:
                 values *= np.float32(BRANCH)
         else:
             values = generator.standard_normal(shape, np.float32) / np.float32(10)
-        state[key] = torch.from_numpy(values)
+        state[key] = torch.from_numpy(np.asarray(values))
     return state
 
 

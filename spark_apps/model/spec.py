@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,29 +23,42 @@ PENULTIMATE = "penultimate"
 """The same place in other backbones: what enters the last layer of the classifier."""
 
 
+Sides = int | tuple[int, int]
+"""Pixels: of a square, or height and width."""
+
+
 @dataclass(frozen=True)
 class Preset:
     """How a photo becomes the model's input.
 
-    Short side scaled to `resize` pixels (bilinear or bicubic, antialiased), centre square of `crop` pixels, then per
-    RGB channel `(value / 255 - mean) / std`.
+    Scaled to `resize` pixels (antialiased; see `imaging.Preprocessing` for `fit` and `fill`), the centre of `crop`
+    pixels, then per RGB channel `(value / 255 - mean) / std`.
     """
 
-    resize: int = 256
-    crop: int = 224
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    resize: Sides = 256
+    crop: Sides = 224
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"
+    fit: str = "short"
+    fill: tuple[int, ...] = (0, 0, 0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input."""
+        return (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
 
     def to_json(self) -> dict[str, Any]:
-        values = {"resize": self.resize, "crop": self.crop, "mean": list(self.mean), "std": list(self.std)}
-        # Bilinear goes without saying: fingerprints are older than the choice.
-        return values | ({} if self.interpolation == "bilinear" else {"interpolation": self.interpolation})
+        values = {name: list(one) if isinstance(one, tuple) else one for name, one in vars(self).items()}
+        # The usual goes without saying: fingerprints are older than the choice.
+        usual = {"interpolation": "bilinear", "fit": "short", "fill": [0, 0, 0]}
+        return {name: value for name, value in values.items() if name not in usual or value != usual[name]}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Preset:
-        mean, std = tuple(values["mean"]), tuple(values["std"])
-        return cls(values["resize"], values["crop"], mean, std, values.get("interpolation", "bilinear"))
+        known = {item.name for item in fields(cls)} & set(values)
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v := values[name], list) else v for name in known}
+        return cls(**given)
 
 
 @dataclass(frozen=True)
@@ -53,11 +66,13 @@ class ModelArtifact:
     """A verified model, ready to be shipped.
 
     `files` lie in a cache folder of the driver; their names hold the fingerprint, so that files of several models can
-    share one flat folder. `sources`: Python modules that workers need and may lack.
+    share one flat folder. `beside`: files that a store keeps with them and workers do not need. `sources`: Python
+    modules that workers need and may lack.
     """
 
     info: ModelInfo
     files: tuple[Path, ...] = ()
+    beside: tuple[Path, ...] = ()
     sources: tuple[Path, ...] = ()
 
     @property
@@ -80,8 +95,8 @@ class ModelArtifact:
 class Calibration:
     """The photos that an int8 model is calibrated on.
 
-    `photos` names them for the fingerprint, in any form. `pixels` decodes them, uint8 [n, crop, crop, 3]; it is called
-    only when the model is not in the cache.
+    `photos` names them for the fingerprint, in any form. `pixels` decodes them, uint8 [n, height, width, 3]; it is
+    called only when the model is not in the cache.
     """
 
     photos: str

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,25 +31,18 @@ RENAMED = {
 """Family → (pattern of an old name, what it is today)."""
 
 
-def read(path: Path, name: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, by parameter name; `name` is what messages call the file.
+def read(path: Path, name: str, wrappers: Sequence[str] = WRAPPERS) -> dict[str, Tensor]:
+    """The tensors of a checkpoint of torch or a safetensors file, by parameter name; `name` is what messages call it.
 
     Memory-mapped where the file's format allows it. Wrappers and prefixes of training scripts are taken off.
 
     Raises:
-        BadSetting: the file is not a checkpoint, holds more than plain data, or holds no state dict.
+        BadSetting: the file is neither, holds more than plain data, or holds no state dict.
     """
     import torch
 
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise _refusal(name, error) from error
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # the unpickler fails in whatever way arbitrary bytes make it fail
-        raise _not_a_checkpoint(name) from error
-    for wrapper in WRAPPERS:
+    content = _safetensors(path, name) if is_safetensors(path) else _checkpoint(path, name)
+    for wrapper in wrappers:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if (
@@ -67,14 +61,62 @@ def read(path: Path, name: str) -> dict[str, Tensor]:
     return state
 
 
+def is_safetensors(path: Path) -> bool:
+    """By its first bytes: the length of a JSON document, which follows."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{" and path.stat().st_size > 8
+
+
+def _safetensors(path: Path, name: str) -> Any:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise BadSetting(
+            "package_missing",
+            f"{name} is a safetensors file, and the package safetensors cannot be imported: {error}.",
+            "Run `pip install safetensors`, or save the weights with torch.save(model.state_dict(), path).",
+        ) from error
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise _not_a_checkpoint(name) from error
+
+
+def _checkpoint(path: Path, name: str) -> Any:
+    import torch
+
+    try:
+        # Training scripts keep their arguments in the file, too: values that have no code.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise _refusal(name, error) from error
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # the unpickler fails in whatever way arbitrary bytes make it fail
+        raise _not_a_checkpoint(name) from error
+
+
+def check_finite(state: Mapping[str, Tensor], name: str) -> None:
+    """Raises BadSetting when values of the weights are not finite numbers."""
+    import torch
+
+    broken = [key for key, value in state.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise BadSetting(
+            "weights_not_finite",
+            f"The weights {name} hold values that are not finite numbers, first in {broken[0]}.",
+            "Take a checkpoint from before the training diverged.",
+        )
+
+
 def fit(backbone: Backbone, variant: str, state: Mapping[str, Tensor], name: str) -> nn.Module:
     """The backbone as a classifier with these weights, in fp32 and evaluation mode. The number of classes follows them.
 
     Raises:
         BadSetting: the weights are those of another architecture, or some are not finite.
     """
-    import torch
-
     given = state
     state = _modern(backbone, given)
     model = build(backbone, _classes(backbone, state), variant)
@@ -89,13 +131,7 @@ def fit(backbone: Backbone, variant: str, state: Mapping[str, Tensor], name: str
     # MNASNet asks which version of its architecture wrote the file. The shapes have shown it: the present one.
     values._metadata = {"": {"version": getattr(model, "_version", 1)}}  # type: ignore[attr-defined]
     model.load_state_dict(values, assign=True)
-    broken = [key for key, value in model.state_dict().items() if not torch.isfinite(value).all()]
-    if broken:
-        raise BadSetting(
-            "weights_not_finite",
-            f"The weights {name} hold values that are not finite numbers, first in {broken[0]}.",
-            "Take a checkpoint from before the training diverged.",
-        )
+    check_finite(model.state_dict(), name)
     return model.requires_grad_(False)
 
 
@@ -169,7 +205,7 @@ def _not_a_checkpoint(name: str) -> BadSetting:
     return BadSetting(
         "weights_unreadable",
         f"{name} is not a valid PyTorch checkpoint.",
-        "Give a file written by torch.save(model.state_dict(), path).",
+        "Give a file written by torch.save(model.state_dict(), path), or a safetensors file.",
     )
 
 

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from image_features import allowed_places, run_settings
+from image_features import allowed_places, models, run_settings
 
 from spark_apps import contract
 from spark_apps.model import weights
@@ -112,6 +112,32 @@ def test_weights_at_a_place_are_refused_unless_it_is_allowed(weights: str, monke
 @pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V2", "keras-v1", "random:0"])
 def test_named_weights_are_allowed(weights: str) -> None:
     run_settings.confined(contract.ExtractSettings(store="/store", partition=DAY, run_id="r", weights=weights))
+
+
+def test_models_come_from_the_sources_that_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = contract.ExtractSettings(store="/store", partition=DAY, run_id="r", model="timm:resnet18")
+    run_settings.confined(job)
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__MODEL_SOURCES", "torchvision")
+    with pytest.raises(contract.BadSetting, match="model_sources") as refused:
+        run_settings.confined(job)
+    assert refused.value.code == "model_not_allowed"
+    with pytest.raises(contract.BadSetting, match="Models of timm"):
+        run_settings.check_in_dag(contract.ExtractSettings, {"model": "timm:resnet18"})
+    run_settings.check_in_dag(contract.IndexSettings, {"model": "timm_resnet18-default-fp32"})
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__MODEL_SOURCES", "torchvison")
+    with pytest.raises(contract.BadSetting, match="'torchvison' is not a source"):
+        run_settings.confined(job)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [("timm:test_vit", ""), ("resnet50", ""), ("timm:test_vjt", "Did you mean")]
+)
+def test_the_first_task_asks_whether_there_is_such_a_model(model: str, said: str) -> None:
+    if not said:
+        models.check(model)
+        return
+    with pytest.raises(contract.BadSetting, match=f"has no model '{model}'.*{said}"):
+        models.check(model)
 
 
 def test_an_extractor_that_nobody_offered_is_refused() -> None:

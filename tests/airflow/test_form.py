@@ -110,6 +110,14 @@ def test_a_configured_default_that_a_run_can_use_is_proposed(
     assert form.params()[name].value == text
 
 
+def test_models_are_proposed_by_the_sources_that_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for allowed in ("torchvision,timm", "timm"):
+        monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__MODEL_SOURCES", allowed)
+        expected = [one for name in allowed.split(",") for one in contract.MODEL_SOURCES[name].examples]
+        assert form.params()["model"].schema["examples"] == expected
+        assert form.params()["model"].resolve("timm:convnext_tiny.in12k") == "timm:convnext_tiny.in12k"
+
+
 def test_the_source_of_the_form_wins_over_the_configured_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__SOURCES", "s3://bucket")
     assert _job(source=None).source == "/photos/2026-11-20"

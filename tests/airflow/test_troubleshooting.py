@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from spark_apps import contract, ingest, storage, validate
-from spark_apps.model import weights
+from spark_apps.model import fetching
 from spark_apps.pipeline import keys, quality
 from spark_apps.pipeline.measure import Found, Measured
 from spark_apps.spark import environment_checks, failures
@@ -204,13 +204,13 @@ def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/resnet50.pth"
-    with weights._download("The weights IMAGENET1K_V2 of resnet50", url):
+    with fetching.download("The weights IMAGENET1K_V2 of resnet50", url):
         urllib.request.urlopen(url)
 
 
 @prints("The weights … do not exist.")
 def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights._stored(str(tmp_path / "weights.pth"), ())
+    fetching._stored(str(tmp_path / "weights.pth"), ())
 
 
 @prints("Check … failed: …")

@@ -20,7 +20,18 @@ from PIL import Image
 from spark_apps.contract import BACKBONES, BadSetting, ExtractSettings, ModelInfo, ModelSettings
 from spark_apps.media import imaging
 from spark_apps.media.imaging import Preprocessing
-from spark_apps.model import Calibration, Preset, backbones, engines, labels, load, prepare, state_dicts, uncalibrated
+from spark_apps.model import (
+    Calibration,
+    Preset,
+    backbones,
+    engines,
+    labels,
+    load,
+    prepare,
+    sources,
+    state_dicts,
+    uncalibrated,
+)
 from spark_apps.model import weights as weights_module
 from spark_apps.model.network import Network, width
 from spark_apps.model.random_weights import random_state_dict
@@ -304,7 +315,7 @@ def test_a_layer_that_is_no_name_is_refused_by_the_command() -> None:
 
 
 def identity(spec: ModelSettings) -> str:
-    return engines._identity(spec, resolve(spec), "torch", None)
+    return engines._identity(spec, sources.resolve(spec), "torch", None)
 
 
 @pytest.mark.parametrize(

@@ -277,7 +277,7 @@ def test_artefact_is_made_once_and_again_when_damaged(engine: str) -> None:
 def test_failed_export_leaves_nothing_behind(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from spark_apps.model import engine_torch
 
-    def fails(weights: object, model: object, layer: str, precision: str, stem: Path) -> tuple[int, int]:
+    def fails(model: object, precision: str, stem: Path) -> tuple[int, int]:
         stem.with_suffix(".pt").write_bytes(b"half")
         raise OSError("No space left on device")
 

@@ -8,8 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_apps.contract import BACKBONES, PRECISIONS, BadSetting, ExtractSettings, ModelInfo, ModelSettings
-from spark_apps.model import Calibration, Preset, backbones, load, machine, prepare
+from spark_apps.contract import (
+    BACKBONES,
+    MODEL_SOURCES,
+    PRECISIONS,
+    BadSetting,
+    ExtractSettings,
+    ModelInfo,
+    ModelSettings,
+    model_source,
+)
+from spark_apps.model import Calibration, Preset, backbones, load, machine, prepare, sources
 from spark_apps.model.spec import fingerprint
 from spark_apps.vectorizer import ImageVectorizer
 
@@ -47,6 +56,8 @@ def test_model_settings_follow_the_commands_settings_and_defaults() -> None:
     ("values", "code"),
     [
         ({"model": "vgg99"}, "bad_model"),
+        ({"model": "timm:a/b"}, "bad_model"),
+        ({"model": "keras:resnet50"}, "bad_model"),
         ({"engine": "tpu"}, "bad_engine"),
         ({"precision": "fp8"}, "bad_precision"),
         ({"device": "mps"}, "bad_device"),
@@ -59,6 +70,20 @@ def test_model_settings_follow_the_commands_settings_and_defaults() -> None:
 def test_model_settings_refuse_what_the_command_refuses(values: dict[str, str], code: str) -> None:
     assert refused(ModelSettings, **values).code == code
     assert refused(ExtractSettings, store="/s", partition="p", run_id="r", **values).code == code
+
+
+def test_a_misspelt_model_is_answered_with_the_nearest_and_all_that_can_be_named() -> None:
+    hint = refused(ModelSettings, model="resnet5O").hint
+    assert "Did you mean resnet50?" in hint
+    assert all(source.form in hint for source in MODEL_SOURCES.values())
+
+
+def test_a_source_is_a_line_of_the_contract_and_a_module() -> None:
+    """Each does what `Source` asks for, and its own examples are names of it."""
+    for name, about in MODEL_SOURCES.items():
+        functions = vars(sources.source(name))
+        assert {"names", "knows", "resolve", "skeleton", "reference"} <= functions.keys()
+        assert all(model_source(example) == name for example in about.examples)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from spark_apps.contract import BadSetting, JobError, ModelSettings, Unreachable
-from spark_apps.model import backbones, cache, prepare, state_dicts, weights
+from spark_apps.model import backbones, cache, fetching, prepare, state_dicts, weights
 from spark_apps.model.random_weights import random_state_dict
 from spark_apps.model.torchvision_import import torchvision
 from spark_apps.model.weights import resolve
@@ -441,7 +441,7 @@ def test_unreachable_hub_names_the_alternatives_and_nothing_falls_back(hub: Call
 
 
 def test_hub_that_never_answers_is_given_up_soon(hub: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(fetching, "TIMEOUT_S", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

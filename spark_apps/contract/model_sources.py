@@ -1,0 +1,55 @@
+"""Where the models come from that `--model` takes: what their names look like, and which sources there are."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from spark_apps.contract.backbones import BACKBONES
+from spark_apps.contract.errors import BadSetting
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Models of one library. `pattern`: of their names; `form`: how the help writes them; `examples`: for a form to
+    propose. `by_place`: the name is a path or URI, so that a place is read which the caller chooses."""
+
+    pattern: str
+    form: str
+    examples: tuple[str, ...]
+    by_place: bool = False
+
+
+MODEL_SOURCES: Mapping[str, ModelSource] = {
+    "torchvision": ModelSource("|".join(BACKBONES), "a classification model of torchvision by its name", BACKBONES),
+    "timm": ModelSource(r"timm:\w+(\.\w+)?", "timm:NAME", ("timm:vit_base_patch16_dinov3.lvd1689m",)),
+}
+"""Name → source; `spark_apps/model/sources/NAME.py` loads its models. The order in which a name is looked for."""
+MODEL_HELP = (
+    f"Model: {', '.join(source.form for source in MODEL_SOURCES.values())}. python -m spark_apps.models lists them."
+)
+
+
+def model_source(model: str) -> str:
+    """The source that a model's name belongs to.
+
+    Raises:
+        BadSetting: none has such names; the hint says the nearest and what there is.
+    """
+    found = next((name for name, source in MODEL_SOURCES.items() if re.fullmatch(source.pattern, model)), None)
+    if found is None:
+        near = difflib.get_close_matches(model, BACKBONES, n=1)
+        guess = f"Did you mean {near[0]}? " if near else ""
+        raise BadSetting(
+            "bad_model",
+            f"{model!r} is not a valid model.",
+            f"{guess}Use {', or '.join(source.form for source in MODEL_SOURCES.values())}: {', '.join(BACKBONES)}.",
+        )
+    return found
+
+
+def is_at_a_place(model: str) -> bool:
+    """Whether a model's name is a path or URI, so that a place is read which the caller chooses. Raises BadSetting."""
+    return MODEL_SOURCES[model_source(model)].by_place
