@@ -144,7 +144,8 @@ def test_bf16_stays_close(engine: str, photos: list[Image.Image], monkeypatch: p
     assert cosine.min() > 0.999
 
 
-@pytest.mark.parametrize("name", [pytest.param("test_resnet", marks=pytest.mark.slow_models), "test_vit"])
+@pytest.mark.slow_models
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 def test_int8_is_made_as_fits_the_architecture(name: str, photos: list[Image.Image]) -> None:
     def pixels(preprocessing: Preprocessing) -> np.ndarray:
         shifted = [photo.rotate(angle) for photo in photos for angle in range(0, 360, 15)]
