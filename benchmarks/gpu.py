@@ -1,4 +1,4 @@
-"""What a GPU gives: `python -m benchmarks.gpu` on a machine that has one, with this project's packages, and without Java.
+"""What a GPU gives: `python -m benchmarks.gpu` on a machine that has one, with this project's packages; no Java needed.
 
 The table has the engine on pixels that lie on the card (as it stands, compiled by torch.compile, and as a CUDA graph;
 fp32, bf16 and fp16), the same with pixels that come from the host and features that go back, overlapped by two streams;
@@ -7,7 +7,7 @@ by either. Each line has its ratio to what bounds it: 88,000 images a second, ML
 H100 (ResNet-50, pixels in memory, int8), and for the whole way the lower of engine and decoding. Every way is checked
 against fp32: the smallest cosine stands beside it.
 
-`--device cpu` runs what needs no GPU, to try the script.
+`--device cpu` runs what needs no GPU, to try the script (`tests/unit/test_bench_gpu.py`).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ MLPERF = 88_000
 CROP = 224
 LIMIT = 10**9
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+cuda: Any = torch.cuda
 Run = Callable[[Tensor], Tensor]
 """uint8 [n, crop, crop, 3] on the device to float32 [n, dim] there."""
 
@@ -77,7 +78,8 @@ class Bench:
     """What all measurements share: the device, the photos, and how long each one takes."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.device, self.batch, self.seconds = torch.device(options.device), options.batch, options.seconds
+        self.device, self.seconds = torch.device(options.device), options.seconds
+        self.batch: int = options.batch
         self.weights, self.cores = options.weights, options.cores
         distinct = [picture(options.megapixels, index) for index in range(min(options.photos, 64))]
         self.jpegs = list(islice(cycle(distinct), options.photos))
@@ -117,22 +119,22 @@ def ways(bench: Bench, precision: str) -> Iterator[tuple[str, Run]]:
     """How the network can be run."""
     model = bench.model(precision)
     yield "as it stands", model
-    yield "torch.compile", torch.compile(model, mode="max-autotune-no-cudagraphs")
     if bench.cuda:
+        yield "torch.compile", torch.compile(model, mode="max-autotune-no-cudagraphs")
         yield "CUDA graph", graph(model, bench.pixels.to(bench.device))
 
 
 def graph(model: Features, pixels: Tensor) -> Run:
     """The launches of one batch, recorded and played again (PyTorch's documentation, CUDA graphs)."""
-    aside = torch.cuda.Stream()
+    aside = cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
         for _ in range(3):
             model(pixels)
     torch.cuda.current_stream().wait_stream(aside)
-    recorded = torch.cuda.CUDAGraph()
+    recorded = cuda.CUDAGraph()
     with torch.cuda.graph(recorded):
-        features = model(pixels)
+        features: Tensor = model(pixels)
 
     def run(batch: Tensor) -> Tensor:
         if batch.data_ptr() != pixels.data_ptr():
@@ -163,7 +165,7 @@ def engine_lines(bench: Bench) -> tuple[list[Line], Run, float]:
 def copying(bench: Bench, run: Run) -> Callable[[], int]:
     """Pixels from pinned memory and features into it, by two streams: one copies while the other computes."""
     pinned = [bench.pixels.pin_memory() if bench.cuda else bench.pixels for _ in range(2)]
-    streams = [torch.cuda.Stream() if bench.cuda else None for _ in range(2)]
+    streams = [cuda.Stream() if bench.cuda else None for _ in range(2)]
     back: list[Tensor | None] = [None, None]
 
     def step() -> int:
@@ -191,9 +193,8 @@ def decoded_on_card(contents: Sequence[bytes], device: torch.device) -> Tensor:
 
     raw = [torch.frombuffer(bytearray(content), dtype=torch.uint8) for content in contents]
     photos = decode_jpeg(raw, mode=ImageReadMode.RGB, device=device)
-    squares = [
-        functional.center_crop(functional.resize(photo, [256], antialias=True), [CROP, CROP]) for photo in photos
-    ]
+    resized = [functional.resize(photo, [256], antialias=True) for photo in photos]
+    squares = [functional.center_crop(photo, [CROP, CROP]) for photo in resized]
     return torch.stack(squares).permute(0, 2, 3, 1).contiguous()
 
 
