@@ -43,7 +43,7 @@ class ImageVectorizer:
     the object to the executors by themselves, through a Spark context as through Spark Connect.
 
     Args:
-        model: a name of `contract.BACKBONES`; resnet50 gives 2048 floats.
+        model: see `contract.MODEL_HELP`; resnet50 gives 2048 floats.
         weights: see `contract.WEIGHTS_HELP`; by default $IMAGE_FEATURES_WEIGHTS, else DEFAULT.
         batch_size: photos per model call where there is a whole column of them.
         max_pixels: larger photos are refused before they are decoded.
@@ -56,6 +56,7 @@ class ImageVectorizer:
         color: stored, the numbers as they are, or srgb, converted by the photo's profile to what a person sees.
         layer: an earlier layer to take the features from, for example layer3 of a resnet50.
         weights_within: folders and URIs, one a line, that no link or redirect of the weights may lead out of.
+        resize, crop, mean, std, interpolation, layout: of a model in a file, as `ModelSettings` describes them.
 
     Raises:
         BadSetting, Unreachable: the model cannot be had as asked for.
@@ -77,11 +78,32 @@ class ImageVectorizer:
         layer: str = ModelSettings.layer,
         color: str = ModelSettings.color,
         weights_within: str = ModelSettings.weights_within,
+        resize: str = ModelSettings.resize,
+        crop: str = ModelSettings.crop,
+        mean: str = ModelSettings.mean,
+        std: str = ModelSettings.std,
+        interpolation: str = ModelSettings.interpolation,
+        layout: str = ModelSettings.layout,
     ) -> None:
         weights = weights or os.environ.get(WEIGHTS_VARIABLE) or ModelSettings.weights
         artifact = prepare(
             ModelSettings(
-                model, weights, weights_sha256, engine, precision, device, decode, layer, weights_within, color
+                model,
+                weights,
+                weights_sha256,
+                engine,
+                precision,
+                device,
+                decode,
+                layer,
+                weights_within,
+                color,
+                resize,
+                crop,
+                mean,
+                std,
+                interpolation,
+                layout,
             ),
             calibration=Calibration(
                 hashlib.sha256(b"".join(hashlib.sha256(photo).digest() for photo in calibration)).hexdigest(),

@@ -112,6 +112,17 @@ FIELDS: dict[str, list[tuple[str, str, str]]] = {
         ("extract", "lookback", "Partitions to reuse vectors from"),
         ("extract", "recompute", "Recompute"),
     ],
+    "Photos of a model in a file": [
+        ("extract", name, title)
+        for name, title in {
+            "resize": "Size to scale to",
+            "crop": "Size to cut out",
+            "mean": "Mean of the colours",
+            "std": "Standard deviation of the colours",
+            "interpolation": "Resampling",
+            "layout": "Layout",
+        }.items()
+    ],
     "Limits": [
         ("validate", "max_failed_fraction", "Share of quarantined files"),
         ("validate", "warn_failed_fraction", "Share of quarantined files, warning"),
@@ -140,8 +151,8 @@ _EXAMPLES = {
     "check_levels": "drift=warning,row_count=off",
 }
 _SINCE_0_2 = ("exclude", "max_identical_fraction", "max_constant", "min_features", "min_row_ratio", "min_cosine",
-              "check_levels", "content", "content_days", "warn_failed_fraction", "warn_drift",
-              "warn_row_ratio")  # fmt: skip
+              "check_levels", "content", "content_days", "warn_failed_fraction", "warn_drift", "warn_row_ratio",
+              *contract.photo_input.FIELDS)  # fmt: skip
 
 _OWN = (
     Option(

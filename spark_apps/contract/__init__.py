@@ -2,6 +2,7 @@
 
 from spark_apps.contract import access as access
 from spark_apps.contract import partitions as partitions
+from spark_apps.contract import photo_input as photo_input
 from spark_apps.contract.backbones import BACKBONES
 from spark_apps.contract.checks import CHECKS, FIXED, LEVELS, RELATIONS, WARN_LIMITS, warned
 from spark_apps.contract.command_line import AnySettings, parse, to_args

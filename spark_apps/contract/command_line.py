@@ -62,6 +62,8 @@ def parse(cls: type[AnySettings], argv: Sequence[str], prog: str, description: s
     for name in ("store", "source"):
         if values.get(name) and not re.match(SCHEME, values[name]):
             values[name] = os.path.abspath(os.path.expanduser(values[name]))
+    if re.fullmatch(r"[^:]+\.(onnx|xml)", values.get("model", "")):
+        values["model"] = os.path.abspath(os.path.expanduser(values["model"]))
     return cls(**values)
 
 

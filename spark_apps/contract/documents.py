@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from spark_apps.contract import photo_input
 from spark_apps.contract.errors import JobError
 from spark_apps.contract.extractors import PHOTOS
 from spark_apps.contract.model_settings import ModelSettings
+from spark_apps.contract.model_sources import is_at_a_place
 from spark_apps.contract.names import RunKey
 
 REPORT_VERSION = 1
@@ -80,8 +82,9 @@ class ModelInfo:
 
     def settings(self, weights_within: str = "") -> ModelSettings:
         """What asks for the same weights and layer again, to be run in any way. Of photos only."""
+        photos = photo_input.written(self.preprocessing) if is_at_a_place(self.backbone) else {}
         return ModelSettings(
-            self.backbone, self.weights, self.weights_sha256, layer=self.layer, weights_within=weights_within
+            self.backbone, self.weights, self.weights_sha256, layer=self.layer, weights_within=weights_within, **photos
         )
 
     def to_record(self) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import dataclasses
 import re
 from dataclasses import dataclass
 
+from spark_apps.contract import photo_input
 from spark_apps.contract.errors import BadSetting
 from spark_apps.contract.fields import Checked, setting
-from spark_apps.contract.model_sources import MODEL_HELP, model_source
+from spark_apps.contract.model_sources import MODEL_HELP, MODEL_SOURCES, model_source
 from spark_apps.contract.precisions import PRECISIONS
 
 LAYER_PATTERN = r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*"
@@ -20,6 +21,7 @@ WEIGHTS_WITHIN_HELP = (
     "Folders and URIs, one a line, that no link and no redirect of the weights' location may lead out of; empty: they "
     "are followed anywhere."
 )
+_OF_FILES = "Of a model in a file, how a photo is prepared, if no JSON document beside it says so"
 _DEVICES = {"cpu": "a CPU", "cuda": "a GPU"}
 
 
@@ -56,7 +58,8 @@ class ModelSettings(Checked):
     )
     layer: str = setting(
         "An earlier layer to take the features from, averaged over the photo, for example layer3 of a resnet50. Empty: "
-        "the input of the classifier. An unknown name is refused with the list of those that the model has.",
+        "the input of the classifier. An unknown name is refused with the list of those that the model has. Of a model "
+        "in a file: the name of its output that is the vector.",
         "",
     )
     weights_within: str = setting(WEIGHTS_WITHIN_HELP, "")
@@ -66,6 +69,37 @@ class ModelSettings(Checked):
         "key of its own.",
         "stored",
         choices=("stored", "srgb"),
+    )
+    resize: str = setting(
+        f"{_OF_FILES}: pixels of the short side that it is scaled to, or height and width, 256x128, whatever its "
+        "proportions. Empty: 256/224 of a square crop, just the crop of a rectangle.",
+        "",
+        check=photo_input.resize,
+    )
+    crop: str = setting(
+        f"{_OF_FILES}: pixels of the square that is cut from its centre, or height and width, 256x128. Empty: what the "
+        "model takes, else 224.",
+        "",
+        check=photo_input.crop,
+    )
+    mean: str = setting(
+        f"{_OF_FILES}: what is subtracted from red, green and blue, which go from 0 to 1: 0.5,0.5,0.5. Empty: the "
+        "means of ImageNet.",
+        "",
+        check=photo_input.mean,
+    )
+    std: str = setting(
+        f"{_OF_FILES}: what they are divided by then: 0.5,0.5,0.5. Empty: the standard deviations of ImageNet.",
+        "",
+        check=photo_input.std,
+    )
+    interpolation: str = setting(
+        f"{_OF_FILES}: how it is resampled; auto is bilinear.", "auto", choices=photo_input.INTERPOLATIONS
+    )
+    layout: str = setting(
+        f"{_OF_FILES}: the order of the model's input, photos, channels, height, width; auto goes by its shape.",
+        "auto",
+        choices=photo_input.LAYOUTS,
     )
 
     @classmethod
@@ -77,7 +111,8 @@ class ModelSettings(Checked):
         super().__post_init__()
         if not self.weights:
             raise BadSetting("bad_weights", "weights is empty.", f"Use {WEIGHTS_HELP}")
-        if self.layer and not re.fullmatch(LAYER_PATTERN, self.layer):
+        source = MODEL_SOURCES[model_source(self.model)]
+        if self.layer and not re.fullmatch(r"\S{1,200}" if source.by_place else LAYER_PATTERN, self.layer):
             raise BadSetting(
                 "bad_layer", f"{self.layer!r} is not a valid layer.", "Write its dotted name, for example layer3."
             )
@@ -95,6 +130,23 @@ class ModelSettings(Checked):
                 f"precision {self.precision} runs on engine {' or '.join(precision.engines)}, on "
                 f"{' or '.join(map(_DEVICES.__getitem__, precision.devices))}.",
                 f"Use engine auto and device auto, or precision {' or '.join(others)}.",
+            )
+        if self.engine not in ("auto", *source.engines) or (self.device == "cuda" and "torch" not in source.engines):
+            raise BadSetting(
+                "contradiction",
+                f"{self.model} runs on engine {' or '.join(source.engines)}.",
+                "Use engine auto and device auto.",
+            )
+        chosen = [name for name in photo_input.FIELDS if getattr(self, name) not in ("", "auto")]
+        if chosen and not source.by_place:
+            raise BadSetting(
+                "contradiction",
+                f"{self.model} says itself how photos are prepared, and {' and '.join(chosen)} cannot.",
+                f"Leave {' and '.join(chosen)} out.",
+            )
+        if source.by_place and self.weights.upper() != "DEFAULT":
+            raise BadSetting(
+                "contradiction", f"{self.model} holds its weights: it takes none from {self.weights}.", "Use DEFAULT."
             )
         if self.weights.lower() == "keras-v1" and self.model != "resnet50":
             raise BadSetting(

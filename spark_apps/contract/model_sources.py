@@ -14,17 +14,22 @@ from spark_apps.contract.errors import BadSetting
 @dataclass(frozen=True)
 class ModelSource:
     """Models of one library. `pattern`: of their names; `form`: how the help writes them; `examples`: for a form to
-    propose. `by_place`: the name is a path or URI, so that a place is read which the caller chooses."""
+    propose. `engines`: what runs them. `by_place`: the name is a path or URI, so that a place is read which the caller
+    chooses; settings say how photos are prepared."""
 
     pattern: str
     form: str
     examples: tuple[str, ...]
+    engines: tuple[str, ...] = ("openvino", "torch")
     by_place: bool = False
 
 
 MODEL_SOURCES: Mapping[str, ModelSource] = {
     "torchvision": ModelSource("|".join(BACKBONES), "a classification model of torchvision by its name", BACKBONES),
     "timm": ModelSource(r"timm:\w+(\.\w+)?", "timm:NAME", ("timm:vit_base_patch16_dinov3.lvd1689m",)),
+    "onnx": ModelSource(
+        r"(?!\w+:[^/]).+\.(onnx|xml)", "/path/or/uri/model.onnx (or .xml)", ("/models/model.onnx",), ("openvino",), True
+    ),
 }
 """Name → source; `spark_apps/model/sources/NAME.py` loads its models. The order in which a name is looked for."""
 MODEL_HELP = (

@@ -16,7 +16,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_apps.contract import PRECISIONS, BadSetting, ModelInfo, ModelSettings, model_key
+from spark_apps.contract import (
+    MODEL_SOURCES,
+    PRECISIONS,
+    BadSetting,
+    ModelInfo,
+    ModelSettings,
+    model_key,
+    model_source,
+)
 from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import cache, machine, quantize, sources
 from spark_apps.model.sources import Resolved
@@ -66,7 +74,6 @@ def prepare(spec: ModelSettings, *, here: bool = True, calibration: Calibration 
     engine, device = _choose(spec, here)
     machine.require_decoding(spec.decode)
     found = sources.resolve(spec)
-    _check_engine(found, engine)
     identity = _identity(spec, found, engine, calibration)
     folder = cache.folder("engines", f"{engine}-{version(engine)}-{FORMAT}") / identity
     made = _intact(folder)
@@ -158,25 +165,17 @@ def check_pixels(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
 
 
 def _choose(spec: ModelSettings, here: bool) -> tuple[str, str]:
-    """Engine and device. A precision of one engine or device alone decides, whatever GPU there is."""
+    """Engine and device. A precision or a model of one engine or device alone decides, whatever GPU there is."""
     precision = PRECISIONS[spec.precision]
+    engines = [one for one in MODEL_SOURCES[model_source(spec.model)].engines if one in precision.engines]
     engine, device = (
         offered[0] if len(offered) == 1 else asked
-        for asked, offered in ((spec.engine, precision.engines), (spec.device, precision.devices))
+        for asked, offered in ((spec.engine, engines), (spec.device, precision.devices))
     )
     engine, device = machine.choose(engine, device)
     if here:
         machine.require(engine, device, spec.precision)
     return engine, device
-
-
-def _check_engine(found: Resolved, engine: str) -> None:
-    if engine not in found.engines:
-        raise BadSetting(
-            "contradiction",
-            f"{found.model} runs on engine {' or '.join(found.engines)}, not on {engine}.",
-            f"Use engine {found.engines[0]} and device cpu.",
-        )
 
 
 def _preprocessing(spec: ModelSettings, found: Resolved) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spark_apps.contract import PRECISIONS
+from spark_apps.contract import PRECISIONS, BadSetting
 from spark_apps.model import equalize, machine
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ def quantize(xml: Path, pixels: NDArray[np.uint8], transformer: bool | None = Fa
     `first_layers`. A `transformer` (None: a model that `has_attention`) is left to NNCF's own scheme for those. Returns
     what is worth telling: the numbers of photos, and how the cosines between the features of both models lie over those
     held out (smallest, quantiles of 1 % and 5 %, median, share `below` 0.99).
+
+    Raises:
+        BadSetting: the model takes several photos at once, and no other number.
     """
     import nncf
     import openvino as ov
@@ -48,6 +51,13 @@ def quantize(xml: Path, pixels: NDArray[np.uint8], transformer: bool | None = Fa
     held_out = min(HELD_OUT, len(pixels) // 3)
     seen = pixels[held_out:][:MAX_PHOTOS]
     model = simplified(xml)
+    photos = model.inputs[0].partial_shape[0]
+    if photos.is_static and photos.get_length() > 1:
+        raise BadSetting(
+            "fixed_batch",
+            f"This model takes just {photos.get_length()} photos at once, and int8 is calibrated on one at a time.",
+            "Export it for any number of photos, or use precision fp32.",
+        )
     options: dict[str, Any] = {"model_type": nncf.ModelType.TRANSFORMER}
     if not (has_attention(model) if transformer is None else transformer):
         equalize.equalize(model, seen)

@@ -109,6 +109,19 @@ def test_weights_at_a_place_are_refused_unless_it_is_allowed(weights: str, monke
     assert run_settings.confined(job) == dataclasses.replace(job, weights_within=f"/models\n{weights}")
 
 
+@pytest.mark.parametrize("model", ["/models2/m.onnx", "s3://b/m.onnx", "m.onnx", "/models/../m.xml", "http://h/m.onnx"])
+def test_a_model_at_a_place_is_refused_unless_it_is_allowed(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__WEIGHTS_LOCATIONS", "/models")
+    job = contract.ExtractSettings(store="/store", partition=DAY, run_id="r", model=model)
+    with pytest.raises(contract.BadSetting, match="weights_locations") as refused:
+        run_settings.confined(job)
+    assert refused.value.code == "model_not_allowed"
+    allowed = dataclasses.replace(job, model="/models/m.onnx")
+    assert run_settings.confined(allowed) == dataclasses.replace(allowed, weights_within="/models")
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__MODEL", model)
+    assert run_settings.confined(job) == dataclasses.replace(job, weights_within=f"/models\n{model}")
+
+
 @pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V2", "keras-v1", "random:0"])
 def test_named_weights_are_allowed(weights: str) -> None:
     run_settings.confined(contract.ExtractSettings(store="/store", partition=DAY, run_id="r", weights=weights))

@@ -77,12 +77,14 @@ def test_each_setting_of_the_stage_is_a_documented_typed_and_templated_argument(
 
 
 @pytest.mark.parametrize("stage", OPERATORS)
-def test_each_argument_reaches_the_job(stage: str) -> None:
+def test_each_argument_reaches_the_job(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__WEIGHTS_LOCATIONS", "/models")
     kind = contract.COMMANDS[stage]
     others = {
         "store": "/data/x", "partition": "p1", "source": "s3://photos/x", "on_empty": "skip", "extractor": "text",
-        "engine": "torch", "precision": "fp32", "device": "cpu", "decode": "scaled", "weights": "random:3",
-        "weights_sha256": "a" * 64, "layer": "layer3", "model": "resnet18", "resources": "wide",
+        "engine": "openvino", "precision": "fp32", "device": "cpu", "decode": "scaled", "weights": "default",
+        "weights_sha256": "a" * 64, "layer": "vector", "model": "/models/m.onnx", "resources": "wide",
+        "resize": "64", "crop": "32", "mean": "0", "std": "1", "interpolation": "box", "layout": "NCHW",
         "check_levels": "drift=off", "pattern": "*.jpg", "exclude": "drafts", "content": "reference", "color": "srgb",
     }  # fmt: skip
     given = {}

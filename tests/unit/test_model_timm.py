@@ -51,7 +51,7 @@ SLOW = (
     *("tf_efficientnet_lite0.in1k", "vit_tiny_patch16_224.augreg_in21k", "vit_small_patch16_dinov3.lvd1689m"),
     *("vit_small_patch14_dinov2.lvd142m", "vit_base_patch16_siglip_224.webli", "vit_base_patch32_clip_224.openai"),
     *("deit_tiny_distilled_patch16_224.fb_in1k", "swin_tiny_patch4_window7_224.ms_in1k", "xcit_nano_12_p16_224"),
-    *("maxvit_nano_rw_256.sw_in1k", "edgenext_xx_small", "mobilevitv2_050", "levit_128s", "hgnetv2_b0", "ghostnet_100"),
+    *("maxvit_nano_rw_256.sw_in1k", "edgenext_xx_small", "mobilevitv2_050", "levit_128s", "dla34", "ghostnet_100"),
     *("fastvit_t8.apple_in1k", "beitv2_base_patch16_224", "eva02_tiny_patch14_224", "cait_xxs24_224", "inception_v4"),
 )
 """Beside the test models of timm, small ones of as many other families, among them DINO, SigLIP and CLIP."""

@@ -53,7 +53,6 @@ class Resolved(ABC):
     named_layer: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
     transformer: bool | None = None
-    engines: tuple[str, ...] = ("openvino", "torch")
 
     @abstractmethod
     def network(self, dtype: torch.dtype) -> nn.Module:

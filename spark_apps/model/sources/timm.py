@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PREFIX = "timm:"
 WRAPPERS = ("state_dict_ema", "model_ema", *state_dicts.WRAPPERS)
 """timm's own training script keeps averaged weights beside the last ones, and timm prefers them."""
-GAINS = dict.fromkeys(("EfficientNet", "MobileNetV3", "HighPerfGpuNet", "InceptionV4"), 1.4)
+GAINS = dict.fromkeys(("EfficientNet", "MobileNetV3", "InceptionV4"), 1.4)
 """As `random_weights.GAINS`, by the class of timm's model."""
 Weights = Mapping[str, Any]
 """What tells timm where the weights are: fields of its `PretrainedCfg`."""
