@@ -29,6 +29,7 @@ from image_features import (
     run_key,
     run_settings,
     settings,
+    sink_connection,
     spark_hook,
     storage_connection,
     submission,
@@ -155,6 +156,10 @@ class StageOperator(SparkSubmitOperator):
     def on_done(self, context: Context, manifest: contract.Manifest) -> None:
         """Tell the world about a finished stage."""
 
+    def secrets(self) -> dict[str, str]:
+        """Variables that only this stage's job needs to reach something else. Raises BadSetting."""
+        return {}
+
     def job_settings(self, context: Context) -> contract.JobSettings:
         """The settings of the job in this run. Raises BadSetting."""
         given = arguments.rendered(self.kind(), self._settings(), self.templated)
@@ -185,6 +190,7 @@ class StageOperator(SparkSubmitOperator):
         # For reading the store here and for the job, whose environment is never shown: arguments and conf are.
         access = storage_connection.variables(self.storage_conn_id or settings.storage_conn_id())
         _read_with(access)
+        access |= self.secrets()
         task = f"{job.folder}/{self.task_id}"  # with the store: another Airflow on this machine may have such a run
         if ended := processes.end_leftovers(task):
             self.log.warning("Ended %d processes that an earlier attempt had left running.", ended)
@@ -337,6 +343,27 @@ class DuplicatesOperator(StageOperator):
     @arguments.declared(contract.DuplicatesSettings)
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+
+
+class SyncOperator(StageOperator):
+    """Keeps another vector store equal to what is published of a model; runs by itself or after a publication.
+
+    :param sink_conn_id: (templated) the connection to that store, which user and password, or key, are taken from;
+        host, port and database too, where `to` does not say them.
+    """
+
+    stage = "sync"
+    template_fields = (*StageOperator.template_fields, "sink_conn_id", *arguments.fields(contract.SyncSettings))
+    operator_extra_links = (links.SparkLink(),)
+
+    @arguments.declared(contract.SyncSettings)
+    def __init__(self, *, sink_conn_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sink_conn_id = sink_conn_id
+
+    def secrets(self) -> dict[str, str]:
+        """What the connection says, as the variables that clients of Postgres and Qdrant read."""
+        return sink_connection.variables(self.sink_conn_id or "")
 
 
 def _check_in_dag(task_id: str, kind: type[contract.JobSettings], given: dict[str, Any], mapped: bool = False) -> None:

@@ -11,10 +11,11 @@ from image_features.options import OPTIONS
 from spark_apps import contract
 from spark_apps.contract import locations
 
-NOT_BY_A_PARAM = frozenset({"store"})
+NOT_BY_A_PARAM = frozenset({"store", "to", "sink"})
 """Settings that whoever triggers a run does not choose, unless the Dag's author lets them by a template."""
 OF_OTHER_MEANING: Mapping[type[contract.JobSettings], frozenset[str]] = dict.fromkeys(
-    (contract.UndoSettings, contract.IndexSettings, contract.DuplicatesSettings), frozenset({"model"})
+    (contract.UndoSettings, contract.IndexSettings, contract.DuplicatesSettings, contract.SyncSettings),
+    frozenset({"model"}),
 )
 """Settings that share no more than their name with an option of [image_features] and a param of the stages: there,
 model is a backbone."""
@@ -65,14 +66,13 @@ def of(kind: type[Kind], given: Mapping[str, Any], task: Any, context: Any) -> K
         values["partition"] = partition.of(values.get("partition"), context)
     for name in {"store", "source"} & set(arguments.names(kind)):
         values[name] = values.get(name) or settings.required(name)
-    if kind in (contract.UndoSettings, contract.DuplicatesSettings) and "model" not in values:
-        raise contract.BadSetting(
-            "no_model",
-            "The argument model is missing.",
-            f"Give whose features are meant: {contract.describe(kind, 'model')['help']}",
-        )
     run = dataclasses.asdict(run_key.key(task, context))
     known = {field.name for field in dataclasses.fields(kind)}
+    for field in dataclasses.fields(kind):
+        if field.default is dataclasses.MISSING and field.name not in {*values, *run}:
+            raise contract.BadSetting(
+                f"no_{field.name}", f"The argument {field.name} is missing.", f"Give it: {field.metadata['help']}"
+            )
     return confined(kind(**values, **{name: value for name, value in run.items() if name in known}))
 
 

@@ -66,7 +66,7 @@ def changes(
             none of the table's versions (`unknown_version`).
         Unreachable: the store cannot be read.
     """
-    after = _at(store, version)
+    after = at(store, version)
     if after is None:
         return Changes(since_version, 0, SCHEMA.empty_table())
     if not 0 <= since_version <= after.version():
@@ -75,7 +75,7 @@ def changes(
             f"{since_version} is no version of the table features between 0 and {after.version()}.",
             "Take one that an event or an earlier answer has named.",
         )
-    olds = _files(_at(store, since_version) if since_version else None, model, partition)
+    olds = _files(at(store, since_version) if since_version else None, model, partition)
     news = _files(after, model, partition)
     parts = []
     for key in sorted({*olds, *news}, key=contract.partitions.order):
@@ -109,8 +109,13 @@ def changes_of(store: str, partition: str, model: str, version: int) -> Changes 
         return None
 
 
-def _at(store: str, version: int | None) -> DeltaTable | None:
-    """The table features; None where there is none yet."""
+def at(store: str, version: int | None) -> DeltaTable | None:
+    """The table features at a version, by default the present one; None where there is none yet.
+
+    Raises:
+        BadSetting: the log has no such version, or no longer (`version_forgotten`).
+        Unreachable: the store cannot be read.
+    """
     cause: BaseException | None = None
     try:
         found = table(store, "features", version)

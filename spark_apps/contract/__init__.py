@@ -68,6 +68,7 @@ from spark_apps.contract.settings import (
     MaintainSettings,
     Settings,
     StoreSettings,
+    SyncSettings,
     UndoSettings,
     ValidateSettings,
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import parse_qsl, urlsplit
 
 from spark_apps.contract import checks
 from spark_apps.contract.errors import BadSetting
@@ -376,6 +377,53 @@ class DuplicatesSettings(JobSettings):
         return join(self.store, "deduplication", path_safe(self.model), self.run.folder)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SyncSettings(JobSettings):
+    """Settings of `sync`: which other place is kept equal to what is published."""
+
+    run_id: str = setting("Id of this run; empty: the present moment.", "")
+    model: str = setting("What the features are published under, for example resnet50-imagenet1k_v2-fp32.")
+    to: str = setting(
+        "Where the vectors are to be: a folder or URI, which gets Parquet files; qdrant://host:6333/collection; "
+        "postgresql://host/database?table=name. One place for each model, and no password or key in it."
+    )
+    sink: str = setting(
+        "A kind of place of your own: module:Class or /path/file.py:Class, a class that is called with what --to says.",
+        "",
+    )
+    full: bool = setting(
+        "Put in all that is published and take out everything else, instead of what changed since the last time.", False
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_no_secret(self.to)
+        _name_after_now(self)
+
+    @property
+    def folder(self) -> str:
+        """This run's folder in the store; a run may have one for each place."""
+        return join(self.store, "sync", path_safe(self.model), path_safe(self.to), self.run.folder)
+
+
+SECRETS = {"password", "sslpassword", "api_key", "apikey", "key", "token", "secret"}
+"""What an address may call a secret in it."""
+
+
+def _check_no_secret(to: str) -> None:
+    try:
+        parts = urlsplit(to)
+        secret = parts.password or {name.lower().replace("-", "_") for name, _ in parse_qsl(parts.query)} & SECRETS
+    except ValueError:
+        raise BadSetting("bad_to", "to is not a place.", "Write it as scheme://host:port/name.") from None
+    if secret:
+        raise BadSetting(
+            "secret_in_to",
+            "to holds a password or a key, and arguments can be read by others.",
+            "Leave it out: it is taken from PGPASSWORD or QDRANT_API_KEY, in Airflow from the connection sink_conn_id.",
+        )
+
+
 def _name_after_now(settings: JobSettings) -> None:
     if not settings.run_id:
         object.__setattr__(settings, "run_id", datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ"))
@@ -393,5 +441,6 @@ COMMANDS: dict[str, type[JobSettings]] = {
     "undo": UndoSettings,
     "index": IndexSettings,
     "duplicates": DuplicatesSettings,
+    "sync": SyncSettings,
 }
 """Every command that these dataclasses describe."""

@@ -20,6 +20,7 @@ from image_features.operators import (
     IngestOperator,
     MaintainOperator,
     StageOperator,
+    SyncOperator,
     UndoOperator,
     ValidateOperator,
 )
@@ -34,7 +35,7 @@ OPERATORS: dict[str, type[StageOperator]] = {
     kind.stage: kind
     for kind in (
         *(IngestOperator, ExtractOperator, ValidateOperator, IndexOperator),
-        *(MaintainOperator, UndoOperator, DuplicatesOperator),
+        *(MaintainOperator, UndoOperator, DuplicatesOperator, SyncOperator),
     )
 }
 PLACES = {"stores": "s3://features,/data", "sources": "s3://photos", "weights_locations": "/models"}
@@ -86,6 +87,7 @@ def test_each_argument_reaches_the_job(stage: str, monkeypatch: pytest.MonkeyPat
         "weights_sha256": "a" * 64, "layer": "vector", "model": "/models/m.onnx", "resources": "wide",
         "resize": "64", "crop": "32", "mean": "0", "std": "1", "interpolation": "box", "layout": "NCHW",
         "check_levels": "drift=off", "pattern": "*.jpg", "exclude": "drafts", "content": "reference", "color": "srgb",
+        "to": "/data/y", "sink": "module:Class",
     }  # fmt: skip
     given = {}
     for name in arguments.names(kind):
@@ -244,6 +246,7 @@ def test_what_a_template_gives_is_checked_in_the_run(
         ("validate", {"check_levels": "drift=loud"}, "check"),
         ("maintain", {"retention_hours": 0}, "out of bounds"),
         ("duplicates", {"model": "m", "max_distance": 33}, "out of bounds"),
+        ("sync", {"model": "m", "to": "postgresql://me:secret@host/db"}, "to holds a password or a key"),
         ("undo", {"model": "m", "partition": "../x"}, "is not a valid partition key"),
     ],
 )

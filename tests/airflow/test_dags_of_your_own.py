@@ -20,6 +20,7 @@ from image_features.operators import (
     IndexOperator,
     IngestOperator,
     StageOperator,
+    SyncOperator,
     UndoOperator,
     ValidateOperator,
 )
@@ -38,6 +39,7 @@ SPELLINGS = [
     ("FILE:/data/x/", "file://localhost/data/x"),
     ("s3a://features/x", "s3://features/x/"),
 ]
+SECRET = "very-private"
 KEY = "resnet50-imagenet1k_v2-fp32"
 
 
@@ -332,6 +334,61 @@ def test_duplicates_are_of_the_model_that_the_task_names(spark: FakeSpark, monke
     assert task.execute(context(task)) == {"groups": 2}
 
 
+@pytest.mark.parametrize(
+    ("connection", "expected"),
+    [
+        (
+            {"conn_type": "postgres", "host": "db", "port": 5433, "schema": "search", "login": "me", "password": SECRET}
+            | {"extra": {"sslmode": "require", "cursor": "dictcursor"}},
+            {"PGHOST": "db", "PGPORT": "5433", "PGDATABASE": "search", "PGUSER": "me", "PGPASSWORD": SECRET}
+            | {"PGSSLMODE": "require"},
+        ),
+        ({"conn_type": "postgres", "password": SECRET}, {"PGPASSWORD": SECRET}),
+        (
+            {"conn_type": "qdrant", "host": "q", "password": SECRET},
+            {"QDRANT_URL": "http://q:6333", "QDRANT_API_KEY": SECRET},
+        ),
+        ({"conn_type": "qdrant", "host": "q", "extra": {"https": True}}, {"QDRANT_URL": "https://q:6333"}),
+        ({"conn_type": "qdrant", "extra": {"url": "https://q:1"}}, {"QDRANT_URL": "https://q:1"}),
+        (
+            {"conn_type": "mine", "host": "h", "login": "me", "password": SECRET},
+            {"IMAGE_FEATURES_SINK_URI": f"mine://me:{SECRET}@h"},
+        ),
+    ],
+)
+def test_what_reaches_another_store_is_in_the_environment_of_the_job_and_in_no_argument(
+    spark: FakeSpark, monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any], expected: dict[str, str]
+) -> None:
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__MODEL", "resnet18")
+    monkeypatch.setenv("AIRFLOW_CONN_SEARCH_DB", json.dumps(connection))
+    task = made(SyncOperator, model=KEY, to="postgresql:///?table=cars", sink_conn_id="search_db")
+    settings = task.job_settings(context(task))
+    manifest = jobs.Timings().manifest("sync", settings, counts={"rows": 2})
+    left = Path(settings.folder, "sync.json")
+    left.parent.mkdir(parents=True)
+    spark.does(f"open({str(left)!r}, 'w').write({manifest.to_json()!r})\n")
+    assert task.execute(context(task)) == {"rows": 2}
+    arguments, environment = spark.called
+    known = {
+        name: environment[name] for name in environment if name.startswith(("PG", "QDRANT", "IMAGE_FEATURES_SINK"))
+    }
+    assert known == expected
+    assert SECRET not in str(arguments) and f"--to {task.to}" in " ".join(arguments)
+
+
+def test_a_sync_needs_a_place_and_its_connection(spark: FakeSpark) -> None:
+    with pytest.raises(BadSetting, match="The argument to is missing"):
+        job(made(SyncOperator, model=KEY))
+    task = made(SyncOperator, model=KEY, to="/data/x", sink_conn_id="nowhere")
+    with pytest.raises(AirflowFailException, match="'nowhere' to the vector store does not exist"):
+        task.execute(context(task))
+    asked = made(
+        SyncOperator, params={"to": Param("/data/theirs"), "sink": Param("os:system")}, model=KEY, to="/data/x"
+    )
+    found = job(asked, to="/data/elsewhere", sink="os:system")
+    assert (found.to, found.sink) == ("/data/x", "")
+
+
 # --- index ------------------------------------------------------------------------------------------------------------
 
 
@@ -392,6 +449,7 @@ def test_every_argument_by_another_task_makes_it_go_first() -> None:
         UndoOperator,
         IndexOperator,
         DuplicatesOperator,
+        SyncOperator,
     ):
         for name in [*map(arguments.argument, arguments.names(operator.kind())), "storage_conn_id"]:
             with DAG("d", schedule=None):
