@@ -26,7 +26,7 @@ DIM, DAYS = 512, 6
 @pytest.mark.parametrize(
     ("kind", "kills", "rows"),
     [
-        ("parquet", 2, 200),
+        ("parquet", 2, 500),
         pytest.param("parquet", 20, 1500, marks=[pytest.mark.slow_faults, pytest.mark.timeout(1800)]),
         pytest.param("postgres", 20, 1500, marks=[pytest.mark.slow_faults, pytest.mark.timeout(1800)]),
     ],
@@ -55,10 +55,10 @@ def drill(folder: Path, to: str, kills: int, rows: int) -> None:
         job = subprocess.Popen([*command, *full], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
         assert job.stderr is not None
         if kill:
-            line = job.stderr.readline()  # it is at work
-            time.sleep(dice.uniform(0, 0.5))
+            at_work = job.stderr.readline().startswith("d")
+            time.sleep(dice.uniform(0, rows / 3000))
             job.send_signal(signal.SIGKILL)
-            begun += line.startswith("d") and job.wait() == -signal.SIGKILL
+            begun += job.wait() == -signal.SIGKILL and at_work
         else:
             assert job.wait() == 0, job.stderr.read()
         job.stderr.close()
