@@ -1,7 +1,7 @@
 """Raises the alarm at six in the morning when the features of the day before are not there.
 
 Needs `[image_features] store`. It looks into the store, so it finds whatever is the reason: a run that failed, one that
-still waits, one that was never made. Replace `alarm` by how your people are called, for example a notifier.
+still waits, one that was never made. Replace `alarm` by how your people are called: ImageFeaturesNotifier is one way.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ def tell(task: Any, context: Any, job: contract.JobSettings) -> None:
         "branch": job.run.branch,
         "model": _model(job),
         "task": _name(task, job),
+        "folder": job.folder,
     }
     context["ti"].xcom_push(key=FACTS, value=told)
 

@@ -25,9 +25,7 @@ class ReportLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
         """Relative to the host, so that it leads to wherever the reader came from."""
-        root = urlsplit(settings.base_url()).path.rstrip("/")
-        run_id = quote(str(ti_key.run_id), safe="")
-        return f"{root}/dags/{quote(ti_key.dag_id, safe='')}/runs/{run_id}/plugin/image-features-run"
+        return urlsplit(settings.base_url()).path.rstrip("/") + _run_page(ti_key.dag_id, str(ti_key.run_id))
 
 
 @attrs.define()
@@ -44,6 +42,15 @@ class SparkLink(BaseOperatorLink):
         server = settings.history_server()
         application = spark_hook.application_id(getattr(operator, "_hook", None))
         return f"{server}/history/{quote(application, safe='')}/" if server and application else server
+
+
+def run_page(dag_id: str, run_id: str) -> str:
+    """The whole address of the tab of a Dag run with its report, for readers who are not in Airflow."""
+    return (settings.base_url() or "http://localhost:8080").rstrip("/") + _run_page(dag_id, run_id)
+
+
+def _run_page(dag_id: str, run_id: str) -> str:
+    return f"/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/plugin/image-features-run"
 
 
 def show(operator: Any, context: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,6 +25,7 @@ from image_features import (
     job_failures,
     links,
     models,
+    outcomes,
     processes,
     run_key,
     run_settings,
@@ -59,6 +60,7 @@ class StageOperator(SparkSubmitOperator):
     """
 
     stage: ClassVar[str]
+    outcome: outcomes.Outcome | None = None
     template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "storage_conn_id")
     operator_extra_links: tuple[BaseOperatorLink, ...] = (links.ReportLink(), links.SparkLink())
 
@@ -147,6 +149,7 @@ class StageOperator(SparkSubmitOperator):
                 raise AirflowFailException(str(error)) from None
             self._submit(job, hook, environment)
         manifest = _manifest(job, self.stage)
+        self._ended(lambda: outcomes.done(job, self.stage, manifest))
         self.on_done(context, manifest)
         return manifest.counts
 
@@ -207,9 +210,9 @@ class StageOperator(SparkSubmitOperator):
     def _inject_lineage(self, context: Context) -> None:
         """What the provider's own `execute` does for OpenLineage."""
         if spark_hook.argument(self, "openlineage_inject_parent_job_info"):
-            self.conf = inject_parent_job_information_into_spark_properties(self.conf, context)
+            self.conf = inject_parent_job_information_into_spark_properties(self.conf or {}, context)
         if spark_hook.argument(self, "openlineage_inject_transport_info"):
-            self.conf = inject_transport_information_into_spark_properties(self.conf, context)
+            self.conf = inject_transport_information_into_spark_properties(self.conf or {}, context)
 
     def _submit(self, job: contract.JobSettings, hook: spark_hook.StageHook, environment: dict[str, str]) -> None:
         old_error = _recorded_error(job)
@@ -221,7 +224,15 @@ class StageOperator(SparkSubmitOperator):
             record = _recorded_error(job)
             fresh = None if record == old_error else record
             exit_code = hook.process.returncode if hook.process else 1
+            self._ended(lambda: outcomes.failed(job, self.stage, fresh))
             raise job_failures.exception(self.stage, exit_code, fresh, hook.last_lines) from None
+
+    def _ended(self, found: Callable[[], outcomes.Outcome]) -> None:
+        """Keeps what became of the job, for callbacks. The task does not depend on it."""
+        try:
+            self.outcome = found()
+        except (JobError, ValueError) as problem:
+            self.log.warning("What became of the job cannot be told: %s", problem)
 
 
 class IngestOperator(StageOperator):

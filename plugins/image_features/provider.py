@@ -24,6 +24,7 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{"integration-name": "Image Features", "python-modules": ["image_features.operators"]}],
         "sensors": [{"integration-name": "Image Features", "python-modules": ["image_features.sensors"]}],
         "triggers": [{"integration-name": "Image Features", "python-modules": ["image_features.triggers"]}],
+        "notifications": ["image_features.notifier.ImageFeaturesNotifier"],
         "extra-links": ["image_features.links.ReportLink", "image_features.links.SparkLink"],
         "config": {SECTION: {"description": ABOUT, "options": options}},
     }

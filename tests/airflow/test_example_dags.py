@@ -23,6 +23,7 @@ from PIL import Image
 
 from demo.airflow_server import AirflowServer
 from spark_apps import catalog
+from tests.airflow import loopback
 from tests.airflow.scheduling import environment, scheduling, until
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.examples]
@@ -40,6 +41,7 @@ HOURS_OF_MARCH = ["2026-03-29T01_0100", "2026-03-29T03_0200"]
 HOURS_OF_OCTOBER = ["2026-10-25T02_0200", "2026-10-25T02_0100"]
 EMPTY_HOURS = ["2026-10-25T01_0200", "2026-10-25T03_0100"]
 LANDED, CAMERAS, DAY = "2026-11-20", ["gate", "north", "south"], "2026-11-21"
+WARNED, REJECTED = "2026-11-24", "2026-11-25"
 
 Run = dict[str, Any]
 """What Airflow's API says of a run, and its `tasks`: {task id, and map index where it is mapped: state}."""
@@ -51,6 +53,9 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     for partition in [*DAYS, *HOURS_OF_MARCH, *HOURS_OF_OCTOBER, LANDED, DAY]:
         fill(folder / partition, 2)
+    fill(folder / WARNED, 2)
+    fill(folder / REJECTED, 1)
+    (folder / REJECTED / "empty, too.jpg").touch()
     for hour in EMPTY_HOURS:
         (folder / hour).mkdir()
     for number, camera in enumerate(CAMERAS, 1):
@@ -59,7 +64,16 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def airflow(landing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]:
+def on_call() -> Iterator[tuple[int, list[Any]]]:
+    """The port of a webhook, and what it was sent."""
+    with loopback.webhook() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    landing: Path, on_call: tuple[int, list[Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AirflowServer]:
     """A server with the examples; what they name in capitals is set to what is small and here."""
     stores, dags = tmp_path_factory.mktemp("stores"), tmp_path_factory.mktemp("dags")
     named = {"PHOTOS": f"{landing}/cameras", "STORES": f"{stores}/cameras", "MODEL": LARGE}
@@ -84,6 +98,7 @@ def airflow(landing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     env["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps([{**bundle, **one} for one in bundles])
     env["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] = "True"
     env["AIRFLOW_CONN_SPARK_DEFAULT"] = json.dumps({"conn_type": "spark", "host": "local[1]"})
+    env["AIRFLOW_CONN_ON_CALL"] = json.dumps({"conn_type": "http", "host": "127.0.0.1", "port": on_call[0]})
     home = tmp_path_factory.mktemp("airflow")
     with AirflowServer(home, store=f"{stores}/one", source=f"{landing}/{{partition}}", env=env) as server:
         until(lambda: set(SHAPES) <= {dag["dag_id"] for dag in server.api("GET", "/api/v2/dags")["dags"]})
@@ -107,6 +122,7 @@ SHAPES: dict[str, set[str]] = {
     "new_partitions": {"read"},
     "missing_at_six": {"look"},
     "undo_features": {"undo"},
+    "wake_somebody": {"image_features.ingest", "image_features.extract", "image_features.validate"},
 }
 """Example → its tasks, which all succeed in the runs of these tests where nothing else is said."""
 
@@ -197,6 +213,24 @@ def test_missing_features_raise_the_alarm(airflow: AirflowServer, both: Run) -> 
     there, missing = ended(airflow, "missing_at_six")
     assert (there["state"], missing["state"]) == ("success", "failed")
     assert "ALARM: There are no features of 2026-11-22 yet." in log(airflow, missing, "look")
+
+
+def test_a_night_with_warnings_and_a_rejected_one_are_told(
+    airflow: AirflowServer, on_call: tuple[int, list[Any]]
+) -> None:
+    for morning_after in ("2026-11-25", "2026-11-26"):
+        trigger(airflow, "wake_somebody", logical_date=f"{morning_after}T09:00:00Z")
+        ended(airflow, "wake_somebody")
+    said = [body for _, _, body in on_call[1]]
+    assert [(body["title"], body["tone"], body["task_id"]) for body in said] == [
+        (f"{WARNED} published with warnings (wake_somebody)", "warning", "image_features.validate"),
+        (f"{REJECTED} rejected (wake_somebody)", "bad", "image_features.validate"),
+    ], "and nothing of the stages before, where all was well"
+    (check,) = said[1]["parts"][0]["checks"]
+    assert (check["value"], check["files"]) == ("66.67 %", ["broken.jpg", "empty, too.jpg"])
+    for body in said:
+        assert body["report"].startswith(f"{airflow.url}/dags/wake_somebody/runs/")
+        assert "/tasks/image_features.validate" in body["log"], body
 
 
 def test_both_kinds_of_consumer_run_after_each_publication_and_each_undo(

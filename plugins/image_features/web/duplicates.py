@@ -12,8 +12,8 @@ from image_features.web import store_state
 from image_features.web.answers import DuplicateFile, DuplicateGroup, DuplicatesPage
 from image_features.web.caches import Sized
 from image_features.web.refusals import Refused
-from image_features.web.run_documents import name_of
 from image_features.web.stores import Place
+from image_features.wording import name_of
 from spark_apps import catalog, contract
 
 GROUPS_PER_PAGE = 20

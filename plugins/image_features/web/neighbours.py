@@ -23,6 +23,7 @@ from image_features.web.caches import Sized
 from image_features.web.children import refusal
 from image_features.web.photos import Index, index_of, no_photo
 from image_features.web.stores import Place
+from image_features.wording import name_of
 from spark_apps import catalog
 from spark_apps.contract import partitions as keys_in_order
 from spark_apps.search.reading import Neighbour as Row
@@ -246,7 +247,7 @@ def _photo(row: Row, source: str | None, copies: int = 1) -> Photo:
     score = row.score if row.score is not None and math.isfinite(row.score) else None
     return Photo(
         image_id=row.image_id,
-        name=run_documents.name_of(row.uri, source),
+        name=name_of(row.uri, source),
         copies=copies,
         label=row.label,
         score=score,

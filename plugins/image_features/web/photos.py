@@ -16,6 +16,7 @@ from image_features.web.answers import PartitionModels, Photo, PhotoPage
 from image_features.web.caches import Sized
 from image_features.web.refusals import Refused
 from image_features.web.stores import Place
+from image_features.wording import name_of
 from spark_apps import catalog
 
 PHOTOS_PER_PAGE = 24
@@ -49,7 +50,7 @@ class Index:
         score = values["top1_score"]
         return Photo(
             image_id=values["image_id"],
-            name=run_documents.name_of(values["uri"], self.source),
+            name=name_of(values["uri"], self.source),
             copies=values.get("copies", 1),
             label=values["top1_label"],
             score=score if score is not None and math.isfinite(score) else None,

@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 from image_features.web import run_documents, store_state
 from image_features.web.answers import QuarantinedFile, QuarantinePage
 from image_features.web.caches import Sized
-from image_features.web.refusals import redacted
-from image_features.web.run_documents import name_of
 from image_features.web.run_lookup import Run, located
 from image_features.web.stores import Place
+from image_features.wording import name_of, redacted
 from spark_apps import catalog, contract
 
 FILES_PER_PAGE = 25

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from spark_apps import contract
@@ -50,9 +49,3 @@ def checked_partition(partition: str) -> str:
         return contract.check_partition(partition)
     except contract.BadSetting as error:
         raise Refused(400, error.code, "This is not a valid partition key.", error.hint) from None
-
-
-def redacted(text: str) -> str:
-    """`text` without the user part and the query of addresses, where passwords and signatures are."""
-    text = re.sub(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]+@", r"\1…@", text)
-    return re.sub(r"(\b[a-z][a-z0-9+.-]*://[^\s?]+)\?[^\s'\"]+", r"\1?…", text)

@@ -9,16 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 from pydantic import TypeAdapter
 
 from image_features.web.airflow_runs import Attempt
 from image_features.web.answers import JobErrorInfo, Status
 from image_features.web.caches import Sized
-from image_features.web.refusals import redacted
 from image_features.web.store_state import log, reading
 from image_features.web.stores import Place
+from image_features.wording import redacted
 from spark_apps import catalog, contract
 
 Item = TypeVar("Item")
@@ -243,16 +242,6 @@ def job_error(record: Any) -> JobErrorInfo | None:
         hint=redacted(str(record.get("hint", ""))),
         at=str(record["at"]) if record.get("at") else None,
     )
-
-
-def name_of(uri: str, source: str | None) -> str:
-    """The name of a file relative to the folder of the photos; its last part when it lies elsewhere."""
-    path, root = plain(uri), plain(source or "").rstrip("/")
-    return path[len(root) + 1 :] if root and path.startswith(root + "/") else path.rsplit("/", 1)[-1]
-
-
-def plain(uri: str) -> str:
-    return unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri
 
 
 def moment(text: Any) -> datetime | None:

@@ -26,11 +26,10 @@ from image_features.web.answers import (
     Verdict,
 )
 from image_features.web.quarantine import NO_HINT
-from image_features.web.refusals import redacted
-from image_features.web.run_documents import name_of
 from image_features.web.run_lookup import Run, chosen, located, open_run
 from image_features.web.stores import Place
 from image_features.web.verdict import verdict
+from image_features.wording import name_of, redacted
 from spark_apps import contract
 
 DAYS = 30

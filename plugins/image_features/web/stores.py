@@ -14,7 +14,8 @@ from image_features.web import facts, our_dags
 from image_features.web.answers import StoreChoice
 from image_features.web.caches import Fresh
 from image_features.web.our_dags import LATER, OurDag, Said
-from image_features.web.refusals import Refused, redacted
+from image_features.web.refusals import Refused
+from image_features.wording import redacted
 from spark_apps import contract
 from spark_apps.contract import BadSetting, locations
 

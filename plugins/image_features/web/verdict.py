@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from image_features import wording
 from image_features.web import run_documents
 from image_features.web.answers import JobErrorInfo, Status, Verdict
 from image_features.web.overview import judge
@@ -32,23 +33,12 @@ def verdict(run: Run, summary: run_documents.Summary | None, error: JobErrorInfo
         message = f"{summary.counts.get('featured', 0):,} vectors are published. {after}"
         return Verdict(status=status, tone="warning", message=message, hint="Readers have these vectors.")
     if standing and summary is not None:
-        featured = f"{summary.counts.get('featured', 0):,} vectors are published"
-        if summary.warned:
-            return Verdict(
-                status=status,
-                tone="warning",
-                message=f"{featured}. Worth a look: {_words(summary.warned)}."
-                + (f" Turned off: {_words(summary.off)}." if summary.off else ""),
-                hint="A warning does not hold a publication back.",
-            )
-        if summary.off:
-            message = f"{featured}, and every check that was run has passed. Turned off: {_words(summary.off)}."
-            return Verdict(status=status, tone="good", message=message, hint="")
-        return Verdict(status=status, tone="good", message=f"{featured}, and every check has passed.", hint="")
+        message, hint = wording.published(summary.counts.get("featured", 0), summary.warned, summary.off)
+        return Verdict(status=status, tone="warning" if summary.warned else "good", message=message, hint=hint)
     if standing:
         return Verdict(status=status, tone="good", message="The vectors of this run are published.", hint="")
     if status == "rejected" and summary is not None:
-        message = f"Not published, because of {_words(summary.failed)}. {stands}".strip()
+        message = f"{wording.rejected(summary.failed)} {stands}".strip()
         return Verdict(
             status=status, tone="bad", message=message, hint="The checks below say by how much, and which files."
         )
@@ -56,14 +46,8 @@ def verdict(run: Run, summary: run_documents.Summary | None, error: JobErrorInfo
         message = f"{error.stage} failed: {error.message}" if error else "The run failed before it could say why here."
         hint = error.hint if error else "The log of the failed task has the reason."
         return Verdict(status=status, tone="bad", message=f"{message} {stands}".strip(), hint=hint)
-    words: dict[Status, tuple[str, str, str]] = {
-        "superseded": ("neutral", "Another run of this partition is published now.", ""),
-        "checked": ("neutral", "Every check has passed; the run was asked not to publish.", ""),
-        "skipped": ("neutral", "There was nothing to do.", ""),
-    }
-    tone, message, hint = words.get(status, ("bad", "There is no report of this run.", "It may have been removed."))
-    return Verdict(status=status, tone=tone, message=message, hint=hint)  # type: ignore[arg-type]
-
-
-def _words(names: list[str]) -> str:
-    return ", ".join(name.replace("_", " ") for name in names)
+    if status in wording.SAID:
+        return Verdict(status=status, tone="neutral", message=wording.SAID[status], hint="")
+    return Verdict(
+        status=status, tone="bad", message="There is no report of this run.", hint="It may have been removed."
+    )
