@@ -211,9 +211,10 @@ def _resampled(
 ) -> Image.Image:
     """`part` (left, top, right, bottom) of what the photo becomes at `size`."""
     if preprocessing.fast:
-        from spark_apps.media.resampling import resampled  # its package is needed for nothing else
+        from spark_apps.media import resampling as fast  # its package is needed for nothing else
 
-        return resampled(photo, size, part, preprocessing.interpolation)
+        if preprocessing.interpolation in fast.FILTERS:
+            return fast.resampled(photo, size, part, preprocessing.interpolation)
     resampling = Image.Resampling[preprocessing.interpolation.upper()]
     if preprocessing.scaled or max(size) > WIDEST_EXACT_SIDE:
         left, top, right, bottom = part

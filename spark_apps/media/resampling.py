@@ -16,7 +16,7 @@ FILTERS = {
     "bicubic": FilterType.catmull_rom,
     "lanczos": FilterType.lanczos3,
 }
-"""By Pillow's name in lower case. Its bicubic is Catmull and Rom's, a = -0.5."""
+"""By Pillow's name in lower case; others stay with Pillow. Its bicubic is Catmull and Rom's, a = -0.5."""
 
 
 MARGIN = 4

@@ -526,6 +526,14 @@ def test_a_fast_decode_differs_by_one_at_most_in_bilinear(
     assert difference.mean() < 0.4
 
 
+def test_a_filter_that_only_pillow_has_stays_pillow_s(photos: dict[str, Path]) -> None:
+    content = photos["coffee.png"].read_bytes()
+    exact, fast = (
+        imaging.decode(content, Preprocessing(interpolation="hamming", fast=fast), MAX_PIXELS) for fast in (False, True)
+    )
+    assert (exact == fast).all()
+
+
 def test_a_fast_decode_gives_the_same_pixels_on_every_processor(
     photos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
