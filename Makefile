@@ -93,8 +93,9 @@ lint: setup ## Check style, format, types and which room may import which
 	PYTHONPATH=plugins:. .venv/bin/lint-imports --no-logo
 
 .PHONY: docs
-docs: setup ## Write docs/settings.md anew, from the code
+docs: setup ## Write docs/settings.md and the dashboard anew, from the code
 	@$(PYTHON) -m deploy.settings_page
+	@$(PYTHON) -m deploy.dashboard
 
 .PHONY: requirements
 requirements: setup ## Resolve requirements.in into requirements.txt (ARGS=--upgrade for the newest versions)

@@ -12,9 +12,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 
-from spark_apps import contract
+from spark_apps import catalog, contract
 from spark_apps.contract import BadSetting, IndexSettings, Manifest
 from spark_apps.search import ann, datasets, writing
 from spark_apps.search.reading import reading
@@ -82,8 +83,21 @@ def _manifest(settings: IndexSettings, timings: jobs.Timings, model: str, done: 
             "indexed": now.indexed,
             "unindexed": now.unindexed,
         },
-        outcome={"model": model, "index": built, "differed": done.before, "partitions": done.partitions},
+        outcome={
+            "model": model,
+            "index": built,
+            "differed": done.before,
+            "partitions": done.partitions,
+            "lag_seconds": None if settings.check else _lag(settings, model),
+        },
     )
+
+
+def _lag(settings: IndexSettings, model: str) -> float | None:
+    """Seconds from the publication of the run's partition until now; None where it is not published."""
+    published = catalog.partitions(settings.store, model)
+    moments = [item.modified_ms / 1000 for item in published if item.partition == settings.partition]
+    return round(max(0.0, time.time() - moments[0]), 3) if moments else None
 
 
 def _model_of_run(settings: IndexSettings) -> str:

@@ -7,4 +7,12 @@ try:
 except ImportError:  # Airflow 3.1
     from airflow.timetables.interval import CronDataIntervalTimetable  # type: ignore[assignment]
 
-__all__ = ["CronDataIntervalTimetable"]
+try:
+    from airflow.sdk.observability.stats import Stats
+except ImportError:
+    try:
+        from airflow.observability.stats import Stats  # type: ignore[assignment]  # Airflow 3.2
+    except ImportError:
+        from airflow.stats import Stats  # Airflow 3.1
+
+__all__ = ["CronDataIntervalTimetable", "Stats"]

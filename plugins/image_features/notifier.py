@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.notifier import BaseNotifier
+from airflow.sdk import BaseNotifier
 from asgiref.sync import sync_to_async
 
 from image_features import notice_formats, notices

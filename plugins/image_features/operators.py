@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,6 +21,7 @@ from image_features import (
     assets,
     connections,
     deployments,
+    endings,
     facts,
     form,
     job_failures,
@@ -143,13 +145,17 @@ class StageOperator(SparkSubmitOperator):
             AirflowException: anything that a retry may cure.
         """
         with TemporaryDirectory(prefix="image_features-") as folder:
+            job: contract.JobSettings | None = None
             try:
-                job, hook, environment = self._prepare(context, Path(folder))
+                with endings.group(self.log, "Settings and connections"):
+                    job = self.job_settings(context)
+                    hook, environment = self._prepare(job, context, Path(folder))
             except JobError as error:
+                endings.ended(self, partial(outcomes.refused, self.stage, job, error))
                 raise AirflowFailException(str(error)) from None
             self._submit(job, hook, environment)
         manifest = _manifest(job, self.stage)
-        self._ended(lambda: outcomes.done(job, self.stage, manifest))
+        endings.ended(self, partial(outcomes.done, job, self.stage, manifest))
         self.on_done(context, manifest)
         return manifest.counts
 
@@ -177,10 +183,9 @@ class StageOperator(SparkSubmitOperator):
             self._deployment.end(self._hook, submitted)
 
     def _prepare(
-        self, context: Context, folder: Path
-    ) -> tuple[contract.JobSettings, spark_hook.StageHook, dict[str, str]]:
-        """The job, the hook that submits it, and its environment."""
-        job = self.job_settings(context)
+        self, job: contract.JobSettings, context: Context, folder: Path
+    ) -> tuple[spark_hook.StageHook, dict[str, str]]:
+        """The hook that submits the job, and the job's environment."""
         facts.tell(self, context, job)
         self.check(job, context)
         connections.check_exists(self.conn_id)
@@ -205,7 +210,7 @@ class StageOperator(SparkSubmitOperator):
             archives=_joined(spark_hook.argument(self, "archives"), deployment.archives()),
             env_vars=None,
         )
-        return job, hook, submission.environment(deployment, task, env_vars, access)
+        return hook, submission.environment(deployment, task, env_vars, access)
 
     def _inject_lineage(self, context: Context) -> None:
         """What the provider's own `execute` does for OpenLineage."""
@@ -217,22 +222,16 @@ class StageOperator(SparkSubmitOperator):
     def _submit(self, job: contract.JobSettings, hook: spark_hook.StageHook, environment: dict[str, str]) -> None:
         old_error = _recorded_error(job)
         try:
-            hook.submit(self.application, env=environment)
+            with endings.group(self.log, f"The Spark job {self.stage}"):
+                hook.submit(self.application, env=environment)
         except FileNotFoundError as error:
             raise AirflowFailException(f"{error.filename} is not on PATH. Install pyspark beside Airflow.") from None
         except AirflowException:
             record = _recorded_error(job)
             fresh = None if record == old_error else record
             exit_code = hook.process.returncode if hook.process else 1
-            self._ended(lambda: outcomes.failed(job, self.stage, fresh))
+            endings.ended(self, partial(outcomes.failed, job, self.stage, fresh))
             raise job_failures.exception(self.stage, exit_code, fresh, hook.last_lines) from None
-
-    def _ended(self, found: Callable[[], outcomes.Outcome]) -> None:
-        """Keeps what became of the job, for callbacks. The task does not depend on it."""
-        try:
-            self.outcome = found()
-        except (JobError, ValueError) as problem:
-            self.log.warning("What became of the job cannot be told: %s", problem)
 
 
 class IngestOperator(StageOperator):

@@ -65,10 +65,13 @@ class Outcome:
     @property
     def model(self) -> str:
         """What it publishes under; empty where that is not known."""
-        if self.manifest and self.manifest.model:
+        if self.manifest is None:
+            return str(self.report.get("model", {}).get("key", ""))
+        if self.manifest.model:
             return self.manifest.model.key
-        told = self.report.get("model", {}).get("key")
-        return str(told or (self.manifest.outcome.get("model") if self.manifest else "") or "")
+        if self.stage in contract.STAGES:  # where the setting model is a backbone
+            return ""
+        return str(self.manifest.outcome.get("model") or self.manifest.settings.get("model") or "")
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -123,6 +126,12 @@ def failed(job: contract.JobSettings, stage: str, record: Mapping[str, Any] | No
     """Of one that has failed, by its `error.json`, None without one. Raises as `done`."""
     error = contract.error_from_record(dict(record)) if record else None
     return _outcome(stage, job.store, job.folder, getattr(job, "partition", ""), None, error)
+
+
+def refused(stage: str, job: contract.JobSettings | None, error: contract.JobError) -> Outcome:
+    """Of one that was never begun; `job`: None where its settings are what is wrong."""
+    store, folder = (job.store, job.folder) if job else ("", "")
+    return Outcome(stage=stage, store=store, folder=folder, partition=getattr(job, "partition", ""), error=error)
 
 
 def read(stage: str, store: str, folder: str, partition: str = "", since: datetime | None = None) -> Outcome:

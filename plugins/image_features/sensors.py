@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -23,9 +24,11 @@ from airflow.providers.common.compat.sdk import (
 from image_features import (
     allowed_places,
     assets,
+    endings,
     facts,
     job_failures,
     links,
+    outcomes,
     partition,
     run_settings,
     settings,
@@ -258,6 +261,7 @@ class StageSensor(_Waiting):
     :param poke_interval: seconds, or a timedelta, between two looks.
     """
 
+    outcome: outcomes.Outcome | None = None
     template_fields: Sequence[str] = (
         "job",
         "store",
@@ -316,7 +320,8 @@ class StageSensor(_Waiting):
             "folder": job.folder,
             "submission": job.submission,
         }
-        return StageTrigger(**self._waiting(), **known, since=since, about=known)
+        about = {**known, "partition": getattr(job, "partition", "")}
+        return StageTrigger(**self._waiting(), **known, since=since, about=about)
 
     def at_once(self, trigger: StageTrigger) -> dict[str, Any] | None:
         """The event, where the job has already ended, as it has after a task that waited for it. A task that is
@@ -343,9 +348,10 @@ class StageSensor(_Waiting):
         stage = self.stage = known["stage"]
         self.check_event(event, stage, "Look in the log of whoever runs the job.")
         if event["outcome"] == "failed":
+            endings.ended(self, partial(self._ended, known))
             raise job_failures.exception(stage, int(event["error"].get("exit_code", 1)), event["error"], "")
         manifest = self._manifest(known)
-        self.log.info("%s: %s", stage, ", ".join(f"{count:,} {name}" for name, count in manifest.counts.items()))
+        endings.ended(self, partial(self._ended, known))
         if stage in ("validate", "undo"):
             assets.announce_all(self, context, manifest)
         return manifest.counts
@@ -367,6 +373,12 @@ class StageSensor(_Waiting):
             "submission": self.submission,
         }
         return dataclasses.replace(job, **{name: value for name, value in own.items() if value is not None})
+
+    def _ended(self, known: dict[str, Any]) -> outcomes.Outcome:
+        from spark_apps import catalog  # not at the top: the Dag processor needs no pyarrow
+
+        with catalog.reached_with(storage_connection.variables(self.storage_conn_id or settings.storage_conn_id())):
+            return outcomes.read(known["stage"], known["store"], known["folder"], known.get("partition", ""))
 
     def _manifest(self, known: dict[str, Any]) -> contract.Manifest:
         from spark_apps import catalog  # not at the top: the Dag processor needs no pyarrow
