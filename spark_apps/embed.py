@@ -1,13 +1,14 @@
-"""One photo at a time, in a process of its own with limits: a thumbnail, or its vector by a kept model.
+"""One photo at a time, in a process of its own with limits: a thumbnail, or its vector, or that of words, by a model.
 
 Serves the pages, whose own process must neither decode strangers' bytes nor load a model. Reads photos from standard
 input and answers on standard output until the input ends or nobody asks for a while; writes no file. Of credentials
 and settings it needs none. Every message is a frame: its length as 8 bytes, little-endian, then so many bytes. A
-question is one frame, the file's bytes. An answer is two: JSON, and the thumbnail or the float32 vector. The JSON is
-{} or says what the model takes the photo for (`label`, `score`), or why there is no answer (`code`, `message`).
+question is one frame, the file's bytes, or words. An answer is two: JSON, and the thumbnail or the float32 vector. The
+JSON is {} or says what the model takes the photo for (`label`, `score`), or why there is no answer (`code`, `message`).
 
     python spark_apps/embed.py thumbnail <side in pixels> <max pixels>
     python spark_apps/embed.py model <folder with model.json> <max pixels>
+    python spark_apps/embed.py words <folder with model.json> 0
 """
 
 from __future__ import annotations
@@ -62,9 +63,7 @@ def embedder(folder: Path, max_pixels: int) -> Callable[[bytes], Answer]:
     """
     from spark_apps import extractors
 
-    info = ModelInfo.from_record(json.loads((folder / "model.json").read_text()))
-    if not re.fullmatch("[0-9a-f]+", info.fingerprint):  # it names files
-        raise ValueError("The fingerprint is not a hexadecimal number.")
+    info = _described(folder)
     if info.extractor not in EXTRACTORS:
         raise BadSetting(
             "own_extractor", f"The extractor {info.extractor} is not run here.", "Only those that are built in are."
@@ -78,6 +77,28 @@ def embedder(folder: Path, max_pixels: int) -> Callable[[bytes], Answer]:
         return {"label": label, "score": score}, vector.astype("<f4").tobytes()
 
     return embed
+
+
+def reader(folder: Path) -> Callable[[bytes], Answer]:
+    """A function from words, UTF-8, to their vector. Raises JobError."""
+    from spark_apps.model import words
+
+    side = words.opened(_described(folder), folder, THREADS)
+
+    def embed(content: bytes) -> Answer:
+        try:
+            return {}, side.vector(content.decode()).astype("<f4").tobytes()
+        except (UnicodeDecodeError, BadSetting) as error:
+            raise BadFile("not_text", str(error)) from error
+
+    return embed
+
+
+def _described(folder: Path) -> ModelInfo:
+    info = ModelInfo.from_record(json.loads((folder / "model.json").read_text()))
+    if not re.fullmatch("[0-9a-f]+", info.fingerprint):  # it names files
+        raise ValueError("The fingerprint is not a hexadecimal number.")
+    return info
 
 
 def serve(argv: list[str], source: BinaryIO, target: BinaryIO) -> None:
@@ -111,6 +132,8 @@ def _prepared(kind: str, what: str, max_pixels: str) -> Callable[[bytes], Answer
 
         def answer(content: bytes) -> Answer:
             return {}, thumbnail(content, side, pixels)
+    elif kind == "words":
+        answer = reader(Path(what))
     else:
         answer = embedder(Path(what), int(max_pixels))
     _limit(resource.RLIMIT_FSIZE, 0)  # before the first stranger's file, after torch has tried its temporary folder

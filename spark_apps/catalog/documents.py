@@ -12,10 +12,11 @@ from spark_apps import contract, storage
 from spark_apps.tables import staged_lists
 
 
-def model_folder(store: str, fingerprint: str, keep: Path) -> Path | None:
+def model_folder(store: str, fingerprint: str, keep: Path, text: bool = False) -> Path | None:
     """A folder of this machine with the kept model and its `model.json`; None when it was not kept.
 
-    `keep`: where its files are copied to when the store is on another machine.
+    `keep`: where its files are copied to when the store is on another machine: those that make vectors of photos, or
+    with `text` those that make them of words.
     """
     if not re.fullmatch(r"[0-9a-f]{16}", fingerprint):
         return None
@@ -26,7 +27,8 @@ def model_folder(store: str, fingerprint: str, keep: Path) -> Path | None:
             return None
         if storage.is_local(uri):
             return Path(storage.filesystem(uri)[1])
-        for name in [*contract.ModelInfo.from_record(record).files, "model.json"]:
+        info = contract.ModelInfo.from_record(record)
+        for name in [*(info.text_files if text else info.files), "model.json"]:
             if (
                 name in ("", ".", "..") or Path(name).name != name
             ):  # whoever wrote the document may mean another's files

@@ -48,6 +48,7 @@ class ModelInfo:
 
     Of photos: `variant` of the backbone, `layer` of the features, `preprocessing` (`Preset.to_json`, and `decode`),
     `classes` and their names, the `categories`, where they are known; `calibration`: how an int8 model was made.
+    `text`: of a model with two towers, the `files` of its text side by their sha256, or why it is `missing`.
     Of another `extractor`: where it is imported from, and the smallest cosine to its own reference.
     """
 
@@ -67,9 +68,15 @@ class ModelInfo:
     classes: int = 0
     categories: Sequence[str] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    text: Mapping[str, Any] | None = None
     extractor: str = PHOTOS
     import_: str = ""
     min_cosine: float | None = None
+
+    @property
+    def text_files(self) -> list[str]:
+        """The names of the files that the text side consists of."""
+        return list((self.text or {}).get("files", {}))
 
     @property
     def approximate(self) -> bool:
@@ -89,7 +96,7 @@ class ModelInfo:
 
     def to_record(self) -> dict[str, Any]:
         """JSON-able; without the fields of the other kind of extractor."""
-        left_out = _OF_OTHERS if self.extractor == PHOTOS else _OF_PHOTOS
+        left_out = {*(_OF_OTHERS if self.extractor == PHOTOS else _OF_PHOTOS), *(() if self.text else ("text",))}
         fields = {name.removesuffix("_"): value for name, value in vars(self).items()}
         return {name: value for name, value in fields.items() if name not in left_out}
 

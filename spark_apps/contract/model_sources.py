@@ -27,6 +27,9 @@ class ModelSource:
 MODEL_SOURCES: Mapping[str, ModelSource] = {
     "torchvision": ModelSource("|".join(BACKBONES), "a classification model of torchvision by its name", BACKBONES),
     "timm": ModelSource(r"timm:\w+(\.\w+)?", "timm:NAME", ("timm:vit_base_patch16_dinov3.lvd1689m",)),
+    "open_clip": ModelSource(
+        r"open_clip:[\w.-]+(/[\w.-]+)?", "open_clip:NAME/PRETRAINED", ("open_clip:ViT-B-32/laion2b_s34b_b79k",)
+    ),
     "onnx": ModelSource(
         r"(?!\w+:[^/]).+\.(onnx|xml)", "/path/or/uri/model.onnx (or .xml)", ("/models/model.onnx",), ("openvino",), True
     ),

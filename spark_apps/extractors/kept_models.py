@@ -64,6 +64,6 @@ def keep(store_uri: str, artifact: model.ModelArtifact) -> None:
         described = contract.join(folder, "model.json")
         if storage.read_json(described) is not None:
             return
-        for file in artifact.files:
+        for file in (*artifact.files, *artifact.beside):
             storage.write_bytes(contract.join(folder, file.name), file.read_bytes())
         storage.write_json(described, artifact.info.to_record())  # last: it says that the rest is whole

@@ -74,7 +74,7 @@ class Preprocessing:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Preprocessing:
         """That of a model, from `ModelInfo.preprocessing`."""
-        names = {"resize", "crop", "interpolation", "color", "fit", "fill"} & set(values)
+        names = {"resize", "crop", *({"interpolation", "color", "fit", "fill"} & set(values))}
         given: dict[str, Any] = {name: tuple(v) if isinstance(v := values[name], list) else v for name in names}
         decode = values.get("decode")
         return cls(scaled=decode == "scaled", fast=decode == "fast", **given)

@@ -95,9 +95,12 @@ def prepare(spec: ModelSettings, *, here: bool = True, calibration: Calibration 
         engine=engine,
         precision=spec.precision,
         device=device,
+        text=made.get("text"),
         **{name: made[name] for name in ("calibration", "dim", "classes", "categories", "files")},
     )
-    return ModelArtifact(info, tuple(folder / name for name in info.files))
+    return ModelArtifact(
+        info, tuple(folder / name for name in info.files), tuple(folder / name for name in info.text_files)
+    )
 
 
 def uncalibrated(spec: ModelSettings) -> str:
@@ -228,6 +231,7 @@ def _make(
             "calibration": noted,
             "categories": found.categories(classes) if classes else None,
             "files": {path.name: cache.sha256(path) for path in staging.iterdir()},
+            "text": found.keep_beside(staging, identity),
         }
         (staging / "made.json").write_text(json.dumps(made))
     return made
@@ -250,7 +254,8 @@ def _intact(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         made: dict[str, Any] = json.loads((folder / "made.json").read_text())
-        if all(cache.sha256(folder / name) == digest for name, digest in made["files"].items()):
+        files = {**made["files"], **(made.get("text") or {}).get("files", {})}
+        if all(cache.sha256(folder / name) == digest for name, digest in files.items()):
             return made
     except (OSError, ValueError, KeyError, AttributeError):
         pass

@@ -83,6 +83,30 @@ class Pooled(nn.Module):
         return self.model.forward_head(maps, pre_logits=True), self.model.forward_head(maps)
 
 
+class Visual(nn.Module):
+    """The image side of open_clip's models: images [n, 3, height, width] to features [n, dim]."""
+
+    def __init__(self, visual: Any) -> None:
+        super().__init__()
+        self.visual = visual
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        found = self.visual(images)
+        return (found[0] if isinstance(found, tuple) else found,)  # CoCa gives its tokens, too
+
+
+class Text(nn.Module):
+    """The text side: tokens [n, context length] to features [n, dim]."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        found: Tensor = self.model.encode_text(tokens, normalize=False)
+        return found
+
+
 def width(backbone: Backbone, preset: Preset, variant: str = "", layer: str = "") -> int:
     """Length of the feature vectors. Nothing is computed: the photo and the weights have shapes and no values."""
     model = backbones.build(backbone, 1000, variant)

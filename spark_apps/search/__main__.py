@@ -1,4 +1,4 @@
-"""Search: the photos of a store that are nearest to a file, or to one that is published, as a table or as JSON."""
+"""Search: the photos of a store that are nearest to a file, to words, or to one that is published."""
 
 from __future__ import annotations
 
@@ -56,8 +56,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     query = parser.add_mutually_exclusive_group(required=True)
     query.add_argument("--photo", metavar="FILE", help="A photo of this machine; the store's model makes its vector.")
+    query.add_argument(
+        "--text", metavar="WORDS", help="What a photo shows, in words: for models with a text side, as open_clip's."
+    )
     query.add_argument("--text-file", metavar="FILE", help="A text, for the features of the extractor text.")
     query.add_argument("--image-id", metavar="SHA256", help="A published file, by the sha256 of its content.")
+    parser.add_argument(
+        "--template",
+        default="none",
+        choices=("none", "simple", "openai"),
+        help="Put the words of --text into open_clip's sentences for this purpose, 7 (simple) or 80 (openai), and "
+        "search by the mean of their vectors (default: %(default)s).",
+    )
     parser.add_argument("-k", type=int, default=10, help="How many to find (default: %(default)s).")
     parser.add_argument("--from", dest="first", default="", metavar="PARTITION", help="The first partition to search.")
     parser.add_argument("--to", dest="last", default="", metavar="PARTITION", help="The last partition to search.")
@@ -74,6 +84,8 @@ def _query(index: Index, asked: argparse.Namespace) -> Any:
         return found
     from spark_apps.search import embedding  # not at the top: it needs the model's engine
 
+    if asked.text is not None:
+        return embedding.of_words(index.store, index.model, asked.text, asked.template)
     name = asked.photo or asked.text_file
     try:
         content = Path(name).expanduser().read_bytes()

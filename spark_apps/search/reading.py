@@ -111,14 +111,15 @@ class Index:
 
     def nearest(
         self,
-        query: ArrayLike | bytes,
+        query: ArrayLike | bytes | str,
         k: int = 10,
         partitions: tuple[str, str] | None = None,
         min_similarity: float | None = None,
     ) -> list[Neighbour]:
         """The `k` rows nearest to `query` by cosine, nearest first.
 
-        `query`: a vector of any length, [dim], or the bytes of a file, which the model kept in the store makes one of.
+        `query`: a vector of any length, [dim]; or the bytes of a file or words, of which the model kept in the store
+        makes one.
         `partitions`: the first and the last to look through, by the order of their keys; without it all.
         `min_similarity`: none below. A file that is published several times, or in several partitions, is as many rows.
 
@@ -131,6 +132,10 @@ class Index:
             from spark_apps.search import embedding  # not at the top: it needs the model's engine
 
             query = embedding.vector(self.store, self.model, bytes(query))
+        elif isinstance(query, str):
+            from spark_apps.search import embedding
+
+            query = embedding.of_words(self.store, self.model, query)
         found, _ = self.search(query, k, None if partitions is None else self.between(*partitions), min_similarity)
         return found
 

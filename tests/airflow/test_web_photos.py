@@ -20,8 +20,9 @@ from spark_apps import contract, model, storage
 from spark_apps.contract import ModelSettings
 from spark_apps.media import imaging
 from spark_apps.media.imaging import Preprocessing
-from spark_apps.model import ModelArtifact
+from spark_apps.model import ModelArtifact, words
 from spark_apps.tables import commits, schemas
+from tests import small_open_clip
 from tests.airflow.web import API, PREFIX, Run
 from tests.s3 import s3_server
 from tests.shelf import Shelf
@@ -54,7 +55,7 @@ def vectors(artifact: ModelArtifact, photos: dict[str, bytes]) -> dict[str, list
     return {name: engine.run(found[None]).features[0].tolist() for name, found in pixels.items()}
 
 
-def fill(location: str, photos: dict[str, bytes], vectors: dict[str, list[float]], artifact: ModelArtifact) -> None:
+def fill(location: str, photos: dict[str, bytes], vectors: dict[str, list[float]], artifact: ModelArtifact) -> Run:
     """Publishes the photos with their vectors, and keeps the model, as extract does."""
     run = Run(location, DAY)
     images = [
@@ -76,9 +77,10 @@ def fill(location: str, photos: dict[str, bytes], vectors: dict[str, list[float]
     }
     commits.Replacement(location, DAY, artifact.key, run.run_id, staged, {}).commit()
     folder = contract.join(location, "models", artifact.fingerprint)
-    for file in artifact.files:
+    for file in (*artifact.files, *artifact.beside):
         storage.write_bytes(contract.join(folder, file.name), file.read_bytes())
     storage.write_json(contract.join(folder, "model.json"), artifact.info.to_record())
+    return run
 
 
 def image_id(content: bytes) -> str:
@@ -190,6 +192,37 @@ def test_uploads_that_bite_are_refused_and_the_next_one_is_answered(
         answer = post(clients, content)
         assert (answer.status_code, answer.json()["code"] in codes) == (422, True), answer.json()
     assert post(clients, photos["rocket"]).status_code == 200
+
+
+def test_words_find_a_photo_and_only_where_the_model_knows_words(
+    clients: Clients, photos: dict[str, bytes], artifact: ModelArtifact, vectors: dict[str, list[float]],
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
+) -> None:  # fmt: skip
+    """The vectors of the two photos are those of the words that are searched."""
+    store = str(tmp_path / "store")
+    name = small_open_clip.register(tmp_path_factory.mktemp("architecture"))
+    towers = model.prepare(ModelSettings(name, "random:0"))
+    assert towers.folder
+    side = words.opened(towers.info, towers.folder, 1)
+    said = {"coffee": "a cup of coffee", "chelsea": "a cat"}
+    run = fill(store, photos, {photo: side.vector(text).tolist() for photo, text in said.items()}, towers)
+    run.finishes("extract", model=towers.info.to_record())
+    for photo, text in said.items():
+        answer = clients("viewer").get(f"{API}/partitions/{DAY}/neighbours/words", params={"words": text, "k": 1})
+        assert answer.status_code == 200, answer.json()
+        found = answer.json()
+        assert (found["query"]["name"], found["query"]["image_id"]) == (text, "")
+        assert found["neighbours"][0]["label"] == photo
+        assert found["neighbours"][0]["cosine"] == pytest.approx(1, abs=1e-4)
+    assert clients("viewer").get(f"{API}/partitions/{DAY}/photos").json()["words"] is True
+    for wrong in ({"words": ""}, {"words": "x" * 501}, {}):
+        assert clients("viewer").get(f"{API}/partitions/{DAY}/neighbours/words", params=wrong).status_code == 400
+
+
+def test_a_model_that_knows_no_words_is_not_asked(clients: Clients, filled: None) -> None:
+    assert clients("viewer").get(f"{API}/partitions/{DAY}/photos").json()["words"] is False
+    answer = clients("viewer").get(f"{API}/partitions/{DAY}/neighbours/words", params={"words": "a cat"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "no_words")
 
 
 def test_the_api_server_itself_loads_no_model(clients: Clients, filled: None, photos: dict[str, bytes]) -> None:

@@ -42,7 +42,8 @@ def walk() -> Iterator[tuple[str, str]]:
     values["name:path"] = values["name"]
     for route in create_app().routes:
         assert isinstance(route, APIRoute), f"{route} is no route that the guards are put on"
-        query = f"?image={image_id('A')}" if route.path.endswith("/neighbours") else ""
+        queries = {"neighbours": f"?image={image_id('A')}", "words": "?words=cat"}
+        query = queries.get(route.path.rpartition("/")[2], "")
         for method in route.methods:
             path = re.sub(r"\{([^}]+)\}", lambda found: values.get(found[1], "RUN"), route.path)
             yield method, f"{PREFIX}{path}{query}"
@@ -53,7 +54,7 @@ def walk() -> Iterator[tuple[str, str]]:
 )
 def test_every_route_asks_who_is_there(caller: str, status: int, clients: Clients, shelf: Shelf) -> None:
     run, routes = published(shelf), list(walk())
-    assert len(routes) == 16
+    assert len(routes) == 17
     answers = {
         (method, path): clients(caller).request(method, path.replace("RUN", run.run_id), headers=UPLOAD, content=b"x")
         for method, path in routes
@@ -63,8 +64,11 @@ def test_every_route_asks_who_is_there(caller: str, status: int, clients: Client
         refused = {key for key, answer in answers.items() if answer.status_code != 200}
         codes = {answers[key].json()["code"] for key in refused}
         # the photos of this store are no pictures, and it holds no model: what is refused is not the caller
-        assert codes <= {"no_thumbnail", "no_model_artifact", "not_found"}, got
-        assert all("thumbnails" in path or method == "POST" or _unmade(path) for method, path in refused), got
+        assert codes <= {"no_thumbnail", "no_model_artifact", "no_words", "not_found"}, got
+        needing = ("/thumbnails/", "/neighbours/words")
+        assert all(method == "POST" or _unmade(path) or any(n in path for n in needing) for method, path in refused), (
+            got
+        )
     else:
         assert set(got.values()) == {status}
         for answer in answers.values():
@@ -84,7 +88,7 @@ def test_who_may_not_read_the_dag_sees_none_of_its_data(
     published(shelf)
     monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", lambda *_, **__: False)
     about_dags = [(method, path) for method, path in walk() if path.startswith(API)]
-    assert len(about_dags) == 9
+    assert len(about_dags) == 10
     for method, path in about_dags:
         assert clients("viewer").request(method, path, headers=UPLOAD, content=b"x").status_code == 403, path
     assert clients("viewer").get(f"{PREFIX}/api/dags").json() == {"dag_ids": [], "dags": []}

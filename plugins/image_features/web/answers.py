@@ -478,13 +478,14 @@ class PhotoPage(BaseModel):
     """A page of the distinct photos of a partition. `total` counts those that can be paged through; a partition may
     hold more (`truncated`), which neighbours are still found among.
 
-    `extractor`: what made the vectors: image, text, audio or a module's own. `partitions`: all that are published,
-    newest first, to pick another.
+    `extractor`: what made the vectors: image, text, audio or a module's own. `words`: whether they can be searched by
+    words. `partitions`: all that are published, newest first, to pick another.
     """
 
     partition: str
     model: str
     extractor: str
+    words: bool
     partitions: list[PartitionModels]
     page: int
     pages: int

@@ -33,6 +33,8 @@ from image_features.web.refusals import Refused, busy, by_status, checked_partit
 UPLOAD_BYTES = 20 * 2**20
 UPLOAD_SECONDS = 60
 """For the body to arrive."""
+WORDS = 500
+"""Characters of a search by words."""
 UPLOADS = 4
 """That may be on their way or wait for their turn: the model looks at one after the other."""
 PAGES = {"/": "overview.html", "/runs": "run.html", "/explore": "explore.html", "/duplicates": "duplicates.html"}
@@ -229,6 +231,23 @@ async def neighbours(
     return await SEARCHING.run(
         lambda: nearest.neighbours(stores.chosen(dag_id, store), key, model or None, image_id, scope)
     )
+
+
+@dag.get("/partitions/{partition}/neighbours/words")
+async def neighbours_of_words(
+    dag_id: str,
+    partition: str,
+    words: Annotated[str, Query(min_length=1, max_length=WORDS)],
+    scope: Annotated[nearest.Scope, Depends(_scope)],
+    store: Key = None,
+    model: Model = None,
+) -> Neighbours:
+    """The photos nearest to what the words say, by a model that knows words."""
+    key = checked_partition(partition)
+    with _uploading():
+        return await SEARCHING.run(
+            lambda: nearest.neighbours_of_words(stores.chosen(dag_id, store), key, model or None, words, scope)
+        )
 
 
 @dag.post("/partitions/{partition}/neighbours", dependencies=[Depends(security.same_origin)])

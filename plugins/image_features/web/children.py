@@ -110,9 +110,11 @@ class Child:
             log.error("Image features: %s cannot start: %s", EMBED.name, said)
             if said["code"] == "own_extractor":
                 raise Refused(422, "own_extractor", said["message"], "Choose a file of the partition instead.")
+            if said["code"] in ("no_words", "package_missing"):
+                raise Refused(422, said["code"], said["message"], "Search by a photo, or ask who runs this Airflow.")
             raise Refused(
                 503,
-                "no_model_artifact" if self.arguments[0] == "model" else "no_thumbnail",
+                "no_thumbnail" if self.arguments[0] == "thumbnail" else "no_model_artifact",
                 "The process that looks at photos cannot start on this machine.",
                 "The model's engine must be installed where the api-server runs.",
             )

@@ -1,4 +1,4 @@
-"""The child process with a model that turns an uploaded photo into a vector; the pages themselves never load one."""
+"""The child process with a model that turns an uploaded photo, or words, into a vector; the pages never load one."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ SECONDS = 20.0
 """For the child to decode and compute."""
 
 
-def ask(place: Place, fingerprint: str, content: bytes) -> tuple[dict[str, Any], bytes]:
-    """What the kept model of a fingerprint says of a file's bytes, and its vector as float32. Raises Refused."""
+def ask(place: Place, fingerprint: str, content: bytes, words: bool = False) -> tuple[dict[str, Any], bytes]:
+    """What the kept model of a fingerprint says of a file's bytes, and its vector as float32; with `words`, what its
+    text side makes of those in UTF-8. Raises Refused."""
     with _one_at_a_time():
-        return _embedder(place, fingerprint).ask(content, PATIENCE_SECONDS)
+        return _embedder(place, fingerprint, words).ask(content, PATIENCE_SECONDS)
 
 
 class Embedder:
-    """The child with the model of one fingerprint, and the folder its files are in if the store is elsewhere."""
+    """The child with the model of one fingerprint, or its text side; its folder, if the store is elsewhere."""
 
-    def __init__(self, place: Place, fingerprint: str) -> None:
+    def __init__(self, place: Place, fingerprint: str, words: bool) -> None:
         self._copy = tempfile.TemporaryDirectory(prefix="image-features-model-")
         with store_state.reading(place):
-            folder = catalog.model_folder(place.store, fingerprint, Path(self._copy.name))
+            folder = catalog.model_folder(place.store, fingerprint, Path(self._copy.name), words)
         if folder is None:
             raise Refused(
                 404,
@@ -41,14 +42,15 @@ class Embedder:
                 "The store does not hold the model of this partition.",
                 "It is kept by extract; run a partition again with this model.",
             )
-        self.child = Child("model", str(folder), str(MAX_PIXELS), seconds=SECONDS)
+        what = ("words", str(folder), "0") if words else ("model", str(folder), str(MAX_PIXELS))
+        self.child = Child(*what, seconds=SECONDS)
 
     def close(self) -> None:
         self.child.close()
         self._copy.cleanup()
 
 
-_current: tuple[tuple[Place, str], Embedder] | None = None
+_current: tuple[tuple[Place, str, bool], Embedder] | None = None
 _uploads = threading.Lock()
 
 
@@ -62,12 +64,13 @@ def _one_at_a_time() -> Iterator[None]:
         _uploads.release()
 
 
-def _embedder(place: Place, fingerprint: str) -> Child:
+def _embedder(place: Place, fingerprint: str, words: bool) -> Child:
     """The one child with a model; another model takes the place of the one before. Raises Refused."""
     global _current
-    if _current is None or _current[0] != (place, fingerprint):
-        fresh = Embedder(place, fingerprint)
+    key = place, fingerprint, words
+    if _current is None or _current[0] != key:
+        fresh = Embedder(*key)
         if _current is not None:
             _current[1].close()
-        _current = (place, fingerprint), fresh
+        _current = key, fresh
     return _current[1].child

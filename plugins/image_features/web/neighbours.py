@@ -1,4 +1,4 @@
-"""The photos nearest to one of a partition, or to an uploaded one that a child process turns into a vector.
+"""The photos nearest to one of a partition, or to an uploaded one or words that a child process makes a vector of.
 
 Searches all partitions of the model, or some of them, by its search index; without an index that one partition.
 """
@@ -22,6 +22,7 @@ from image_features.web.answers import Compared, Neighbour, Neighbours, Photo
 from image_features.web.caches import Sized
 from image_features.web.children import refusal
 from image_features.web.photos import Index, index_of, no_photo
+from image_features.web.refusals import Refused
 from image_features.web.stores import Place
 from image_features.wording import name_of
 from spark_apps import catalog
@@ -131,14 +132,26 @@ def neighbours(place: Place, partition: str, model: str | None, image_id: str, s
 
 def neighbours_of_upload(place: Place, partition: str, model: str | None, content: bytes, scope: Scope) -> Neighbours:
     """The photos nearest to the one whose bytes these are. Raises Refused."""
-    index = index_of(place, partition, model)
     if not content:
         raise refusal("empty")
-    said, payload = embedder.ask(place, index.fingerprint, content)
+    return _of_stranger(place, index_of(place, partition, model), content, scope)
+
+
+def neighbours_of_words(place: Place, partition: str, model: str | None, words: str, scope: Scope) -> Neighbours:
+    """The photos nearest to what the words say. Raises Refused."""
+    index = index_of(place, partition, model)
+    if not index.words:
+        raise Refused(422, "no_words", f"The model {index.item.model} knows no words.", "Search by a photo.")
+    return _of_stranger(place, index, words.encode(), scope, words)
+
+
+def _of_stranger(place: Place, index: Index, content: bytes, scope: Scope, words: str = "") -> Neighbours:
+    by_text_side = bool(words) and index.extractor != "text"  # whose model takes texts as files
+    said, payload = embedder.ask(place, index.fingerprint, content, by_text_side)
     vector = np.frombuffer(payload, "<f4") if len(payload) == 4 * index.dim else None
     if vector is None:
         raise refusal("decode_error")
-    query = Photo(image_id="", name="", copies=1, label=said.get("label"), score=said.get("score"))
+    query = Photo(image_id="", name=words, copies=1, label=said.get("label"), score=said.get("score"))
     standing = search_index.of(place, index.item.model)
     with store_state.reading(place):
         return _search(Question(place, vector, query, scope, standing), index)

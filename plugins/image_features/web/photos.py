@@ -27,7 +27,7 @@ LISTED = 200_000
 @dataclass(frozen=True)
 class Index:
     """The distinct photos of one published (partition, model), by name: image_id, uri, copies, label, score.
-    `extractor`: the name of what made the vectors."""
+    `extractor`: the name of what made the vectors. `words`: whether it can be searched by words."""
 
     item: catalog.Partition
     table: pa.Table
@@ -36,6 +36,7 @@ class Index:
     extractor: str
     fingerprint: str
     dim: int
+    words: bool = False
 
     @cached_property
     def rows(self) -> dict[str, int]:
@@ -86,7 +87,10 @@ def _make(place: Place, item: catalog.Partition) -> Index:
             raise no_photo()
         vectors = catalog.stream(place.store, "features", keys, ["features"], rows=1)
         dim = next(len(batch["features"][0]) for batch in vectors if batch.num_rows)
-        ingest = run_documents.manifest_of(run_documents.document(place, item.partition, item.folder, "ingest.json"))
+        ingest, extract = (
+            run_documents.manifest_of(run_documents.document(place, item.partition, item.folder, f"{stage}.json"))
+            for stage in ("ingest", "extract")
+        )
     asked = ingest.settings if ingest else {}
     distinct = rows.group_by("image_id", use_threads=False).aggregate(
         [("uri", "first"), ("uri", "count"), ("top1_label", "first"), ("top1_score", "first")]
@@ -106,6 +110,7 @@ def _make(place: Place, item: catalog.Partition) -> Index:
         extractor=str(asked.get("extractor", "image")),
         fingerprint=rows["model_fingerprint"][0].as_py(),
         dim=dim,
+        words=bool(extract and extract.model and (extract.model.text_files or extract.model.extractor == "text")),
     )
 
 
@@ -120,6 +125,7 @@ def page(place: Place, partition: str, model: str | None, number: int) -> PhotoP
         partition=partition,
         model=index.item.model,
         extractor=index.extractor,
+        words=index.words,
         partitions=[
             PartitionModels(partition=key, models=sorted(item.model for item in items))
             for key, items in groupby(published.partitions, lambda item: item.partition)

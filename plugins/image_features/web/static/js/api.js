@@ -65,6 +65,13 @@ export const neighboursOf = (file, { dag, store, partition, model, first, last }
     signal,
   });
 
+/** The photos nearest to what words say. */
+export const neighboursOfWords = ({ dag, store, partition, model, words, first, last }, { k, page }, signal) =>
+  ask(
+    address([dag, "partitions", partition, "neighbours", "words"], { store, model, words, first, last, k, page }),
+    { signal },
+  );
+
 /** The address of a thumbnail. */
 export const thumbnail = ({ dag, store, partition }, image) =>
   address([dag, "thumbnails", partition, image], { store });

@@ -9,6 +9,7 @@ import { notice, refusal } from "./notice.js";
 import { photoCard } from "./photo.js";
 import { scopeFields } from "./scope.js";
 import { uploadField } from "./upload.js";
+import { wordsField } from "./words.js";
 
 const NEIGHBOURS = 24;
 /** What the built-in extractors read: its name, and the files a viewer may bring. */
@@ -18,14 +19,15 @@ const KINDS = {
   audio: { noun: "sound", accept: "audio/*" },
 };
 
-const IN_ADDRESS = ["store", "partition", "model", "image", "first", "last"];
+const IN_ADDRESS = ["store", "partition", "model", "image", "words", "first", "last"];
 
 const page = document.getElementById("page");
 const announcer = document.getElementById("announcer");
 
 /**
- * What is shown: {dag, store, partition, model, image, first, last, number} with the key of the store, the partitions
- * that are searched (all without them) and the page number of the photos; the address has it too.
+ * What is shown: {dag, store, partition, model, image, words, first, last, number} with the key of the store, the
+ * photo or the words that are asked about, the partitions that are searched (all without them) and the page number of
+ * the photos; the address has it too.
  */
 let place = {};
 let known = null;
@@ -56,6 +58,7 @@ async function start() {
   }
   fill(page, element("div", { class: "stack" }, bar, result, list));
   if (place.image) ask();
+  else if (place.words) askOfWords();
   await showPhotos();
 }
 
@@ -117,6 +120,7 @@ function drawBar() {
       place.partition &&
         selectField("Model", named([place.model ?? "", ...models]), place.model, (model) => go({ model, image: null })),
       place.partition && scopeFields(place, days.map(([key]) => key), lookIn),
+      listed?.words && wordsField(kind, place.words, (words) => go({ words, image: null })),
       kind && uploadField(kind, askOf),
     ),
   );
@@ -182,20 +186,21 @@ function go(change) {
 
 /** What is shown after a change; who searches one partition goes on to search the one that is gone to. */
 function moved(change) {
-  const next = { ...pick(place), ...change };
+  const next = { ...pick(place), words: null, ...change };
   const one = place.first && place.first === place.partition && place.last === place.partition;
   return one ? { ...next, first: next.partition, last: next.partition } : next;
 }
 
-function pick({ dag, store, partition, model, image, first, last }) {
-  return { dag, store, partition, model, image, first, last };
+function pick({ dag, store, partition, model, image, words, first, last }) {
+  return { dag, store, partition, model, image, words, first, last };
 }
 
 async function arrive() {
-  const { partition, model, image, first, last } = fromAddress();
+  const { partition, model, image, words, first, last } = fromAddress();
   const same = listed && partition === place.partition && model === place.model;
-  Object.assign(place, { partition: partition ?? place.partition, model, image, first, last });
+  Object.assign(place, { partition: partition ?? place.partition, model, image, words, first, last });
   if (image) ask();
+  else if (words) askOfWords();
   else clear();
   if (same) drawPhotos();
   else {
@@ -209,6 +214,12 @@ function ask(page = 1) {
   const now = pick(place);
   again = ask;
   search((signal) => api.neighbours(now, { k: NEIGHBOURS, page }, signal), "Looking for its neighbours …", null);
+}
+
+function askOfWords(page = 1) {
+  const now = pick(place);
+  again = askOfWords;
+  search((signal) => api.neighboursOfWords(now, { k: NEIGHBOURS, page }, signal), `Looking for “${now.words}” …`, null);
 }
 
 function askOf(file, page = 1) {

@@ -74,6 +74,7 @@ function cautions({ compared: { index, behind_partitions, behind_rows } }) {
 }
 
 function queryPicture(query, place, file) {
+  if (!file && !query.image_id) return element("p", { class: "said" }, `“${query.name}”`);
   if (!file) return picture(thumbnail(place, query.image_id), query.name);
   const source = URL.createObjectURL(file);
   const frame = picture(source, file.name);
@@ -81,11 +82,11 @@ function queryPicture(query, place, file) {
   return frame;
 }
 
-function queryFacts({ name, label, score, copies }, file) {
+function queryFacts({ image_id, name, label, score, copies }, file) {
   return element(
     "dl",
     {},
-    fact("File", file ? file.name : name),
+    (file || image_id) && fact("File", file ? file.name : name),
     label !== null && fact("Label", score === null ? label : `${label}, ${count(100 * score)} %`),
     copies > 1 && fact("Copies", count(copies)),
     file && fact("Kept", "no: it was only looked at"),
