@@ -66,9 +66,7 @@ def test_every_route_asks_who_is_there(caller: str, status: int, clients: Client
         # the photos of this store are no pictures, and it holds no model: what is refused is not the caller
         assert codes <= {"no_thumbnail", "no_model_artifact", "no_words", "not_found"}, got
         needing = ("/thumbnails/", "/neighbours/words")
-        assert all(method == "POST" or _unmade(path) or any(n in path for n in needing) for method, path in refused), (
-            got
-        )
+        assert all(m == "POST" or _unmade(path) or any(part in path for part in needing) for m, path in refused), got
     else:
         assert set(got.values()) == {status}
         for answer in answers.values():
