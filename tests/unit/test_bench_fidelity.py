@@ -74,6 +74,7 @@ def test_int8_is_measured_on_scenes_that_calibration_has_not_seen(monkeypatch: p
     assert {kind: len(distance.cosines) for kind, distance in kinds.items()} == {"ordinary": 15, "edits": 15}
 
 
+@pytest.mark.slow_models
 def test_the_command_tells_every_precision(
     tmp_path: Path, photos: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
