@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, chain
 from image_features import assets, form, partition, settings
-from image_features.operators import ExtractOperator, IndexOperator, IngestOperator, ValidateOperator
+from image_features.operators import (
+    DuplicatesOperator,
+    ExtractOperator,
+    IndexOperator,
+    IngestOperator,
+    ValidateOperator,
+)
 
 with DAG(
     dag_id="image_features",
@@ -29,7 +35,8 @@ with DAG(
 **ingest** lists the photos of a partition, checks each file and packs it. **extract** computes one vector for each
 photo with a pretrained ResNet. **validate** accounts for every file, checks the result and publishes it in one commit;
 when a check fails, what was published before stays. **index**, where `[image_features] index` is on, makes what is
-published searchable; when it fails, it stays published.
+published searchable, and **duplicates**, where that is on, says which files show the same picture; when they fail, it
+stays published.
 
 * **Scheduled**: every day after midnight, in UTC or the configured time zone, for the day before. **Trigger**: the
   form's partition, else the run's partition key, else the last day that was complete at the logical date. Without any
@@ -46,6 +53,9 @@ published searchable; when it fails, it stays published.
     extract = ExtractOperator(task_id="extract")
     validate = ValidateOperator(task_id="validate", outlets=[assets.image_features()])
 
-    ingest >> extract >> validate
+    stages = [ingest, extract, validate]
     if settings.index():
-        validate >> IndexOperator(task_id="index")
+        stages.append(IndexOperator(task_id="index"))
+    if settings.duplicates():
+        stages.append(DuplicatesOperator(task_id="duplicates"))
+    chain(*stages)

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from demo.airflow_client import FINISHED, AirflowClient, Run
 from spark_apps import catalog, contract
 
+STAGES = (*contract.STAGES, "index", "duplicates")
 MARKS = {
     "success": "✓",
     "failed": "✗",
@@ -67,7 +68,7 @@ def status_line(runs: dict[str, Run], elapsed: float, done: dict[str, str]) -> s
     """All runs in one line: `0:42  2026-01-05 ✓  2026-01-06 ingest ✓ extract … 22/36  2026-01-07 ·`."""
     parts = [f"{int(elapsed) // 60:3}:{int(elapsed) % 60:02d}"]
     for day, run in runs.items():
-        begun = {stage: run["tasks"].get(stage) for stage in contract.STAGES if run["tasks"].get(stage) in MARKS}
+        begun = {stage: run["tasks"].get(stage) for stage in STAGES if run["tasks"].get(stage) in MARKS}
         if run["state"] == "success" or not begun:
             parts.append(f"{day} {MARKS['success'] if begun else '·'}")
             continue
@@ -82,7 +83,7 @@ def changes(runs: dict[str, Run], seen: dict[tuple[str, str], str]) -> list[tupl
     """(day, stage, state) of each task that began or ended since the last call; `seen` remembers what was told."""
     told = []
     for day, run in runs.items():
-        for stage in contract.STAGES:
+        for stage in STAGES:
             state = run["tasks"].get(stage)
             if state in MARKS and seen.get((day, stage)) != state:
                 seen[day, stage] = state

@@ -91,26 +91,26 @@ def _crop(image: Image.Image, left: float, top: float, right: float, bottom: flo
     return image.crop((int(left * width), int(top * height), int(right * width), int(bottom * height)))
 
 
-def _turned(image: Image.Image, degrees: float) -> Image.Image:
-    """Slightly turned, with the empty corners cut off."""
-    return _crop(image.rotate(degrees, Image.Resampling.BICUBIC), 0.08, 0.08, 0.92, 0.92)
+def _smaller(image: Image.Image) -> Image.Image:
+    return image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
 
 
 EDITS: tuple[tuple[tuple[str, Callable[[Image.Image], Image.Image]], ...], ...] = (
     (
         ("", lambda image: image),
-        ("left part", lambda image: _crop(image, 0, 0, 0.75, 0.9)),
+        ("upper left", lambda image: _crop(image, 0, 0, 0.85, 0.85)),
     ),
     (
         ("mirrored", ImageOps.mirror),
         ("brighter", lambda image: ImageEnhance.Brightness(_crop(image, 0.05, 0.05, 1, 1)).enhance(1.25)),
     ),
     (
-        ("turned", lambda image: _turned(image, 4)),
-        ("closer", lambda image: _crop(image, 0.15, 0.12, 0.9, 0.88)),
+        ("smaller", _smaller),
+        ("closer", lambda image: _crop(image, 0.07, 0.08, 0.92, 0.93)),
     ),
 )
-"""For each day, the edit that every photo comes in, and the second one of the first photos."""
+"""For each day, the edit that every photo comes in, and the second one of the first photos; all of the kinds that
+`duplicates` finds."""
 
 
 def _edits() -> Iterator[dict[str, Recipe]]:
@@ -211,7 +211,7 @@ def _cut_out(name: str) -> bytes:
     """A photo with a soft transparent edge."""
     image = photo(name)
     mask = Image.radial_gradient("L").resize(image.size)
-    image.putalpha(mask.point(lambda distance: max(0, min(255, 2 * (210 - distance)))))
+    image.putalpha(mask.point(lambda distance: max(0, min(255, 4 * (250 - distance)))))
     return _encoded(image, "PNG")
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pyarrow.compute as pc
+
 from spark_apps import catalog, contract
 
 
@@ -89,6 +91,17 @@ def account(partition: str, landing: Path, featured: list[str], refused: list[st
 def summarise(results: list[DayResult], path: Path) -> None:
     """Writes the results as JSON, keyed by partition."""
     path.write_text(json.dumps({result.partition: result.to_json() for result in results}, indent=1) + "\n")
+
+
+def duplicates(store: str, model: str) -> str:
+    """What the days' last look at duplicates has found."""
+    rows = catalog.dataset(store, "duplicates", {"model": model}).to_table(columns=["model", "keeper"])
+    keepers = rows.filter(pc.equal(rows["model"], model))["keeper"].to_pylist()
+    groups, files = sum(keepers), len(keepers)
+    return (
+        f"{files} files show {groups} pictures, so {files - groups} could be spared; "
+        "the page Duplicates of `make up` shows them side by side"
+    )
 
 
 def table(results: list[DayResult]) -> str:

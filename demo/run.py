@@ -19,7 +19,7 @@ from urllib.parse import quote
 from demo import contact_sheet, landing, other_files, places, results, weights
 from demo.airflow_client import DAG_ID, AirflowClient, Run, ServerError
 from demo.airflow_server import AirflowServer, running
-from demo.follow import follow
+from demo.follow import STAGES, follow
 from spark_apps import catalog, contract
 
 RUN_TIMEOUT_S = 3600.0
@@ -102,6 +102,7 @@ def server(chosen_weights: str) -> AirflowServer:
         source=places.source(),
         env={
             "AIRFLOW__IMAGE_FEATURES__INDEX": "true",
+            "AIRFLOW__IMAGE_FEATURES__DUPLICATES": "true",
             **({"AIRFLOW__IMAGE_FEATURES__WEIGHTS": chosen_weights} if chosen_weights else {}),
         },
     )
@@ -118,6 +119,7 @@ def report(found: list[results.DayResult], seconds: float) -> None:
     print(f"contact sheet  {places.shown(places.CONTACT_SHEET)}")
     print(f"summary        {places.shown(places.SUMMARY)}")
     print(f"search         {search_command(found[0])}")
+    print(f"duplicates     {results.duplicates(str(places.STORE), found[0].model)}")
     print(f"\nDone in {seconds:.0f} s. Next: `make up` opens Airflow's UI on these runs; `make demo` runs them again.")
 
 
@@ -175,8 +177,7 @@ def _check_runs(airflow: AirflowClient, days: dict[str, str], ended: dict[str, R
         if error is not None:
             problems.append(f"{day}, {error['stage']}: {error['message']} {error['hint']}".strip())
             continue
-        stages = (*contract.STAGES, "index")
-        stage = next((stage for stage in stages if run["tasks"].get(stage) == "failed"), stages[0])
+        stage = next((stage for stage in STAGES if run["tasks"].get(stage) == "failed"), STAGES[0])
         log = airflow.task_log(days[day], stage).splitlines()
         problems.append("\n  ".join([f"{day}, {stage} failed; the end of its log:", *log[-8:]]))
     if problems:

@@ -12,11 +12,14 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from dataclasses import replace
+
 from spark_apps import storage
 from spark_apps.contract import DuplicatesSettings, Manifest
-from spark_apps.dedup import groups
+from spark_apps.dedup import groups, share
 from spark_apps.dedup.update import update
 from spark_apps.media import likeness
+from spark_apps.pipeline.quality import WARNING
 from spark_apps.spark import jobs
 from spark_apps.tables.schemas import DUPLICATES
 
@@ -25,17 +28,26 @@ def duplicates(settings: DuplicatesSettings, timings: jobs.Timings) -> Manifest:
     """Brings the table up to what is published of a model.
 
     The manifest's counts: `groups`, files that are `exact` or `near` copies, `spare` files (all of a group but the one
-    to keep), pairs of pictures `compared` and `confirmed` in this run, and `partitions` whose rows changed.
+    to keep), pairs of pictures `compared` and `confirmed` in this run, and `partitions` whose rows changed; of a run,
+    `twins`: files of its partition that are in a group. The outcome's `checks`: as those of a report.
 
     Raises:
-        BadSetting: ImageHash is not installed.
+        BadSetting: ImageHash is not installed, or the run's extract has not finished.
         JobError, NothingToDo, Unreachable: as `update`.
     """
     likeness.check_installed()
+    settings = replace(settings, model=jobs.model_of(settings))
     with timings.phase("update"), storage.reaching("store", settings.store):
         done = update(settings, _say)
     kinds = [member.kind for member in done.members]
     keepers = sum(member.keeper for member in done.members)
+    key, twins = settings.partition, share.twins(done.members)
+    checks = []
+    if key in done.rows:
+        checks = [share.check(key, twins, done.rows, settings.history, settings.warn_duplicates_rise)]
+    for check in checks:
+        if check.failed(WARNING):
+            _say(f"Warning: {check.message}")
     return timings.manifest(
         "duplicates",
         settings,
@@ -47,8 +59,15 @@ def duplicates(settings: DuplicatesSettings, timings: jobs.Timings) -> Manifest:
             "compared": done.compared,
             "confirmed": done.confirmed,
             "partitions": done.touched,
+            **({"twins": twins[key]} if key in done.rows else {}),
         },
-        outcome={"features_version": done.seen, "rebuilt": done.rebuilt, "table": DUPLICATES.uri(settings.store)},
+        outcome={
+            "model": settings.model,
+            "checks": [check.to_json() for check in checks],
+            "features_version": done.seen,
+            "rebuilt": done.rebuilt,
+            "table": DUPLICATES.uri(settings.store),
+        },
     )
 
 

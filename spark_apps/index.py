@@ -15,8 +15,8 @@ if __name__ == "__main__":
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from spark_apps import catalog, contract
-from spark_apps.contract import BadSetting, IndexSettings, Manifest
+from spark_apps import catalog
+from spark_apps.contract import IndexSettings, Manifest
 from spark_apps.search import ann, datasets, writing
 from spark_apps.search.reading import reading
 from spark_apps.spark import contexts, jobs
@@ -35,7 +35,7 @@ def index(settings: IndexSettings, timings: jobs.Timings) -> Manifest:
         JobError: others publish faster than this could bring in.
         Unreachable: the store cannot be used.
     """
-    model = settings.model or _model_of_run(settings)
+    model = jobs.model_of(settings)
     datasets.lance()
     with reading(settings.store):
         if settings.check:
@@ -98,26 +98,6 @@ def _lag(settings: IndexSettings, model: str) -> float | None:
     published = catalog.partitions(settings.store, model)
     moments = [item.modified_ms / 1000 for item in published if item.partition == settings.partition]
     return round(max(0.0, time.time() - moments[0]), 3) if moments else None
-
-
-def _model_of_run(settings: IndexSettings) -> str:
-    """What the run's extract has published under."""
-    if not settings.partition:
-        raise BadSetting(
-            "no_model", "Neither a model nor a run is given.", "Give --model, or --partition and --run-id."
-        )
-    run = contract.Settings(
-        store=settings.store,
-        partition=settings.partition,
-        run_id=settings.run_id,
-        dag_id=settings.dag_id,
-        map_index=settings.map_index,
-        branch=settings.branch,
-    )
-    found = jobs.read_manifest(run, "extract").model
-    if found is None:
-        raise BadSetting("no_model", "The run's extract names no model.", "Give --model.")
-    return found.key
 
 
 def _spread(rows: int, driver_rows: int) -> writing.Spread:

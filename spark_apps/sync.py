@@ -26,12 +26,13 @@ def sync(settings: SyncSettings, timings: jobs.Timings) -> Manifest:
 
     Raises:
         JobError: the place holds another number of rows than are published; another sync writes to it.
-        BadSetting, NothingToDo, Unreachable: as `sinks.open_sink` and `sinks.sync`.
+        BadSetting, NothingToDo, Unreachable: as `jobs.model_of`, `sinks.open_sink` and `sinks.sync`.
     """
+    model = jobs.model_of(settings)
     with timings.phase("open"):
         opened = sinks.open_sink(settings.to, settings.sink)
     with closing(opened) as sink, timings.phase("sync"):
-        done = sinks.sync(settings.store, settings.model, sink, settings.full, _say)
+        done = sinks.sync(settings.store, model, sink, settings.full, _say)
     if done.differing:
         found = [f"{key}: {held:,} instead of {wanted:,}" for key, (held, wanted) in done.differing.items()]
         raise JobError(
@@ -43,7 +44,7 @@ def sync(settings: SyncSettings, timings: jobs.Timings) -> Manifest:
         "sync",
         settings,
         counts={"upserted": done.upserted, "deleted": done.deleted, "rows": done.rows, "differing": 0},
-        outcome={"to": settings.to, "features_version": done.version, "full": done.full},
+        outcome={"model": model, "to": settings.to, "features_version": done.version, "full": done.full},
     )
 
 

@@ -128,7 +128,7 @@ class StageOperator(SparkSubmitOperator):
             BadSetting: the task cannot find what the stages before it leave.
         """
         super().resolve_template_files()
-        if self.stage in run_key.CHAIN:
+        if run_key.continues(self):
             run_settings.check_chain(self)
 
     def pre_execute(self, context: Context) -> None:
@@ -344,7 +344,10 @@ class UndoOperator(StageOperator):
 
 class DuplicatesOperator(StageOperator):
     """Says which published files of a model show the same picture. What is published stays as it is, also when it
-    fails."""
+    fails.
+
+    After an extract it takes that one's model; by itself, or after several, `model` says which.
+    """
 
     stage = "duplicates"
     template_fields = (*StageOperator.template_fields, *arguments.fields(contract.DuplicatesSettings))
@@ -356,7 +359,9 @@ class DuplicatesOperator(StageOperator):
 
 
 class SyncOperator(StageOperator):
-    """Keeps another vector store equal to what is published of a model; runs by itself or after a publication.
+    """Keeps another vector store equal to what is published of a model.
+
+    After an extract it takes that one's model; by itself, or after several, `model` says which.
 
     :param sink_conn_id: (templated) the connection to that store, which user and password, or key, are taken from;
         host, port and database too, where `to` does not say them.

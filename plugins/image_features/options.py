@@ -271,6 +271,14 @@ _OWN = (
         version_added="0.2.0",
     ),
     Option(
+        name="duplicates",
+        description="Whether the Dag image_features, and each ImageFeaturesTaskGroup that does not say so itself, "
+        "looks for duplicates of what it has published. It needs the extra duplicates where the jobs run.",
+        kind=bool,
+        default=False,
+        version_added="0.2.0",
+    ),
+    Option(
         name="history_server",
         description="Address of Spark's history server, for the links of tasks.",
         example="http://history:18080",

@@ -10,13 +10,20 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-CHAIN = (*contract.STAGES, "index")
+CHAIN = (*contract.STAGES, "index", "duplicates", "sync")
 """The stages that continue one another in a run."""
+ALONE = ("duplicates", "sync")
+"""Those of them that are of no run where they are told a model: they may follow several, or none."""
 
 
 def before(name: str) -> tuple[str, ...]:
     """The stages that come before one of the `CHAIN`."""
     return CHAIN[: CHAIN.index(name)]
+
+
+def continues(task: Any) -> bool:
+    """Whether a task continues what a run's stages before it have left."""
+    return task.stage in CHAIN and not (task.stage in ALONE and task.given.get("model"))
 
 
 def key(task: Any, context: Context) -> contract.RunKey:
@@ -26,7 +33,7 @@ def key(task: Any, context: Context) -> contract.RunKey:
         run_id=str(context["run_id"]),
         dag_id=str(task.dag_id),
         map_index=map_index if isinstance(map_index, int) else -1,
-        branch=branch(task) if task.stage in CHAIN else "",
+        branch=branch(task) if continues(task) else "",
     )
 
 

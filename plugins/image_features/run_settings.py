@@ -61,7 +61,11 @@ def of(kind: type[Kind], given: Mapping[str, Any], task: Any, context: Any) -> K
         BadSetting: a value is missing, out of bounds, contradicts another, or is not allowed in this Airflow.
     """
     values = chosen_for(kind, given, task, context)
-    of_a_run = kind is not contract.IndexSettings or "model" not in values
+    of_a_run = not (issubclass(kind, contract.ModelSettingsOfARun) and values.get("model"))
+    if of_a_run and task.stage in run_key.ALONE and not run_key.nearest(task, "extract"):
+        raise contract.BadSetting(
+            "no_model", "The argument model is missing.", f"Give it, or let {task.task_id} follow an extract."
+        )
     if "partition" in arguments.names(kind) and of_a_run:
         values["partition"] = partition.of(values.get("partition"), context)
     for name in {"store", "source"} & set(arguments.names(kind)):

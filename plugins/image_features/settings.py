@@ -237,6 +237,11 @@ def index() -> bool:
     return bool(value("index"))
 
 
+def duplicates() -> bool:
+    """Whether duplicates are looked for after each publication. Raises BadSetting."""
+    return bool(value("duplicates"))
+
+
 def default(name: str, kind: type, fallback: Any) -> Any:
     """`value` as Dags written for 0.1.0 ask for it. Raises BadSetting."""
     found = value(name)

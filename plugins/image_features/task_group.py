@@ -1,4 +1,4 @@
-"""The pipeline as one object in your own Dag: one ingest, and for each model extract, validate and maybe index."""
+"""The pipeline as one object in your own Dag: one ingest, and for each model extract, validate and what may follow."""
 
 from __future__ import annotations
 
@@ -12,10 +12,18 @@ from airflow.sdk import TaskGroup
 
 from image_features import arguments, run_settings
 from image_features import settings as options
-from image_features.operators import ExtractOperator, IndexOperator, IngestOperator, StageOperator, ValidateOperator
-from image_features.run_key import CHAIN
+from image_features.operators import (
+    DuplicatesOperator,
+    ExtractOperator,
+    IndexOperator,
+    IngestOperator,
+    StageOperator,
+    ValidateOperator,
+)
 from spark_apps import contract
 
+CHAIN = (*contract.STAGES, "index", "duplicates")
+"""The stages that a group may have."""
 OF_ALL = ("conn_id", "storage_conn_id", "conf", "env_vars")
 """Arguments of the operators, beside the settings, that the group hands to each of its tasks; what else is for all of
 them goes into `default_args`."""
@@ -24,7 +32,8 @@ them goes into `default_args`."""
 class ImageFeaturesTaskGroup(TaskGroup):
     """`ingest >> extract >> validate`, or several `extract >> validate` after one ingest.
 
-    With `index`, each validate is followed by an index, which makes its model searchable.
+    With `index`, each validate is followed by an index, which makes its model searchable, and with `duplicates` by one
+    that looks for duplicates.
 
     Takes every setting of these stages as a keyword argument, each a template, and hands it to the stages that have
     it. `default_args` of the group or the Dag set what else operators take: pool, queue, retries, callbacks,
@@ -34,6 +43,7 @@ class ImageFeaturesTaskGroup(TaskGroup):
         `[{"model": "resnet50"}, {"model": "convnext_tiny", "precision": "bf16"}]`; by default one model, with the
         settings of the group.
     :param index: whether to bring what is published into the search index; by default [image_features] index.
+    :param duplicates: whether to look for duplicates of what is published; by default [image_features] duplicates.
     :param conn_id: the Spark connection of all tasks.
     :param storage_conn_id: the connection of type aws that the store is reached with.
     :param conf: settings of Spark for all jobs.
@@ -42,19 +52,25 @@ class ImageFeaturesTaskGroup(TaskGroup):
     :raises BadSetting: a value is not allowed, or two of the models are the same.
     """
 
-    @arguments.declared(contract.IndexSettings, *contract.SETTINGS.values())
+    @arguments.declared(contract.DuplicatesSettings, contract.IndexSettings, *contract.SETTINGS.values())
     def __init__(
         self,
         group_id: str = "image_features",
         *,
         models: Sequence[Mapping[str, Any]] | None = None,
         index: bool | None = None,
+        duplicates: bool | None = None,
         **kwargs: Any,
     ) -> None:
         takes = set(inspect.signature(TaskGroup).parameters)
-        arguments.refuse_unknown(type(self).__name__, kwargs, {*takes, *_settings(CHAIN), *OF_ALL, "models", "index"})
+        own_arguments = {"models", "index", "duplicates"}
+        arguments.refuse_unknown(type(self).__name__, kwargs, {*takes, *_settings(CHAIN), *OF_ALL, *own_arguments})
         settings = {name: value for name, value in kwargs.items() if name in _settings(CHAIN)}
         index = options.index() if index is None else index
+        duplicates = options.duplicates() if duplicates is None else duplicates
+        following: list[tuple[type[StageOperator], str]] = []
+        following += [(IndexOperator, "index")] if index else []
+        following += [(DuplicatesOperator, "duplicates")] if duplicates else []
         shared = {name: value for name, value in kwargs.items() if name in OF_ALL}
         own = [dict(model) for model in models or [{}]]
         for model in own:
@@ -66,8 +82,11 @@ class ImageFeaturesTaskGroup(TaskGroup):
                 extract = self._task(ExtractOperator, f"extract{ending}", {**settings, **model}, shared)
                 validate = self._task(ValidateOperator, f"validate{ending}", {**settings, **model}, shared)
                 ingest >> extract >> validate
-                if index:
-                    validate >> self._task(IndexOperator, f"index{ending}", {**settings, **model}, shared)
+                last = validate
+                for operator, name in following:
+                    task = self._task(operator, f"{name}{ending}", {**settings, **model}, shared)
+                    last >> task
+                    last = task
 
     def _task(
         self, operator: type[StageOperator], task_id: str, settings: Mapping[str, Any], shared: Mapping[str, Any]

@@ -30,6 +30,13 @@ from spark_apps.contract.errors import (
 )
 from spark_apps.contract.extractors import EXTRACTOR_HELP, EXTRACTOR_PATTERN, EXTRACTORS, PHOTOS, check_extractor
 from spark_apps.contract.fields import check_value, describe, out_of_range, setting
+from spark_apps.contract.follow_ups import (
+    COMMANDS,
+    DuplicatesSettings,
+    IndexSettings,
+    ModelSettingsOfARun,
+    SyncSettings,
+)
 from spark_apps.contract.jobs import JobSpec, is_left_by, job_spec
 from spark_apps.contract.model_settings import LAYER_PATTERN, WEIGHTS_HELP, ModelSettings
 from spark_apps.contract.model_sources import MODEL_HELP, MODEL_SOURCES, is_at_a_place, model_source
@@ -53,22 +60,18 @@ from spark_apps.contract.names import (
 from spark_apps.contract.precisions import PRECISIONS, Precision
 from spark_apps.contract.quarantine import QUARANTINE_CODES, BadFile
 from spark_apps.contract.settings import (
-    COMMANDS,
     KEEP,
     MAX_PIXELS,
     MAX_RETENTION_HOURS,
     PHOTO_PIXELS,
     REFERENCE,
     SETTINGS,
-    DuplicatesSettings,
     ExtractSettings,
-    IndexSettings,
     IngestSettings,
     JobSettings,
     MaintainSettings,
     Settings,
     StoreSettings,
-    SyncSettings,
     UndoSettings,
     ValidateSettings,
 )

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from spark_apps.contract.command_line import to_args
+from spark_apps.contract.follow_ups import COMMANDS
 from spark_apps.contract.names import join
-from spark_apps.contract.settings import COMMANDS, JobSettings
+from spark_apps.contract.settings import JobSettings
 
 HERE = str(Path(__file__).parents[1])
 """The folder of this package: one application for each stage."""

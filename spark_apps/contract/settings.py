@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl, urlsplit
 
 from spark_apps.contract import checks
 from spark_apps.contract.errors import BadSetting
@@ -264,7 +263,7 @@ class MaintainSettings(JobSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _name_after_now(self)
+        name_after_now(self)
 
     @property
     def folder(self) -> str:
@@ -287,7 +286,7 @@ class UndoSettings(JobSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_partition(self.partition)
-        _name_after_now(self)
+        name_after_now(self)
 
     @property
     def folder(self) -> str:
@@ -295,136 +294,8 @@ class UndoSettings(JobSettings):
         return join(self.store, "undo", self.partition, path_safe(self.model), self.run.folder)
 
 
-@dataclass(frozen=True, kw_only=True)
-class IndexSettings(JobSettings):
-    """Settings of `index`: whose vectors are brought into the search index, and how."""
-
-    run_id: str = setting("Id of this run; empty: the present moment.", "")
-    partition: str = setting(
-        "Partition of the run that this belongs to; whatever differs from what is published is brought in anyway.", ""
-    )
-    branch: str = setting("Branch of the run that this belongs to, as for validate.", "")
-    model: str = setting(
-        "What the features are published under, for example resnet50-imagenet1k_v2-fp32; empty: that of the run's "
-        "extract.",
-        "",
-    )
-    ann_rows: int = setting(
-        "The index for approximate nearest neighbours is built when there are so many rows; fewer are compared one by "
-        "one, which is quick and exact.",
-        20_000,
-        minimum=256,
-        maximum=2**31,
-    )
-    driver_rows: int = setting(
-        "So many rows are brought in by the driver alone, without starting Spark; more are spread over Spark tasks.",
-        50_000,
-        minimum=0,
-        maximum=2**31,
-    )
-    rebuild: bool = setting("Make the index anew from nothing but what is published.", False)
-    check: bool = setting("Only say in how many rows the index differs from what is published; change nothing.", False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.partition:
-            check_partition(self.partition)
-        if self.check and self.rebuild:
-            raise BadSetting(
-                "contradiction", "check changes nothing, and rebuild makes all anew.", "Leave one of them out."
-            )
-        _name_after_now(self)
-
-    @property
-    def run(self) -> RunKey:
-        """Which run this is, with its branch."""
-        return RunKey(self.run_id, self.dag_id, self.map_index, self.branch)
-
-    @property
-    def folder(self) -> str:
-        """Where it leaves its documents; not with those of the partition's runs: what fails here was published."""
-        return join(self.store, "search", "runs", self.partition or path_safe(self.model) or "all", self.run.folder)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DuplicatesSettings(JobSettings):
-    """Settings of `duplicates`: what counts as the same picture."""
-
-    run_id: str = setting("Id of this run; empty: the present moment.", "")
-    model: str = setting("What the features are published under, for example resnet50-imagenet1k_v2-fp32.")
-    min_similarity: float = setting(
-        "Cosine of two vectors from which on the photos themselves are compared (0 to 1).", 0.8, minimum=0, maximum=1
-    )
-    max_distance: int = setting(
-        "Of the 64 bits of the perceptual hashes of two photos, at most so many may differ; 0 to 32.",
-        10,
-        minimum=0,
-        maximum=32,
-    )
-    candidates: int = setting(
-        "With how many photos each is compared at most, the most similar ones.", 16, minimum=1, maximum=1000
-    )
-    max_pixels: int = setting("Photos with more pixels are not compared.", PHOTO_PIXELS, minimum=1, maximum=MAX_PIXELS)
-    rebuild: bool = setting("Compare everything anew; groups keep their ids.", False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _name_after_now(self)
-
-    @property
-    def folder(self) -> str:
-        """This run's folder in the store."""
-        return join(self.store, "deduplication", path_safe(self.model), self.run.folder)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyncSettings(JobSettings):
-    """Settings of `sync`: which other place is kept equal to what is published."""
-
-    run_id: str = setting("Id of this run; empty: the present moment.", "")
-    model: str = setting("What the features are published under, for example resnet50-imagenet1k_v2-fp32.")
-    to: str = setting(
-        "Where the vectors are to be: a folder or URI, which gets Parquet files; qdrant://host:6333/collection; "
-        "postgresql://host/database?table=name. One place for each model, and no password or key in it."
-    )
-    sink: str = setting(
-        "A kind of place of your own: module:Class or /path/file.py:Class, a class that is called with what --to says.",
-        "",
-    )
-    full: bool = setting(
-        "Put in all that is published and take out everything else, instead of what changed since the last time.", False
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_no_secret(self.to)
-        _name_after_now(self)
-
-    @property
-    def folder(self) -> str:
-        """This run's folder in the store; a run may have one for each place."""
-        return join(self.store, "sync", path_safe(self.model), path_safe(self.to), self.run.folder)
-
-
-SECRETS = {"password", "sslpassword", "api_key", "apikey", "key", "token", "secret"}
-"""What an address may call a secret in it."""
-
-
-def _check_no_secret(to: str) -> None:
-    try:
-        parts = urlsplit(to)
-        secret = parts.password or {name.lower().replace("-", "_") for name, _ in parse_qsl(parts.query)} & SECRETS
-    except ValueError:
-        raise BadSetting("bad_to", "to is not a place.", "Write it as scheme://host:port/name.") from None
-    if secret:
-        raise BadSetting(
-            "secret_in_to",
-            "to holds a password or a key, and arguments can be read by others.",
-            "Leave it out: it is taken from PGPASSWORD or QDRANT_API_KEY, in Airflow from the connection sink_conn_id.",
-        )
-
-
-def _name_after_now(settings: JobSettings) -> None:
+def name_after_now(settings: JobSettings) -> None:
+    """Gives settings without a run id that of the present moment."""
     if not settings.run_id:
         object.__setattr__(settings, "run_id", datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ"))
 
@@ -435,12 +306,3 @@ SETTINGS: dict[str, type[Settings]] = {
     "validate": ValidateSettings,
 }
 """The stages of the pipeline, in their order."""
-COMMANDS: dict[str, type[JobSettings]] = {
-    **SETTINGS,
-    "maintain": MaintainSettings,
-    "undo": UndoSettings,
-    "index": IndexSettings,
-    "duplicates": DuplicatesSettings,
-    "sync": SyncSettings,
-}
-"""Every command that these dataclasses describe."""

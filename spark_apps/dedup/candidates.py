@@ -1,6 +1,6 @@
 """Pairs of pictures with like vectors: exact, by blocked matrix products over all published vectors, streamed.
 
-`Search` is what another way of finding them has to offer, an index for approximate nearest neighbours for example.
+`Search` is what another way of finding them has to offer, as the search index does (`indexed`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ExactSearch:
 
     def near(self, partition: str, image_ids: Collection[str], among: Sequence[str]) -> Iterator[Candidate]:
         """As `Search`. Vectors without a direction, zero or not finite, are like nothing."""
-        queries, names = self._vectors(partition, set(image_ids))
+        queries, names = self.vectors(partition, image_ids)
         best: dict[int, list[tuple[float, str]]] = defaultdict(list)
         if not names:
             return
@@ -69,7 +69,10 @@ class ExactSearch:
             for similarity, other in sorted(found, reverse=True):
                 yield Candidate(names[place], other, min(similarity, 1.0))
 
-    def _vectors(self, partition: str, wanted: set[str]) -> tuple[Any, list[str]]:
+    def vectors(self, partition: str, image_ids: Collection[str]) -> tuple[Any, list[str]]:
+        """Unit vectors, float32 [pictures, numbers], of those pictures that are published in `partition`, and whose
+        they are."""
+        wanted = set(image_ids)
         parts, names = [], list[str]()
         for block, ids in self._blocks(partition):
             rows = {image_id: row for row, image_id in enumerate(ids) if image_id in wanted}

@@ -13,8 +13,8 @@ from deltalake import DeltaTable
 
 from spark_apps import catalog, contract, storage
 from spark_apps.catalog.tables import rows_of
-from spark_apps.contract import DuplicatesSettings
-from spark_apps.dedup import groups, table
+from spark_apps.contract import DuplicatesSettings, JobError
+from spark_apps.dedup import groups, indexed, table
 from spark_apps.dedup.candidates import ROWS, Candidate, ExactSearch, Search
 from spark_apps.dedup.confirm import Looks
 from spark_apps.media import likeness
@@ -22,14 +22,20 @@ from spark_apps.media import likeness
 
 @dataclass(frozen=True)
 class Done:
-    """What an update did. `seen`: the version of the features it is right for; `touched`: partitions that changed."""
+    """What an update did. `seen`: the version of the features it is right for; `rows`: partition → files that are
+    published there; `touched`: partitions that changed."""
 
     seen: int
+    rows: dict[str, int]
     members: list[groups.Member]
     compared: int
     confirmed: int
     touched: int
     rebuilt: bool
+
+
+TRIES = 5
+"""How often a run begins again because another one was quicker."""
 
 
 def update(settings: DuplicatesSettings, say: Callable[[str], None]) -> Done:
@@ -40,20 +46,33 @@ def update(settings: DuplicatesSettings, say: Callable[[str], None]) -> Done:
 
     Raises:
         NothingToDo: nothing of the model is published, and nothing was.
-        JobError: another run has done the same meanwhile.
+        JobError: others do the same so often that this could not.
         Unreachable: the store cannot be used.
     """
+    for left in reversed(range(TRIES)):
+        try:
+            return _updated(settings, say)
+        except JobError as error:
+            if error.code != "overtaken" or not left:
+                raise
+            say("Another run was quicker; what it has found is taken over.")
+    raise AssertionError("the last try returns or raises")
+
+
+def _updated(settings: DuplicatesSettings, say: Callable[[str], None]) -> Done:
     store, model = settings.store, settings.model
     features = catalog.table(store, "features")
     before = table.known(store, model)
-    published = [] if features is None else [item.partition for item in catalog.published(features, model)]
+    rows = {} if features is None else {item.partition: item.rows for item in catalog.published(features, model)}
+    published = [*rows]
     if features is None or not (published or before.rows):
         raise contract.NothingToDo(
             "never_published", f"Nothing is published under {model}.", "Models are listed on the overview."
         )
     method = f"{likeness.EDITION},{settings.min_similarity:g},{settings.max_distance},{settings.candidates}"
     new, everything = _news(settings, before, method, features.version())
-    search = ExactSearch(store, model, features, settings.min_similarity, settings.candidates)
+    exact = ExactSearch(store, model, features, settings.min_similarity, settings.candidates)
+    search = indexed.fitting(exact, say)
     candidates = _candidates(search, new, published, everything, say)
     wanted = {one for item in candidates for one in (item.one, item.other)}
     compared = wanted.union(*new.values(), before.groups)
@@ -64,7 +83,7 @@ def update(settings: DuplicatesSettings, say: Callable[[str], None]) -> Done:
     pairs = [*([] if everything else before.pairs), *confirmed]
     members = groups.members(_measured(store, _with_a_twin(files, pairs), before), pairs, before.groups)
     touched = table.replace(store, model, before, members, features.version(), method)
-    return Done(features.version(), members, len(candidates), len(confirmed), touched, everything)
+    return Done(features.version(), rows, members, len(candidates), len(confirmed), touched, everything)
 
 
 def _news(

@@ -110,27 +110,27 @@ def reconciliation(evidence: Evidence) -> Check:
         lost, doubled, strangers = found.lost.count, found.doubled.count, found.strangers.count
         message = f"{lost:,} files lost, {doubled:,} counted twice, {strangers:,} never listed."
     first = dict.fromkeys(found.lost.first + found.doubled.first + found.strangers.first)
-    return _check("reconciliation", bad.count, EQUALS, 0, message, tuple(first))
+    return judged("reconciliation", bad.count, EQUALS, 0, message, tuple(first))
 
 
 def dimension(evidence: Evidence) -> Check:
     """Every vector has the model's length."""
     bad = evidence.measured.wrong_length
     message = f"Vectors that are not {evidence.model.dim} long."
-    return _check("dimension", bad.count, EQUALS, 0, message, bad.first)
+    return judged("dimension", bad.count, EQUALS, 0, message, bad.first)
 
 
 def finite(evidence: Evidence) -> Check:
     """No vector holds NaN or infinity."""
     bad = evidence.measured.not_finite
-    return _check("finite", bad.count, EQUALS, 0, "Vectors with NaN or infinite values.", bad.first)
+    return judged("finite", bad.count, EQUALS, 0, "Vectors with NaN or infinite values.", bad.first)
 
 
 def constant(evidence: Evidence) -> Check:
     """No vector is zero or has the same value throughout."""
     bad, limit = evidence.measured.constant, evidence.settings.max_constant
     message = "Vectors that are zero or the same value throughout."
-    return _check("constant", bad.count, AT_MOST, limit, message, bad.first)
+    return judged("constant", bad.count, AT_MOST, limit, message, bad.first)
 
 
 def identical(evidence: Evidence) -> Check:
@@ -145,7 +145,7 @@ def identical(evidence: Evidence) -> Check:
             f"{twins.photos:,} of those that share one."
         )
     limit = evidence.settings.max_identical_fraction
-    return _check("identical_vectors", fraction, AT_MOST, limit, message, evidence.reconciled.alike.first)
+    return judged("identical_vectors", fraction, AT_MOST, limit, message, evidence.reconciled.alike.first)
 
 
 def fingerprint(evidence: Evidence) -> Check:
@@ -156,7 +156,7 @@ def fingerprint(evidence: Evidence) -> Check:
     message = f"Vectors and neighbouring partitions of {evidence.model.key} with another fingerprint than {own}."
     if others:
         message += f" Different: {', '.join(others[:OFFENDERS])}. Use other weights names, or publish those days again."
-    return _check("fingerprint", inside + len(others), EQUALS, 0, message)
+    return judged("fingerprint", inside + len(others), EQUALS, 0, message)
 
 
 def failed_fraction(evidence: Evidence) -> Check:
@@ -166,7 +166,7 @@ def failed_fraction(evidence: Evidence) -> Check:
     codes = ", ".join(f"{count} {code}" for code, count in sorted(evidence.measured.codes.items()))
     message = f"Share of listed files in quarantine{': ' + codes if codes else ''}."
     limit = evidence.settings.max_failed_fraction
-    return _check("failed_fraction", value, AT_MOST, limit, message, refused.first)
+    return judged("failed_fraction", value, AT_MOST, limit, message, refused.first)
 
 
 def some_features(evidence: Evidence) -> Check:
@@ -174,7 +174,7 @@ def some_features(evidence: Evidence) -> Check:
     count = len(evidence.measured.featured)
     limit = evidence.settings.min_features
     bad = Found() if count >= limit else evidence.measured.refused
-    return _check("some_features", count, AT_LEAST, limit, "Vectors in this partition.", bad.first)
+    return judged("some_features", count, AT_LEAST, limit, "Vectors in this partition.", bad.first)
 
 
 def row_count(evidence: Evidence) -> Check:
@@ -185,7 +185,7 @@ def row_count(evidence: Evidence) -> Check:
     ratio = len(evidence.measured.featured) / max(1.0, usual)
     limit = evidence.settings.min_row_ratio
     message = f"Vectors relative to the median of {len(evidence.history)} recent partitions ({usual:,.0f})."
-    return _check("row_count", ratio, WITHIN, limit, message)
+    return judged("row_count", ratio, WITHIN, limit, message)
 
 
 def drifted(evidence: Evidence) -> Check:
@@ -194,7 +194,7 @@ def drifted(evidence: Evidence) -> Check:
     if evidence.drift is None:
         return Check("drift", True, None, AT_MOST, limit, "No earlier partition of this model to compare with.")
     message = "Drift of the features against recent partitions (0 to 1)."
-    return _check("drift", evidence.drift, AT_MOST, limit, message)
+    return judged("drift", evidence.drift, AT_MOST, limit, message)
 
 
 def recomputed(evidence: Evidence) -> Check:
@@ -277,9 +277,9 @@ HOLDS: Mapping[str, Callable[[float, float], bool]] = {
 }
 
 
-def _check(
+def judged(
     name: str, value: float, relation: str, limit: float, message: str, offenders: tuple[str, ...] = ()
 ) -> Check:
-    """A check that passes while its value is in this relation to its limit."""
+    """A check that passes while its value is in this relation to its limit. Its level is error."""
     passed = bool(HOLDS[relation](value, limit))
     return Check(name, passed, float(value), relation, limit, message, offenders[:OFFENDERS])

@@ -96,6 +96,11 @@ class Index:
         self.dim = datasets.dim(dataset)
         self._ann = ann.state(dataset)
 
+    @property
+    def approximate(self) -> bool:
+        """Whether it has an index for approximate nearest neighbours; else all vectors are compared."""
+        return self._ann.cells > 0
+
     def refresh(self) -> None:
         """Goes to the newest version, when there is a newer one. Raises Unreachable."""
         with reading(self.store):

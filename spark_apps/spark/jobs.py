@@ -84,6 +84,33 @@ def read_manifest(settings: contract.Settings, stage: str, attempt: str = "") ->
     return found
 
 
+def model_of(settings: contract.ModelSettingsOfARun) -> str:
+    """The model that a job follows: the one that it is given, else what the run's extract has published under.
+
+    Raises:
+        BadSetting: neither is given, or that stage has not finished.
+        Unreachable: the store cannot be read.
+    """
+    if settings.model:
+        return settings.model
+    if not settings.partition:
+        raise BadSetting(
+            "no_model", "Neither a model nor a run is given.", "Give --model, or --partition and --run-id."
+        )
+    run = contract.Settings(
+        store=settings.store,
+        partition=settings.partition,
+        run_id=settings.run_id,
+        dag_id=settings.dag_id,
+        map_index=settings.map_index,
+        branch=settings.branch,
+    )
+    found = read_manifest(run, "extract").model
+    if found is None:
+        raise BadSetting("no_model", "The run's extract names no model.", "Give --model.")
+    return found.key
+
+
 def _fail(stage: str, settings: contract.JobSettings | None, error: JobError) -> int:
     _say(f"{stage} failed: {error}")
     if settings is not None:

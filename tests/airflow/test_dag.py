@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -32,13 +33,18 @@ def test_the_dag_is_ingest_then_extract_then_validate(dag: DAG) -> None:
     }
 
 
-def test_with_the_option_an_index_follows_what_publishes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("following", [["index"], ["duplicates"], ["index", "duplicates"]])
+def test_with_the_options_others_follow_what_publishes(monkeypatch: pytest.MonkeyPatch, following: list[str]) -> None:
     from airflow.dag_processing.dagbag import DagBag
 
-    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__INDEX", "true")
+    for name in following:
+        monkeypatch.setenv(f"AIRFLOW__IMAGE_FEATURES__{name.upper()}", "true")
     bag = DagBag(REPO / "dags" / "image_features.py")
     assert bag.import_errors == {}
-    assert bag.dags["image_features"].task_dict["validate"].downstream_task_ids == {"index"}
+    tasks = bag.dags["image_features"].task_dict
+    for one, next_one in itertools.pairwise(["validate", *following]):
+        assert tasks[one].downstream_task_ids == {next_one}
+    assert tasks[following[-1]].downstream_task_ids == set()
 
 
 def test_a_daily_run_covers_one_utc_day_and_the_past_is_left_alone(dag: DAG) -> None:

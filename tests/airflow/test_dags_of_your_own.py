@@ -400,10 +400,13 @@ def test_an_index_takes_the_model_of_its_run_or_one_that_it_is_given(monkeypatch
     assert (by_hand.partition, by_hand.model) == ("", KEY)
 
 
-def test_a_group_with_an_index_has_one_for_each_model_in_the_branch_of_its_extract() -> None:
+def test_what_follows_in_a_group_is_there_for_each_model_in_the_branch_of_its_extract() -> None:
     with DAG("d", schedule=None) as dag:
         models = [{"model": "resnet50"}, {"model": "convnext_tiny"}]
-        ImageFeaturesTaskGroup(group_id="f", partition=DAY, models=models, index=True, driver_rows=7)
+        given = {"index": True, "duplicates": True, "driver_rows": 7, "candidates": 3}
+        ImageFeaturesTaskGroup(group_id="f", partition=DAY, models=models, **given)
+        sync = SyncOperator(task_id="sync", partition=DAY, to="/data/x")
+        dag.task_dict["f.duplicates_resnet50"] >> sync
     indexes = {name: task for name, task in dag.task_dict.items() if isinstance(task, IndexOperator)}
     assert {name: task.upstream_task_ids for name, task in indexes.items()} == {
         "f.index_resnet50": {"f.validate_resnet50"},
@@ -413,6 +416,26 @@ def test_a_group_with_an_index_has_one_for_each_model_in_the_branch_of_its_extra
         validate = dag.task_dict[name.replace("index", "validate")]
         assert job(index).branch == job(validate).branch != ""
         assert (job(index).model, job(index).driver_rows) == ("", 7)
+        duplicates = dag.task_dict[name.replace("index", "duplicates")]
+        assert duplicates.upstream_task_ids == {name}
+        assert (job(duplicates).branch, job(duplicates).model) == (job(validate).branch, "")
+        assert job(duplicates).candidates == 3
+    assert (job(sync).model, job(sync).branch) == ("", job(dag.task_dict["f.validate_resnet50"]).branch)
+
+
+def test_what_is_told_a_model_may_follow_several_and_what_is_not_must_follow_an_extract() -> None:
+    with DAG("d", schedule=None) as dag:
+        ImageFeaturesTaskGroup(group_id="f", partition=DAY, models=[{"model": "resnet50"}, {"model": "resnet18"}])
+        together = DuplicatesOperator(task_id="t", model=KEY)
+        ambiguous = SyncOperator(task_id="s", to="/data/x")
+        alone = SyncOperator(task_id="a", to="/data/x")
+        [dag.task_dict[f"f.validate_{name}"] for name in ("resnet50", "resnet18")] >> together >> ambiguous
+    together.resolve_template_files()
+    assert (job(together).model, job(together).partition, job(together).branch) == (KEY, "", "")
+    with pytest.raises(BadSetting, match="follows several tasks of the stage extract"):
+        ambiguous.resolve_template_files()
+    with pytest.raises(BadSetting, match="or let a follow an extract"):
+        job(alone)
 
 
 def test_without_index_a_group_has_none_unless_it_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,6 +448,9 @@ def test_without_index_a_group_has_none_unless_it_is_configured(monkeypatch: pyt
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__INDEX", "true")
     assert tasks() == {*contract.STAGES, "index"}
     assert tasks(index=False) == set(contract.STAGES)
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__DUPLICATES", "true")
+    assert tasks() == {*contract.STAGES, "index", "duplicates"}
+    assert tasks(index=False, duplicates=False) == set(contract.STAGES)
 
 
 def test_an_index_that_fails_fails_alone_and_one_that_ends_says_what_it_counted(spark: FakeSpark) -> None:

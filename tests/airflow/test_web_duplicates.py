@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 from skimage import data
 
-from tests.airflow.web import API
+from spark_apps import contract
+from spark_apps.contract import DuplicatesSettings
+from spark_apps.dedup import share
+from spark_apps.spark.jobs import Timings
+from tests.airflow.web import API, published
 from tests.shelf import MODEL, Shelf
 from tests.unit.test_duplicates import jpeg, look, part, publish
 
@@ -47,6 +53,34 @@ def get(clients: Clients, **asked: Any) -> dict[str, Any]:
 
 def names(answer: dict[str, Any]) -> list[list[str]]:
     return sorted([file["name"] for file in group["files"]] for group in answer["groups"])
+
+
+def test_the_run_page_says_how_many_files_have_a_twin_and_shows_the_check(clients: Clients, tmp_path: Path) -> None:
+    shelf = Shelf(str(tmp_path / "store"))
+    run = published(shelf)
+    settings = DuplicatesSettings(store=shelf.store, partition=run.partition, run_id=run.run_id, dag_id=run.dag_id)
+    address = f"{API}/runs/{quote(run.run_id, safe='')}"
+    assert clients("viewer").get(address).json()["duplicates"] is None
+    check = share.check(run.partition, {run.partition: 2}, {"2026-11-19": 3, run.partition: 3}, 7, 0.2)
+    counts, outcome = {"groups": 1, "twins": 2}, {"checks": [check.to_json(), {"name": "of a newer version"}]}
+    Path(settings.folder).mkdir(parents=True)
+    left = Path(settings.folder, "duplicates.json")
+    left.write_text(Timings().manifest("duplicates", settings, counts=counts, outcome=outcome).to_json())
+    report = clients("viewer").get(address).json()
+    assert report["duplicates"]["message"] == "2 files of this partition show the same picture as another."
+    assert [one["name"] for one in report["stages"]][-1] == "duplicates"
+    (shown,) = [one for one in report["checks"] if one["name"] == "duplicates"]
+    assert (shown["passed"], shown["severity"], shown["limit"]) == (False, "warning", 0.2)
+    left.unlink()
+    error = contract.error_record("duplicates", contract.JobError("x", "No room."), settings.run)
+    left.with_name("error.json").write_text(json.dumps(error))
+    failed = clients("viewer").get(address).json()
+    assert failed["duplicates"] == {
+        "tone": "warning",
+        "message": "The task duplicates failed: No room.",
+        "hint": "Clear that task.",
+    }
+    assert failed["published"] and failed["stages"][-1]["state"] == "failed"
 
 
 def test_groups_are_shown_by_partition_kind_and_similarity(clients: Clients, filled: Shelf) -> None:

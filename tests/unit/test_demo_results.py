@@ -12,6 +12,9 @@ import pytest
 from demo import results
 from demo.results import DayResult, NotAccountedFor
 from spark_apps import catalog, contract
+from spark_apps.contract import DuplicatesSettings
+from spark_apps.dedup import update
+from tests import shelf
 
 DAY, RUN_ID, MODEL = "2026-01-05", "backfill__1", "resnet50-keras-v1-fp32"
 
@@ -124,6 +127,14 @@ def test_the_summary_is_keyed_by_partition(published: dict[str, Any], landing: P
         "listed", "featured", "quarantined", "reused", "seconds", "images_per_second", "weights", "model_fingerprint"
     }  # fmt: skip
     assert summary[DAY]["quarantined"] == {"empty": 1}
+
+
+def test_duplicates_are_counted_for_the_model(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    shelf.Shelf(store).publish("d1", "r", {"u1": "a", "u2": "a", "u3": "b"})
+    update.update(DuplicatesSettings(store=store, model=shelf.MODEL), lambda _: None)
+    said = results.duplicates(store, shelf.MODEL)
+    assert said.startswith("2 files show 1 pictures, so 1 could be spared")
 
 
 def test_the_table_is_aligned(published: dict[str, Any], landing: Path) -> None:

@@ -82,6 +82,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
         return results.DayResult(day, 4, 3, {"empty": 1}, 0, seconds, 3.0, "random:0", "f" * 16, "the-model")
 
     monkeypatch.setattr(results, "read", read)
+    monkeypatch.setattr(results, "duplicates", lambda store, model: f"2 files of {model} show 1 pictures")
     before = signal.getsignal(signal.SIGTERM)
     yield props
     signal.signal(signal.SIGTERM, before)
@@ -94,6 +95,7 @@ def test_green(stage: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> Non
     assert "No hub." in said
     assert "THESE WEIGHTS ARE RANDOM" in said
     assert "make up" in said
+    assert "duplicates     2 files of the-model show 1 pictures" in said
     assert places.SUMMARY.is_file()
     assert stage["server"].stopped
 

@@ -18,8 +18,19 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from spark_apps import catalog
-from spark_apps.contract import BadSetting, DuplicatesSettings, JobError, MaintainSettings, NothingToDo, UndoSettings
-from spark_apps.dedup import table, update
+from spark_apps.contract import (
+    BadSetting,
+    DuplicatesSettings,
+    IndexSettings,
+    JobError,
+    MaintainSettings,
+    NothingToDo,
+    UndoSettings,
+)
+from spark_apps.dedup import indexed, share, table, update
+from spark_apps.dedup.candidates import ExactSearch
+from spark_apps.duplicates import duplicates
+from spark_apps.index import index as run_index
 from spark_apps.maintain import maintain
 from spark_apps.media import likeness
 from spark_apps.spark.jobs import Timings
@@ -219,7 +230,7 @@ def test_without_a_publication_there_is_nothing_to_do(shelf: Shelf) -> None:
         look(shelf)
 
 
-def test_of_two_at_once_the_second_commits_nothing(
+def test_of_two_at_once_the_second_begins_again_with_what_the_first_has_found(
     shelf: Shelf, pictures: dict[str, Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cat = jpeg(pictures["chelsea.png"])
@@ -232,10 +243,80 @@ def test_of_two_at_once_the_second_commits_nothing(
         return real(*given)
 
     monkeypatch.setattr(table, "replace", overtaken)
-    with pytest.raises(JobError) as caught:
-        look(shelf)
-    assert caught.value.code == "overtaken"
+    done = look(shelf)
+    assert (done.compared, done.touched, len(done.members)) == (0, 0, 2)
     assert len(rows(shelf)) == 2
+    monkeypatch.setattr(table, "replace", always_too_late)
+    with pytest.raises(JobError, match="too late"):
+        look(shelf)
+
+
+def always_too_late(*given: Any) -> int:
+    raise JobError("overtaken", "too late")
+
+
+def test_the_search_index_finds_the_same_as_comparing_everything(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random vectors, each with a near one, partly in the index, and one picture in more files than are asked for."""
+    numbers = np.random.default_rng(0)
+    first = numbers.normal(size=(150, 16))
+    days = {"d1": first, "d2": first + 0.2 * numbers.normal(size=first.shape)}
+    for day, found in days.items():
+        names = {f"u{place}": f"{day} {place}" for place in range(len(found))}
+        vectors = {f"u{place}": list(map(float, vector)) for place, vector in enumerate(found)}
+        again = {f"again {copy}": "d1 0" for copy in range(60)} if day == "d1" else {}
+        vectors.update(dict.fromkeys(again, vectors["u0"]))
+        shelf.publish(day, "r", names | again, vectors=vectors)
+    run_index(IndexSettings(store=shelf.store, model=MODEL, ann_rows=256), Timings())
+    shelf.publish("d3", "r", {"new": "new"}, vectors={"new": list(map(float, first[0]))})
+    features = catalog.table(shelf.store, "features")
+    assert features is not None
+    exact = ExactSearch(shelf.store, MODEL, features, 0.8, 4)
+    assert indexed.fitting(exact, lambda _: None) is exact, "they are few"
+    monkeypatch.setattr(indexed, "FEWEST_ROWS", 256)
+    said: list[str] = []
+    search = indexed.fitting(exact, said.append)
+    assert "2 of 3 partitions" in said[0] and search is not exact
+    for day in ("d1", "d3"):
+        ids = {image_id(f"{day} {place}") for place in range(150)} | {image_id("new")}
+        pairs = [
+            {(one.one, one.other, round(one.similarity, 4)) for one in way.near(day, ids, ["d1", "d2", "d3"])}
+            for way in (exact, search)
+        ]
+        assert pairs[0] and len(pairs[0] & pairs[1]) >= 0.98 * len(pairs[0]) and len(pairs[1]) <= len(pairs[0])
+    (damaged,) = Path(shelf.store, "search").glob("*.lance")
+    for manifest in (damaged / "_versions").iterdir():
+        manifest.write_bytes(b"damaged")
+    assert indexed.fitting(exact, said.append) is exact and "without the search index" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("twins", "passed", "value"),
+    [({"d1": 1, "d2": 2, "d3": 3}, True, 0.15), ({"d3": 9}, False, 0.9), ({"d1": 9, "d2": 9, "d3": 1}, True, 0.0)],
+)
+def test_the_share_of_duplicates_is_compared_with_recent_partitions(
+    twins: dict[str, int], passed: bool, value: float
+) -> None:
+    rows = {"d1": 10, "d2": 10, "d3": 10, "other-series": 10}
+    check = share.check("d3", twins, rows, 7, 0.2)
+    assert (check.passed, check.severity) == (passed, "warning") and check.value == pytest.approx(value)
+    assert "2 recent partitions" in check.message
+    assert share.check("d1", twins, rows, 7, 0.2).passed and share.check("d3", twins, rows, 0, 0.2).value is None
+
+
+def test_a_run_says_what_its_partition_has_and_warns_without_failing(
+    shelf: Shelf, pictures: dict[str, Image.Image], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cat, cup = jpeg(pictures["chelsea.png"]), jpeg(pictures["coffee.png"])
+    publish(shelf, "d1", "r", {"cup": cup})
+    publish(shelf, "d2", "r", {"cat": cat, "again": cat})
+    settings = DuplicatesSettings(store=shelf.store, model=MODEL, partition="d2", run_id="r")
+    manifest = duplicates(settings, Timings())
+    assert manifest.counts["twins"] == 2
+    (check,) = manifest.outcome["checks"]
+    assert (check["name"], check["passed"], check["severity"], check["value"]) == ("duplicates", False, "warning", 1.0)
+    assert "Warning: Share of files" in capsys.readouterr().err
+    with pytest.raises(BadSetting, match="stage extract of run nobody"):
+        duplicates(DuplicatesSettings(store=shelf.store, partition="d2", run_id="nobody"), Timings())
 
 
 def test_a_table_whose_log_is_gone_is_brought_up_to_date_without_ghosts(

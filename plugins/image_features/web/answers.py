@@ -175,10 +175,11 @@ class PartitionRow(BaseModel):
     error: JobErrorInfo | None
 
 
-class SearchState(BaseModel):
-    """Whether a model's search index holds what is published, in a sentence, and what to do, which may be empty."""
+class FollowUp(BaseModel):
+    """What has become of what follows a publication, in a sentence, and what to do, which may be empty: whether a
+    model's search index holds what is published, how many of a run's files have a twin."""
 
-    tone: Literal["good", "warning"]
+    tone: Literal["good", "warning", "neutral"]
     message: str
     hint: str
 
@@ -202,7 +203,7 @@ class Overview(BaseModel):
     models: list[str]
     model: str | None
     partitions: list[PartitionRow]
-    search: list[SearchState] = []
+    search: list[FollowUp] = []
 
 
 # --- one run ----------------------------------------------------------------------------------------------------------
@@ -236,7 +237,7 @@ class Stage(BaseModel):
     photos by name.
     """
 
-    name: Literal["ingest", "extract", "validate", "index"]
+    name: Literal["ingest", "extract", "validate", "index", "duplicates"]
     state: Literal["done", "failed", "running", "missing", "unreadable"]
     started_at: str | None
     finished_at: str | None
@@ -390,7 +391,8 @@ class RunReport(BaseModel):
 
     `partition` and `run_id` are null when the run was refused before it had a partition. `source`: where the photos
     came from. `published`: readers see this run's vectors now. `published_run_id`: whose they see. `search`: null where
-    the model has no search index and the run made none.
+    the model has no search index and the run made none; `duplicates`: where the run has not looked for any. What that
+    has checked is among the `checks`.
     """
 
     store: StoreState
@@ -415,7 +417,8 @@ class RunReport(BaseModel):
     table_versions: dict[str, int]
     progress: Progress | None
     error: JobErrorInfo | None
-    search: SearchState | None = None
+    search: FollowUp | None = None
+    duplicates: FollowUp | None = None
 
 
 class QuarantinedFile(BaseModel):

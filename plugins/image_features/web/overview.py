@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from image_features.web import airflow_runs, run_documents, search_index, search_state, store_state, stores
 from image_features.web.airflow_runs import Attempt
 from image_features.web.answers import (
+    FollowUp,
     JobErrorInfo,
     Overview,
     OverviewStore,
     PartitionRow,
-    SearchState,
     Status,
     StoreState,
 )
@@ -124,7 +124,7 @@ def overview(dag_ids: list[str], model: str | None, store: str | None = None) ->
     )
 
 
-def _behind(parts: list[Part], model: str | None) -> list[SearchState]:
+def _behind(parts: list[Part], model: str | None) -> list[FollowUp]:
     """What is said of the indexes that are behind: of the model, or the newest of each store."""
     wanted = {
         (part.where.place, model if model in part.models else max(part.models, key=lambda name: part.models[name]))

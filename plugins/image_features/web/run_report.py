@@ -101,6 +101,7 @@ def _report(run: Run, place: StoreChoice, parts: list[RunPart]) -> RunReport:
         found, readable = {}, False
     error = run.error
     live = run.attempt.active
+    looked = search_state.documents(run.attempt, "duplicates")
     progress = _progress(run.folder.progress) if live else None
     validate = run.manifests["validate"] or run.manifests["extract"] or run.manifests["ingest"]
     return RunReport(
@@ -115,8 +116,8 @@ def _report(run: Run, place: StoreChoice, parts: list[RunPart]) -> RunReport:
         published=run.shown,
         published_run_id=run.published.get(run.model) if run.model else next(iter(run.published.values()), None),
         source=redacted(run.source) if run.source else None,
-        stages=[*_stages(run, error, found), *_index(run)],
-        checks=[_check(check, run.source) for check in found.get("checks", [])],
+        stages=[*_stages(run, error, found), *_following(run, "index"), *_following(run, "duplicates")],
+        checks=[_check(check, run.source) for check in (*found.get("checks", []), *_later_checks(looked[0]))],
         counts=_counts(run, found),
         quarantine=_codes(run, found),
         norms=_norms(found),
@@ -127,6 +128,7 @@ def _report(run: Run, place: StoreChoice, parts: list[RunPart]) -> RunReport:
         progress=progress,
         error=error,
         search=search_state.of_run(run.attempt, run.model) if run.published else None,
+        duplicates=search_state.of_duplicates(*looked),
     )
 
 
@@ -190,12 +192,18 @@ def _stages(run: Run, error: JobErrorInfo | None, report: Mapping[str, Any]) -> 
     return found
 
 
-def _index(run: Run) -> list[Stage]:
-    """The stage index, once the run's task of that name has left something: it keeps its documents elsewhere."""
-    manifest, error = search_state.documents(run.attempt)
+def _following(run: Run, name: str) -> list[Stage]:
+    """A stage after the publication, once the run's task of that name has left something."""
+    manifest, error = search_state.documents(run.attempt, name)
     if manifest is None and error is None:
         return []
-    return [_stage("index", "failed" if manifest is None else "done", manifest)]
+    return [_stage(name, "failed" if manifest is None else "done", manifest)]
+
+
+def _later_checks(manifest: contract.Manifest | None) -> list[dict[str, Any]]:
+    """The checks of a stage after the publication, in the form of a report's; none of a newer version."""
+    known = {"name", "severity", "passed", "value", "limit", "message", "offenders"}
+    return [check for check in (manifest.outcome.get("checks", []) if manifest else []) if known <= set(check)]
 
 
 def _stage(name: str, state: str, manifest: contract.Manifest | None, told: Mapping[str, float] | None = None) -> Stage:

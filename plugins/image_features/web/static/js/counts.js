@@ -4,7 +4,7 @@ import { element } from "./dom.js";
 import { bytes, count, percent } from "./format.js";
 
 /** listed = featured + quarantined, and what the featured ones are made of. */
-export function countsPanel({ counts, live }) {
+export function countsPanel({ counts, live, duplicates }) {
   const { listed, featured, quarantined } = counts;
   if (listed === null) return live ? null : element("p", { class: "muted" }, "No stage has counted any files.");
   const adds = featured !== null && quarantined !== null && listed === featured + quarantined;
@@ -35,6 +35,7 @@ export function countsPanel({ counts, live }) {
       figure(quarantined, `quarantined${share(quarantined, listed)}`, quarantined > 0 ? "warning toned" : null),
     ),
     featured !== null && composition(counts),
+    duplicates?.tone === "neutral" && element("p", { class: "muted" }, duplicates.message),
   );
 }
 

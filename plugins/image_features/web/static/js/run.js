@@ -28,11 +28,12 @@ const announcer = document.getElementById("announcer");
 const PARTS = [
   [(report) => report.store, storeNotice],
   [({ verdict, published, published_run_id }) => ({ verdict, published, published_run_id }), verdictNotice],
-  [({ search }) => (search?.tone === "warning" ? search : null), ({ tone, message, hint }) => notice(tone, message, hint)],
+  [({ search }) => warning(search), ({ tone, message, hint }) => notice(tone, message, hint)],
+  [({ duplicates }) => warning(duplicates), ({ tone, message, hint }) => notice(tone, message, hint)],
   [({ parts, part }) => (parts.length > 1 ? { parts, part } : null), (told) => partsPanel(told, asked)],
   [({ live, progress, stages }) => (live ? { progress, stages } : null), progressPanel()],
   [({ checks }) => checks, checkTable],
-  [({ counts, live }) => ({ counts, live }), countsPanel],
+  [({ counts, live, duplicates }) => ({ counts, live, duplicates }), countsPanel],
   [({ stages }) => stages, timesPanel],
   [({ norms, drift, partition }) => ({ norms, drift, partition }), daysCharts],
   [
@@ -54,6 +55,10 @@ const hosts = PARTS.map(() => element("div"));
 const shown = PARTS.map(() => undefined);
 let announced = "";
 let seen = "";
+
+function warning(said) {
+  return said?.tone === "warning" ? said : null;
+}
 
 /** Where more can be asked of the part of the run that an answer was about. */
 function at({ part, chosen_store: store }) {
