@@ -158,12 +158,24 @@ def publish(setting: Setting) -> dict[str, Any]:
     return found
 
 
+def search(setting: Setting) -> dict[str, Any]:
+    """Recall, speed, memory and size of the search index over synthetic vectors; see `benchmarks.search`."""
+    rows = 20_000 if setting.quick else 100_000
+    setting.say(f"search: {rows:,} vectors")
+    report = places.WORK / "search.json"
+    command = [sys.executable, "-m", "benchmarks.search", "--report", str(report), "--rows", str(rows)]
+    subprocess.run(command, cwd=places.ROOT, check=True, capture_output=True)
+    found: dict[str, Any] = json.loads(report.read_text())
+    return found
+
+
 SCENARIOS: dict[str, Scenario] = {
     "growth": growth,
     "megapixels": megapixels,
     "cores": cores,
     "rerun": rerun,
     "publish": publish,
+    "search": search,
 }
 
 

@@ -146,7 +146,11 @@ def _bring(
     done: Done,
 ) -> None:
     """Puts the published rows of partitions in the place of those that are there, some partitions at a time."""
-    write, dim = spread(sum(part.rows for part in want.values())), _dim(store, model)
+    before = datasets.opened(store, model)
+    write, dim = (
+        spread(sum(part.rows for part in want.values())),
+        _dim(store, model) if before is None else datasets.dim(before),
+    )
     coming: dict[str, Coming] = {}
     for position, (key, part) in enumerate(want.items(), start=1):
         found = _fragments(Target(store, model, dim, key, part.publication), part, write)
