@@ -18,6 +18,7 @@ from spark_apps import storage
 from spark_apps.contract import DuplicatesSettings, Manifest
 from spark_apps.dedup import groups, share
 from spark_apps.dedup.update import update
+from spark_apps.erasure.heeding import heeding
 from spark_apps.media import likeness
 from spark_apps.pipeline.quality import WARNING
 from spark_apps.spark import jobs
@@ -76,7 +77,7 @@ def _say(message: str) -> None:
 
 
 def main() -> int:
-    return jobs.run("duplicates", DuplicatesSettings, duplicates, __doc__)
+    return jobs.run("duplicates", DuplicatesSettings, heeding(duplicates), __doc__)
 
 
 if __name__ == "__main__":

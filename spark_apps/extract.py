@@ -17,6 +17,7 @@ from functools import partial
 
 from spark_apps import extractors
 from spark_apps.contract import PHOTOS, BadSetting, ExtractSettings, Manifest
+from spark_apps.erasure.heeding import heeding
 from spark_apps.host import cores
 from spark_apps.pipeline import plan, resume
 from spark_apps.pipeline.compute import TaskPlan, TaskSlot, compute_units, copy_units
@@ -111,7 +112,7 @@ def _check_ingested(settings: ExtractSettings, ingested: Manifest) -> None:
 
 
 def main() -> int:
-    return jobs.run("extract", ExtractSettings, extract, __doc__)
+    return jobs.run("extract", ExtractSettings, heeding(extract), __doc__)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from spark_apps import catalog
 from spark_apps.contract import IndexSettings, Manifest
+from spark_apps.erasure.heeding import heeding
 from spark_apps.search import ann, datasets, writing
 from spark_apps.search.reading import reading
 from spark_apps.spark import contexts, jobs
@@ -117,7 +118,7 @@ def _say(message: str) -> None:
 
 
 def main() -> int:
-    return jobs.run("index", IndexSettings, index, __doc__)
+    return jobs.run("index", IndexSettings, heeding(index), __doc__)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,13 @@ from functools import partial
 
 from spark_apps import storage
 from spark_apps.contract import BadSetting, IngestSettings, Manifest, NothingToDo, Unreachable
+from spark_apps.erasure.heeding import heeding
 from spark_apps.pipeline import intake, landing, resume
 from spark_apps.pipeline.records import total
 from spark_apps.pipeline.sorting import Sorter
 from spark_apps.spark import contexts, jobs
-from spark_apps.tables import commits, schemas
+from spark_apps.tables import commits, schemas, tombstones
+from spark_apps.tables.tombstones import Tombstones
 
 MANY = 10
 """When none of so many files can be read, that is the source's fault; fewer may each have one of their own."""
@@ -37,7 +39,9 @@ def ingest(settings: IngestSettings, timings: jobs.Timings) -> Manifest:
         BadSetting, NothingToDo: the partition has no files, and `on_empty` says what that means.
     """
     with timings.phase("list"):
-        listing = list_source(settings)
+        with storage.reaching("store", settings.store):
+            stones = tombstones.read(settings.store)
+        listing = list_source(settings, stones)
     if not listing.files:
         message = f"The source {settings.source} has no files that match {settings.pattern!r}."
         if settings.on_empty == "skip":
@@ -50,13 +54,18 @@ def ingest(settings: IngestSettings, timings: jobs.Timings) -> Manifest:
         for table in (schemas.IMAGES, schemas.QUARANTINE):
             commits.open_table(settings.store, table)
         basis = resume.basis(**{name: getattr(settings, name) for name in TELLING})
-        earlier = resume.look(settings, "ingest", basis, schemas.IMAGES, intake.FACTS)
-        division = intake.divide(settings, listing, earlier.finished, workers)
+        earlier = resume.look(settings, "ingest", basis, schemas.IMAGES, intake.READ_BY_EARLIER)
+        division = intake.divide(settings, listing, earlier.finished, workers, stones)
     with timings.phase("read"), resume.attempt(settings, "ingest", basis, earlier, division.taken) as folder:
         row_group_bytes = division.row_group_bytes
-        work = partial(intake.ingest_units, settings=settings, folder=folder, row_group_bytes=row_group_bytes)
+        work = partial(
+            intake.ingest_units, settings=settings, folder=folder, row_group_bytes=row_group_bytes, stones=stones
+        )
         records = contexts.spread(spark, division.units, work, 1)
     done = total([*division.taken, *records], ("images", "quarantine"))
+    if "erased" in done.codes:
+        with storage.reaching("store", settings.store):
+            intake.unname(division, done.staged["quarantine"], settings.store, stones)
     if done.codes.get("unreadable") == listing.files >= MANY:
         raise Unreachable(
             "source_unreadable",
@@ -75,11 +84,11 @@ def ingest(settings: IngestSettings, timings: jobs.Timings) -> Manifest:
         },
         quarantined=done.codes,
         staged=done.staged,
-        outcome={"listing": division.listing, "bytes": listing.bytes},
+        outcome={"listing": division.listing, "bytes": listing.bytes, "erasures": sorted(stones.erasures)},
     )
 
 
-def list_source(settings: IngestSettings) -> landing.Listing:
+def list_source(settings: IngestSettings, stones: Tombstones = tombstones.NONE) -> landing.Listing:
     """The listing. Where empty days are to be skipped, one without a folder is such a day on an object store: folders
     are only a part of names there. On a disk a missing folder may be a missing mount.
 
@@ -87,7 +96,9 @@ def list_source(settings: IngestSettings) -> landing.Listing:
         Unreachable: the source cannot be read, or is missing.
     """
     try:
-        return landing.list_files(settings.source, settings.pattern, settings.exclude, settings.store, settings.within)
+        return landing.list_files(
+            settings.source, settings.pattern, settings.exclude, settings.store, settings.within, stones
+        )
     except Unreachable as error:
         if error.code == "source_missing" and settings.on_empty == "skip" and not storage.is_local(settings.source):
             return landing.Listing(0, 0, Sorter(landing.LISTING, "uri"))
@@ -95,7 +106,7 @@ def list_source(settings: IngestSettings) -> landing.Listing:
 
 
 def main() -> int:
-    return jobs.run("ingest", IngestSettings, ingest, __doc__)
+    return jobs.run("ingest", IngestSettings, heeding(ingest), __doc__)
 
 
 if __name__ == "__main__":

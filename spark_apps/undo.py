@@ -16,8 +16,10 @@ from deltalake.exceptions import DeltaError
 
 from spark_apps import catalog, contract, storage
 from spark_apps.contract import BadSetting, ExitCode, JobError, NothingToDo, UndoSettings
+from spark_apps.erasure import data
+from spark_apps.erasure.heeding import heeding
 from spark_apps.spark import jobs
-from spark_apps.tables import commits, data_files, schemas
+from spark_apps.tables import commits, data_files, schemas, tombstones
 
 
 def undo(settings: UndoSettings) -> str:
@@ -36,6 +38,7 @@ def undo(settings: UndoSettings) -> str:
     with storage.reaching("store", settings.store):
         if gone := _gone(former):
             raise _vacuumed(target, gone)
+        _refuse_erased(former)
         former.commit()
         if gone := _gone(former):  # a maintenance that had judged them before they were named again
             _publication(settings, ends, current, current).commit()
@@ -48,7 +51,7 @@ def undo(settings: UndoSettings) -> str:
             "Look at --list, and undo again if that run is to go too.",
         )
     return (
-        f"{settings.partition} of {settings.model} is run {target.run_id} again ({target.rows:,} rows), as version "
+        f"{settings.partition} of {settings.model} is run {target.run_id} again ({shown.rows:,} rows), as version "
         f"{shown.version}. To take this back: --to-version {current.origin}."
     )
 
@@ -142,7 +145,9 @@ def _publication(
             raise
         if delta is None:
             raise _forgotten(item)
-        staged[table.name] = [*data_files.published(delta, {key: everything[key] for key in table.keys})]
+        files = data_files.published(delta, {key: everything[key] for key in table.keys})
+        with storage.reaching("store", settings.store):
+            staged[table.name] = data_files.without_erased(settings.store, table, files)
     facts = {**item.facts, "restored": str(item.origin), "replaced_run_id": current.run_id}
     return commits.Replacement(settings.store, settings.partition, settings.model, item.run_id, staged, facts)
 
@@ -155,6 +160,18 @@ def _gone(publication: commits.Replacement) -> dict[str, list[str]]:
             for name, files in publication.staged.items()
         }
     return {name: paths for name, paths in found.items() if paths}
+
+
+def _refuse_erased(former: commits.Replacement) -> None:
+    """Raises JobError: files of a publication still hold photos that were erased."""
+    stones = tombstones.read(former.store)
+    files = [data.Lying(schemas.TABLES[name], file.path) for name, staged in former.staged.items() for file in staged]
+    if stones and data.look(former.store, files, stones).hit:
+        raise JobError(
+            "erasure_unfinished",
+            f"Run {former.run_id} had published photos that were erased since, and are not removed everywhere yet.",
+            "Run spark_apps.erase --store alone, which finishes that, and undo again.",
+        )
 
 
 def _vacuumed(item: catalog.Publication, gone: dict[str, list[str]]) -> BadSetting:
@@ -207,7 +224,7 @@ def put_back(settings: UndoSettings, timings: jobs.Timings) -> contract.Manifest
 
 def main() -> int:
     if "--list" not in sys.argv[1:]:
-        return jobs.run("undo", UndoSettings, put_back, __doc__)
+        return jobs.run("undo", UndoSettings, heeding(put_back), __doc__)
     try:
         print(listing(contract.parse(UndoSettings, sys.argv[1:], "spark_apps.undo", (__doc__ or "").split("\n")[0])))
     except JobError as error:

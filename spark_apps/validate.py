@@ -18,11 +18,13 @@ import numpy as np
 
 from spark_apps import catalog, contract, storage
 from spark_apps.contract import Manifest, QualityFailed, ValidateSettings
+from spark_apps.erasure.heeding import heeding
+from spark_apps.erasure.sweep import sweep
 from spark_apps.pipeline import drift, measure, quality, twins
 from spark_apps.pipeline.recheck import recheck
 from spark_apps.pipeline.reconcile import reconcile
 from spark_apps.spark import jobs, progress, spreading
-from spark_apps.tables import commits, schemas, staging
+from spark_apps.tables import commits, schemas, staging, tombstones
 
 HISTOGRAM_BINS = 32
 
@@ -35,10 +37,11 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
         BadSetting: an earlier stage has not finished.
         Unreachable: the store cannot be used.
     """
-    jobs.read_manifest(settings, "ingest")  # only refused here, so that the first missing stage is named
-    extracted = jobs.read_manifest(settings, "extract")
-    ingested = catalog.ingest_of(settings, extracted)
-    assert ingested is not None, "its attempt is named by what came after it"
+    ingested, extracted = _stages_before(settings)
+    with storage.reaching("store", settings.store):
+        if tombstones.erasures(settings.store) - set(ingested.outcome.get("erasures", ())):
+            sweep(settings.store, tombstones.read(settings.store), partitions=[settings.partition])
+            ingested, extracted = _stages_before(settings)
     assert extracted.model is not None
     info, max_pixels, within = extracted.model, ingested.settings["max_pixels"], ingested.settings.get("within", "")
     staged = {
@@ -173,6 +176,15 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
     )
 
 
+def _stages_before(settings: ValidateSettings) -> tuple[Manifest, Manifest]:
+    """The manifests of ingest and extract. Raises BadSetting, for the first that is missing."""
+    jobs.read_manifest(settings, "ingest")
+    extracted = jobs.read_manifest(settings, "extract")
+    ingested = catalog.ingest_of(settings, extracted)
+    assert ingested is not None, "its attempt is named by what came after it"
+    return ingested, extracted
+
+
 def _folder(settings: ValidateSettings, done: Manifest) -> str:
     """The folder of the run that left a manifest: an ingest may serve several branches."""
     run = contract.RunKey(done.run_id, done.dag_id or "", done.map_index, done.branch)
@@ -262,7 +274,7 @@ def _say(failed: list[quality.Check]) -> str:
 
 
 def main() -> int:
-    return jobs.run("validate", ValidateSettings, validate, __doc__)
+    return jobs.run("validate", ValidateSettings, heeding(validate), __doc__)
 
 
 if __name__ == "__main__":

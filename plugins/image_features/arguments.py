@@ -24,7 +24,10 @@ FROM_AIRFLOW = frozenset({"run_id", "dag_id", "map_index", "branch", "submission
 """Settings that say which run a job works for, and at which try."""
 FROM_ADMINISTRATOR = frozenset({"within", "weights_within"})
 """Settings that keep a job in the places that [image_features] allows."""
-NOT_FOR_A_TASK = frozenset({"list", "check"})
+NOT_FOR_A_TASK: Mapping[type[contract.JobSettings], frozenset[str]] = {
+    contract.UndoSettings: frozenset({"list"}),
+    contract.IndexSettings: frozenset({"check"}),
+}
 RENAMED = {"resources": "resources_per_task"}
 """Setting → argument, where Airflow has an argument of that name for something else."""
 FROM_THE_RUN = {
@@ -41,7 +44,7 @@ Init = TypeVar("Init", bound=Callable[..., None])
 
 def names(kind: type[contract.JobSettings]) -> list[str]:
     """The settings of a stage that its operator has as arguments."""
-    left_out = FROM_AIRFLOW | FROM_ADMINISTRATOR | NOT_FOR_A_TASK
+    left_out = FROM_AIRFLOW | FROM_ADMINISTRATOR | NOT_FOR_A_TASK.get(kind, frozenset())
     return [field.name for field in dataclasses.fields(kind) if field.name not in left_out]
 
 

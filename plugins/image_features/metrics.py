@@ -106,7 +106,9 @@ def _measures(found: Outcome) -> dict[str, float | None]:
     if found.stage == "validate" and found.counts:
         measures["bytes"] = found.report.get("bytes")
         measures["drift"] = outcome.get("drift", found.report.get("drift", {}).get("value"))
-        measures["failed_fraction"] = found.counts.get("quarantined", 0) / max(1, found.counts.get("listed", 0))
+        erased = found.quarantined.get("erased", 0)  # as in the check: no failure, and not asked for
+        failed = found.counts.get("quarantined", 0) - erased
+        measures["failed_fraction"] = failed / max(1, found.counts.get("listed", 0) - erased)
     if found.stage == "index" and found.manifest:
         measures["search_lag_rows"] = found.counts.get("differing")
         measures["search_lag_seconds"] = outcome.get("lag_seconds")

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.openlineage.utils.spark import (
     inject_parent_job_information_into_spark_properties,
     inject_transport_information_into_spark_properties,
 )
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, mask_secret
 
 from image_features import (
     JOBS,
@@ -340,6 +340,30 @@ class UndoOperator(StageOperator):
     def on_done(self, context: Context, manifest: contract.Manifest) -> None:
         """Tell the Dags that wait for the assets."""
         assets.announce_all(self, context, manifest)
+
+
+class EraseOperator(StageOperator):
+    """Forgets photos: removes them from every table, day and version of a store, and keeps them away. With `verify` it
+    looks through the store for them instead, and fails where it finds one.
+
+    What says which photos is kept by Airflow as every argument is, and is part of the job's command line; a `list` is
+    not. In the task's own log it is masked.
+    """
+
+    stage = "erase"
+    template_fields = (*StageOperator.template_fields, *arguments.fields(contract.EraseSettings))
+    operator_extra_links = (links.SparkLink(),)
+
+    @arguments.declared(contract.EraseSettings)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    def check(self, job: contract.JobSettings, context: Context) -> None:
+        """Refuse unknown settings, and keep names out of the log."""
+        assert isinstance(job, contract.EraseSettings)
+        form.check_conf(self, context, job)
+        for name in filter(None, (job.image_id, job.uri, job.uri_prefix)):
+            mask_secret(name)
 
 
 class DuplicatesOperator(StageOperator):

@@ -66,6 +66,7 @@ from spark_apps.contract.settings import (
     PHOTO_PIXELS,
     REFERENCE,
     SETTINGS,
+    EraseSettings,
     ExtractSettings,
     IngestSettings,
     JobSettings,

@@ -12,6 +12,7 @@ from spark_apps.contract.settings import (
     MAX_PIXELS,
     PHOTO_PIXELS,
     SETTINGS,
+    EraseSettings,
     JobSettings,
     MaintainSettings,
     UndoSettings,
@@ -170,5 +171,6 @@ COMMANDS: dict[str, type[JobSettings]] = {
     "index": IndexSettings,
     "duplicates": DuplicatesSettings,
     "sync": SyncSettings,
+    "erase": EraseSettings,
 }
 """Every command that these dataclasses describe."""

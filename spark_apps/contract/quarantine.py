@@ -22,6 +22,7 @@ QUARANTINE_CODES: dict[str, str] = {
     "timeout": "Decoding took longer than the limit: broken, hostile or too large. Scale it down.",
     "out_of_memory": "Decoding needed more memory than the limit: broken, hostile or too large. Scale it down.",
     "decoder_crash": "Decoding killed its process; the file is broken or hostile.",
+    "erased": "The photo was erased from the store and is not taken again. Remove it at the source, too.",
     "extractor_failed": "The extractor raised the error in the message. Fix the extractor or the file.",
 }
 """Every reason a file can be quarantined for, with what a person can do about it."""

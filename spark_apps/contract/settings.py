@@ -6,8 +6,9 @@ choices of a trigger form (`describe`), and the checks (`__post_init__`): a valu
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from spark_apps.contract import checks
@@ -292,6 +293,50 @@ class UndoSettings(JobSettings):
     def folder(self) -> str:
         """This undo's folder in the store; not with those of the partition's runs, which publish."""
         return join(self.store, "undo", self.partition, path_safe(self.model), self.run.folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EraseSettings(JobSettings):
+    """Settings of `erase`: which photos are forgotten, and what is told of it."""
+
+    run_id: str = setting("Id of this erasure; empty: the present moment.", "")
+    image_id: str = setting("The photo with this sha256, under whatever names it lies.", "")
+    uri: str = setting("The photo that was read here: a path, or a URI as the tables have it; its copies go, too.", "")
+    uri_prefix: str = setting(
+        "All photos whose uri begins so, a folder with a slash behind it, and their copies. What comes below it later "
+        "is taken.",
+        "",
+    )
+    list: str = setting(
+        "File or URI with an image_id or uri on each line. So no name is on a command line, or in what Airflow keeps.",
+        "",
+    )
+    reason: str = setting("Why, for tombstone and receipt; without names.", "")
+    requested_by: str = setting("Who wants it, for tombstone and receipt; empty: the user of the job.", "")
+    dry_run: bool = setting("Dry run: say how much would be removed where, and change nothing.", False)
+    verify: bool = setting(
+        "Only look through every byte of the store for the photos that were erased, and for those given; fails with "
+        "the places where it finds one.",
+        False,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image_id and not re.fullmatch("[0-9a-f]{64}", self.image_id):
+            raise BadSetting(
+                "bad_image_id", "image-id is no sha256.", "Give the 64 hexadecimal digits of the column image_id."
+            )
+        name_after_now(self)
+
+    @property
+    def folder(self) -> str:
+        """This erasure's folder in the store, with tombstone and receipt."""
+        return join(self.store, "erasures", self.run.folder)
+
+    @property
+    def unnamed(self) -> EraseSettings:
+        """The same without what says which photos: as it may be kept."""
+        return replace(self, image_id="", uri="", uri_prefix="", list="")
 
 
 def name_after_now(settings: JobSettings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spark_apps import contract, storage
-from spark_apps.contract import KEEP, PHOTOS, BadFile, IngestSettings
+from spark_apps.contract import KEEP, PHOTOS, BadFile, IngestSettings, StagedFile
 from spark_apps.media import imaging
 from spark_apps.pipeline import finished, landing, lists, resume
 from spark_apps.pipeline.finished import Finished
@@ -20,7 +20,8 @@ from spark_apps.pipeline.landing import Listing
 from spark_apps.pipeline.lists import ListPart, ListWriter
 from spark_apps.pipeline.records import TaskRecord
 from spark_apps.storage import reading
-from spark_apps.tables import schemas, staging
+from spark_apps.tables import data_files, schemas, staging, tombstones
+from spark_apps.tables.tombstones import Tombstones
 
 UNIT_FILES = 10_000
 """Files in one work unit at most."""
@@ -30,6 +31,8 @@ ROW_GROUPS = 4
 
 FACTS = ("uri", "size_bytes", "modified_at")
 """Columns of images by which a listed file is known to be the one that was read."""
+READ_BY_EARLIER = (*FACTS, "image_id")
+"""What has to be known of files that a task of an earlier attempt has read."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,26 @@ class Division:
     listing: list[str]
 
 
-def divide(settings: IngestSettings, listed: Listing, earlier: Iterable[Finished], workers: int) -> Division:
+def divide(
+    settings: IngestSettings,
+    listed: Listing,
+    earlier: Iterable[Finished],
+    workers: int,
+    stones: Tombstones = tombstones.NONE,
+) -> Division:
     """Keeps the listing in the run's folder, a row group for each work unit.
 
-    A finished task counts when all of its files are listed as it has read them, and no task before it has one of these.
-    What was set aside is read again. Units, and row groups of images, are sized so that a small day still occupies
-    every worker, to the end of extract, and a large one writes files and row groups of the store's usual size.
+    A finished task counts when all of its files are listed as it has read them, none was erased since, and no task
+    before it has one of these. What was set aside is read again. Units, and row groups of images, are sized so that a
+    small day still occupies every worker, to the end of extract, and a large one writes files and row groups of the
+    store's usual size.
 
     In memory are some pages of the listing, however long it is. Raises OSError or ArrowException.
     """
     work, sizes = finished.Work(landing.LISTING, "uri"), []
     for task in earlier:
+        if any(map(stones.has_image, task.rows["image_id"].to_pylist() if stones else ())):
+            continue
         work.add_finished(task)
         sizes.append(pc.sum(task.rows["size_bytes"]).as_py() or 0)
     if sizes:
@@ -108,13 +120,37 @@ def _cut(pages: Iterable[pa.Table], unit_bytes: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(unit)
 
 
+def unname(division: Division, quarantine: Sequence[StagedFile], store: str, stones: Tombstones) -> None:
+    """Puts placeholders into the kept listing for files that were found to be erased by their bytes alone, as the
+    quarantine has them. Raises OSError or ArrowException."""
+    erased: set[str] = set()
+    for _, rows, _ in data_files.columns(store, schemas.QUARANTINE, quarantine, ["uri", "error_code"]):
+        erased.update(rows.filter(pc.equal(rows["error_code"], "erased"))["uri"].to_pylist())
+
+    def unnamed(rows: pa.Table) -> pa.Table:
+        names = [stones.placeholder(uri) for uri in rows["uri"].to_pylist()]
+        if erased.isdisjoint(names):
+            return rows
+        told = [name if name in erased else uri for name, uri in zip(names, rows["uri"].to_pylist(), strict=True)]
+        return rows.set_column(0, rows.schema.field(0), pa.array(told))
+
+    for uri in division.listing if erased else ():
+        if (content := lists.changed(storage.read_bytes(uri), unnamed)) is not None:
+            storage.write_bytes(uri, content)
+
+
 def ingest_units(
-    units: Iterator[ListPart], settings: IngestSettings, folder: str, row_group_bytes: int
+    units: Iterator[ListPart],
+    settings: IngestSettings,
+    folder: str,
+    row_group_bytes: int,
+    stones: Tombstones = tombstones.NONE,
 ) -> Iterator[TaskRecord]:
     """The work of one task: reads, hashes, checks and packs the files of its units; yields what it staged.
 
     Without their bytes, where they are to stay at the source: row groups are then as large as if these were there, so
-    that they are the same work for extract.
+    that they are the same work for extract. An erased photo is known by its name or its bytes, and goes to the
+    quarantine under its placeholder.
     """
     codes: Counter[str] = Counter()
 
@@ -139,6 +175,9 @@ def ingest_units(
                 image_id = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else None
                 common = {"uri": row["uri"], "image_id": image_id, "run_id": settings.run_id}
                 found = content if isinstance(content, BadFile) else columns(content)
+                if row["uri"].startswith(tombstones.PLACEHOLDER) or stones.has_image(image_id):
+                    common = {**common, "uri": stones.placeholder(row["uri"]), "image_id": None}
+                    found, row["size_bytes"] = BadFile("erased", "It was erased from the store."), 0
                 if isinstance(found, BadFile):
                     codes[found.code] += 1
                     quarantine.add(staging.quarantine_row(common, "ingest", found, max(row["size_bytes"], 0)), 512)

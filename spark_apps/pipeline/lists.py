@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -61,3 +62,16 @@ def read(part: ListPart) -> pa.Table:
     """The rows of a part."""
     filesystem, path = storage.filesystem(part.uri)
     return pq.ParquetFile(path, filesystem=filesystem).read_row_group(part.row_group)
+
+
+def changed(content: bytes, change: Callable[[pa.Table], pa.Table]) -> bytes | None:
+    """A list with each of its parts as `change` makes it; parts keep their numbers. None where nothing changes."""
+    with pq.ParquetFile(pa.BufferReader(content)) as parquet:
+        sink, differs = pa.BufferOutputStream(), False
+        with pq.ParquetWriter(sink, parquet.schema_arrow, compression="zstd") as writer:
+            for number in range(parquet.num_row_groups):
+                before = parquet.read_row_group(number)
+                rows = change(before)
+                differs = differs or rows is not before
+                writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
+    return sink.getvalue().to_pybytes() if differs else None

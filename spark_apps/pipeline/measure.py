@@ -175,8 +175,9 @@ def _listing(rows: pa.Table, _: Asked) -> Measured:
 
 
 def _quarantine(rows: pa.Table, _: Asked) -> Measured:
-    uris = rows["uri"].to_pylist()
-    return Measured(quarantined=keys.of(uris), codes=Counter(rows["error_code"].to_pylist()), refused=Found.of(uris))
+    uris, codes = rows["uri"].to_pylist(), rows["error_code"].to_pylist()
+    told = Found.of([uri for uri, code in zip(uris, codes, strict=True) if code != "erased"])
+    return Measured(quarantined=keys.of(uris), codes=Counter(codes), refused=Found(len(uris), told.first))
 
 
 def _features(rows: pa.Table, asked: Asked) -> Measured:

@@ -160,9 +160,9 @@ def fingerprint(evidence: Evidence) -> Check:
 
 
 def failed_fraction(evidence: Evidence) -> Check:
-    """The share of quarantined files keeps its limit."""
-    refused = evidence.measured.refused
-    value = refused.count / max(1, len(evidence.measured.listed))
+    """The share of quarantined files keeps its limit. Erased ones are no failures, nor are they asked for."""
+    refused, erased = evidence.measured.refused, evidence.measured.codes["erased"]
+    value = (refused.count - erased) / max(1, len(evidence.measured.listed) - erased)
     codes = ", ".join(f"{count} {code}" for code, count in sorted(evidence.measured.codes.items()))
     message = f"Share of listed files in quarantine{': ' + codes if codes else ''}."
     limit = evidence.settings.max_failed_fraction

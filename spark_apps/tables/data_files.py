@@ -21,6 +21,9 @@ from spark_apps.tables.schemas import Table
 MERGED = "merged-"
 """How the name of a folder with merged files begins; an attempt's begins with a hexadecimal digit."""
 
+ERASED = "-erased-"
+"""Behind the name of a file, before a hash: it is that file without the rows that an erasure has removed."""
+
 NULLS = "null_count."
 """How delta-rs begins the name of a column's count of nulls."""
 
@@ -92,6 +95,32 @@ def missing(store: str, table: Table, paths: Iterable[str]) -> list[str]:
     filesystem, root = storage.filesystem(table.uri(store))
     found = filesystem.get_file_info([f"{root}/{path}" for path in paths])
     return [path for path, info in zip(paths, found, strict=True) if info.type != fs.FileType.File]
+
+
+def without_erased(store: str, table: Table, files: Iterable[StagedFile]) -> list[StagedFile]:
+    """The files as erasures have left them: in the place of one that is gone, what was written without the erased rows,
+    if there are any others. Raises OSError or pyarrow.ArrowException."""
+    files = list(files)
+    gone = set(missing(store, table, (file.path for file in files)))
+    left = {path: _left_of(store, table, path) for path in gone}
+    return [kept for file in files if (kept := left.get(file.path) or file) is file or kept.rows]
+
+
+def _left_of(store: str, table: Table, path: str) -> StagedFile | None:
+    """The newest file that an erasure has written in the place of one; None where there is none."""
+    filesystem, root = storage.filesystem(table.uri(store))
+    folder, begin = f"{root}/{path.rsplit('/', 1)[0]}", f"{original_name(path)}{ERASED}"
+    beside = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+    last = max((info for info in beside if info.base_name.startswith(begin)), key=lambda info: info.mtime, default=None)
+    if last is None:
+        return None
+    rows = pq.ParquetFile(last.path, filesystem=filesystem).metadata.num_rows
+    return StagedFile(last.path[len(root) + 1 :], last.size, rows)
+
+
+def original_name(path: str) -> str:
+    """What the name of a data file began with before any erasure: without its ending."""
+    return path.rsplit("/", 1)[-1].removesuffix(".parquet").split(ERASED)[0]
 
 
 def merged_folder(paths: Iterable[str]) -> str:

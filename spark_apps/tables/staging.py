@@ -117,14 +117,7 @@ class StagedWriter:
         storage.ensure_folder(uri.rsplit("/", 1)[0])
         filesystem, location = storage.filesystem(uri)
         self._stream = filesystem.open_output_stream(location, compression=None)
-        names = self._table.columns.names
-        self._writer = pq.ParquetWriter(
-            self._stream,
-            self._table.columns,
-            compression={name: "none" if name == "content" else "zstd" for name in names},  # photos are compressed
-            use_dictionary=[name for name in names if name not in ("content", "features", "uri", "image_id")],
-            write_statistics=[name for name in names if name not in ("content", "features")],
-        )
+        self._writer = parquet_writer(self._stream, self._table.columns)
 
     def _finish_file(self) -> None:
         assert self._writer is not None
@@ -144,6 +137,17 @@ class StagedWriter:
         for path in [*(file.path for file in self.files), *([self._path] if self._path else [])]:
             with suppress(OSError):
                 storage.delete(contract.join(self._table.uri(self._store), path))
+
+
+def parquet_writer(sink: Any, columns: pa.Schema) -> pq.ParquetWriter:
+    """A writer with what suits our columns: photos are compressed already, and no two names are the same."""
+    return pq.ParquetWriter(
+        sink,
+        columns,
+        compression={name: "none" if name == "content" else "zstd" for name in columns.names},
+        use_dictionary=[name for name in columns.names if name not in ("content", "features", "uri", "image_id")],
+        write_statistics=[name for name in columns.names if name not in ("content", "features")],
+    )
 
 
 def quarantine_row(common: dict[str, Any], stage: str, bad: BadFile, size_bytes: int) -> dict[str, Any]:

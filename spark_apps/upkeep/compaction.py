@@ -8,21 +8,20 @@ killed had merged and not committed is no version's, and goes with what dead run
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable
-from deltalake.transaction import RemoveAction
+from deltalake import DeltaTable
 
 from spark_apps import storage
 from spark_apps.contract import JobError, StagedFile
 from spark_apps.spark import spreading
 from spark_apps.spark.spreading import Spread
-from spark_apps.tables import commits, data_files, schemas, staging
+from spark_apps.tables import commits, data_files, rewrites, schemas, staging
+from spark_apps.tables.rewrites import Rewrite
 
 FEWEST_FILES = 4
 """Fewer files are left alone: opening them costs less than rewriting them."""
@@ -31,27 +30,8 @@ SHRINKS_TO = 0.5
 COMMIT_BYTES, SPREAD_COMMIT_BYTES, COMMIT_GROUPS = 2**30, 2**36, 32
 """Data (by the driver alone, and by Spark tasks) and partitions merged in one commit at most: what is lost when the job
 dies, or tried again on a conflict."""
-COMMIT_TRIES = 20
 PART_BYTES = 2**30
 """Small files that are merged together at most: what a task is given of a large partition."""
-
-
-@dataclass
-class Group:
-    """The files of one partition of a table, and what they were merged into."""
-
-    keys: dict[str, str]
-    run_id: str
-    files: list[data_files.PublishedFile]
-    merged: list[StagedFile] = field(default_factory=list)
-
-    @property
-    def paths(self) -> set[str]:
-        return {file.path for file in self.files}
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(file.size_bytes for file in self.files)
 
 
 @dataclass(frozen=True)
@@ -90,14 +70,15 @@ def compact(
     spread = spreads(sum(group.size_bytes for group in all_groups))
     for groups in _portions(all_groups, COMMIT_BYTES if spread is spreading.here else SPREAD_COMMIT_BYTES):
         _merge(store_uri, table, groups, spread)
-        done = _commit(store_uri, table, groups)
+        done = rewrites.rewrite(store_uri, table, groups, {"maintenance": "compaction"}, data_change=False)
         for group in groups:
             if group not in done:
+                rewrites.discard(store_uri, table, group.rewritten)
                 outcome.gave_way += 1
                 continue
             outcome.files_before += len(group.files)
             outcome.bytes_before += group.size_bytes
-            outcome.files_after += len(group.merged)
+            outcome.files_after += len(group.rewritten)
     return outcome
 
 
@@ -111,7 +92,7 @@ def forecast(delta: DeltaTable, table: schemas.Table) -> Outcome:
     )
 
 
-def worthwhile(delta: DeltaTable, table: schemas.Table) -> list[Group]:
+def worthwhile(delta: DeltaTable, table: schemas.Table) -> list[Rewrite]:
     """The partitions with so many small files that merging pays."""
     by_keys: dict[tuple[str, ...], list[data_files.PublishedFile]] = defaultdict(list)
     for file in data_files.published(delta, {}):
@@ -119,7 +100,7 @@ def worthwhile(delta: DeltaTable, table: schemas.Table) -> list[Group]:
     groups = []
     for values, files in sorted(by_keys.items()):
         files.sort(key=lambda file: file.path)
-        group = Group(dict(zip(table.keys, values, strict=True)), files[0].run_id, files)
+        group = Rewrite(dict(zip(table.keys, values, strict=True)), files[0].run_id, files)
         remaining = -(-group.size_bytes // staging.FILE_BYTES)
         of_one_run = group.run_id and {file.run_id for file in files} == {group.run_id}
         if len(files) >= FEWEST_FILES and remaining <= SHRINKS_TO * len(files) and of_one_run:
@@ -127,8 +108,8 @@ def worthwhile(delta: DeltaTable, table: schemas.Table) -> list[Group]:
     return groups
 
 
-def _portions(groups: list[Group], size_bytes: int) -> Iterator[list[Group]]:
-    portion: list[Group] = []
+def _portions(groups: list[Rewrite], size_bytes: int) -> Iterator[list[Rewrite]]:
+    portion: list[Rewrite] = []
     for group in groups:
         full = len(portion) == COMMIT_GROUPS or sum(one.size_bytes for one in portion) + group.size_bytes > size_bytes
         if portion and full:
@@ -139,17 +120,17 @@ def _portions(groups: list[Group], size_bytes: int) -> Iterator[list[Group]]:
         yield portion
 
 
-def _merge(store_uri: str, table: schemas.Table, groups: list[Group], spread: Spread) -> None:
+def _merge(store_uri: str, table: schemas.Table, groups: list[Rewrite], spread: Spread) -> None:
     """Writes the rows of the groups again."""
     parts = [(group, part) for group in groups for part in _parts(table, group)]
     merged = spread([part for _, part in parts], partial(merge_parts, store_uri=store_uri))
     for (group, _), files in zip(parts, merged, strict=True):
-        group.merged += files
+        group.rewritten += files
     for group in groups:
-        rows = [sum(file.rows for file in files) for files in (group.files, group.merged)]
+        rows = [sum(file.rows for file in files) for files in (group.files, group.rewritten)]
         if rows[0] != rows[1]:
             for one in groups:
-                _discard(store_uri, table, one)
+                rewrites.discard(store_uri, table, one.rewritten)
             raise JobError(
                 "rows_differ",
                 f"The files of {group.keys} in the table {table.name} hold {rows[1]:,} rows, its log says {rows[0]:,}.",
@@ -157,7 +138,7 @@ def _merge(store_uri: str, table: schemas.Table, groups: list[Group], spread: Sp
             )
 
 
-def _parts(table: schemas.Table, group: Group) -> Iterator[Part]:
+def _parts(table: schemas.Table, group: Rewrite) -> Iterator[Part]:
     folder = f"{staging.run_of(group.files[0].path)}/{data_files.merged_folder(group.paths)}"
     files: list[data_files.PublishedFile] = []
     for file in group.files:
@@ -189,45 +170,3 @@ def merge_parts(parts: Iterator[Part], store_uri: str) -> Iterator[list[StagedFi
             if pending:
                 writer.add_table(pa.concat_tables(pending))
         yield writer.files
-
-
-def _commit(store_uri: str, table: schemas.Table, groups: list[Group]) -> list[Group]:
-    """Puts the merged files in the place of the small ones; returns the groups for which that was still right."""
-    left = list(groups)
-
-    def attempt(delta: DeltaTable) -> list[Group]:
-        current = data_files.files(delta)
-        for group in [group for group in left if not group.paths <= current]:
-            left.remove(group)
-            _discard(store_uri, table, group)
-        if not left:
-            return []
-        moment = int(time.time() * 1000)
-        adds = [commits.add_action(file, group.keys, group.run_id, False) for group in left for file in group.merged]
-        removes = [
-            RemoveAction(file.path, False, moment, file.size_bytes, dict(group.keys))
-            for group in left
-            for file in group.files
-        ]
-        delta.create_write_transaction(
-            [*adds, *removes],
-            "append",
-            table.schema,
-            list(table.keys),
-            commit_properties=CommitProperties(custom_metadata={"maintenance": "compaction"}, max_commit_retries=0),
-        )
-        return left
-
-    try:
-        return commits.committed(store_uri, table, attempt, COMMIT_TRIES)
-    except JobError as error:
-        if error.code != commits.CONTENDED:
-            raise
-        for group in left:
-            _discard(store_uri, table, group)
-        return []
-
-
-def _discard(store_uri: str, table: schemas.Table, group: Group) -> None:
-    for file in group.merged:
-        storage.delete(f"{table.uri(store_uri)}/{file.path}")

@@ -7,23 +7,19 @@ files they were made of (`data_files.merged_folder`), as merged ones do.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable
-from deltalake.transaction import RemoveAction
+from deltalake import DeltaTable
 
-from spark_apps import storage
 from spark_apps.contract import JobError, StagedFile
-from spark_apps.tables import commits, data_files, staging
+from spark_apps.tables import commits, data_files, rewrites, staging
 from spark_apps.tables.data_files import PublishedFile
 from spark_apps.tables.schemas import IMAGES
 
 CONTENT = "content"
-COMMIT_TRIES = 20
 
 
 @dataclass
@@ -65,8 +61,9 @@ def empty(store_uri: str, now: datetime, days: int) -> Outcome:
     outcome = Outcome()
     for files in due(commits.open_table(store_uri, IMAGES), now, days):
         emptied = _without_content(store_uri, files)
-        if not _commit(store_uri, files, emptied):
-            _discard(store_uri, emptied)
+        group = rewrites.Rewrite(files[0].keys, files[0].run_id, files, emptied, empty=(CONTENT,))
+        if not rewrites.rewrite(store_uri, IMAGES, [group], {"maintenance": "emptying"}):
+            rewrites.discard(store_uri, IMAGES, emptied)
             outcome.gave_way += 1
             continue
         outcome.partitions += 1
@@ -89,41 +86,10 @@ def _without_content(store_uri: str, files: list[PublishedFile]) -> list[StagedF
                 writer.add_table(rows.append_column(CONTENT, pa.nulls(rows.num_rows, pa.binary())))
     before, after = (sum(file.rows for file in found) for found in (files, writer.files))
     if before != after:
-        _discard(store_uri, writer.files)
+        rewrites.discard(store_uri, IMAGES, writer.files)
         raise JobError(
             "rows_differ",
             f"The files of {files[0].keys} in the table {IMAGES.name} hold {after:,} rows, its log says {before:,}.",
             "Publish the partition again.",
         )
     return writer.files
-
-
-def _commit(store_uri: str, files: list[PublishedFile], emptied: list[StagedFile]) -> bool:
-    """Whether the emptied files now stand in the place of the others."""
-
-    def attempt(delta: DeltaTable) -> bool:
-        if not {file.path for file in files} <= data_files.files(delta):
-            return False
-        moment = int(time.time() * 1000)
-        keys = files[0].keys
-        removes = [RemoveAction(file.path, True, moment, file.size_bytes, dict(keys)) for file in files]
-        delta.create_write_transaction(
-            [*(commits.add_action(file, keys, files[0].run_id, empty=(CONTENT,)) for file in emptied), *removes],
-            "append",
-            IMAGES.schema,
-            list(IMAGES.keys),
-            commit_properties=CommitProperties(custom_metadata={"maintenance": "emptying"}, max_commit_retries=0),
-        )
-        return True
-
-    try:
-        return commits.committed(store_uri, IMAGES, attempt, COMMIT_TRIES)
-    except JobError as error:
-        if error.code != commits.CONTENDED:
-            raise
-        return False
-
-
-def _discard(store_uri: str, files: list[StagedFile]) -> None:
-    for file in files:
-        storage.delete(f"{IMAGES.uri(store_uri)}/{file.path}")

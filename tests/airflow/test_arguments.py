@@ -15,6 +15,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from image_features import ImageFeaturesTaskGroup, arguments, form
 from image_features.operators import (
     DuplicatesOperator,
+    EraseOperator,
     ExtractOperator,
     IndexOperator,
     IngestOperator,
@@ -35,7 +36,7 @@ OPERATORS: dict[str, type[StageOperator]] = {
     kind.stage: kind
     for kind in (
         *(IngestOperator, ExtractOperator, ValidateOperator, IndexOperator),
-        *(MaintainOperator, UndoOperator, DuplicatesOperator, SyncOperator),
+        *(MaintainOperator, UndoOperator, DuplicatesOperator, SyncOperator, EraseOperator),
     )
 }
 PLACES = {"stores": "s3://features,/data", "sources": "s3://photos", "weights_locations": "/models"}
@@ -64,10 +65,10 @@ def job(task: Any, **conf: Any) -> Any:
 @pytest.mark.parametrize("stage", OPERATORS)
 def test_each_setting_of_the_stage_is_a_documented_typed_and_templated_argument(stage: str) -> None:
     operator, kind = OPERATORS[stage], contract.COMMANDS[stage]
-    by_airflow = {"run_id", "dag_id", "map_index", "branch", "submission", "within", "weights_within", "list", "check"}
+    by_airflow = {"run_id", "dag_id", "map_index", "branch", "submission", "within", "weights_within"}
     signature = inspect.signature(operator.__init__)
     for field in dataclasses.fields(kind):
-        if field.name in by_airflow:
+        if field.name in by_airflow | arguments.NOT_FOR_A_TASK.get(kind, frozenset()):
             assert field.name not in signature.parameters
             continue
         name = arguments.argument(field.name)
@@ -86,7 +87,9 @@ def test_each_argument_reaches_the_job(stage: str, monkeypatch: pytest.MonkeyPat
         "engine": "openvino", "precision": "fp32", "device": "cpu", "decode": "scaled", "weights": "default",
         "weights_sha256": "a" * 64, "layer": "vector", "model": "/models/m.onnx", "resources": "wide",
         "resize": "64", "crop": "32", "mean": "0", "std": "1", "interpolation": "box", "layout": "NCHW",
-        "check_levels": "drift=off", "pattern": "*.jpg", "exclude": "drafts", "content": "reference", "color": "srgb",
+        "check_levels": "drift=off", "image_id": "a" * 64, "uri": "s3://photos/a b.jpg", "uri_prefix": "s3://photos/c/",
+        "list": "s3://photos/list.txt", "reason": "asked for", "requested_by": "somebody",
+        "pattern": "*.jpg", "exclude": "drafts", "content": "reference", "color": "srgb",
         "to": "/data/y", "sink": "module:Class",
     }  # fmt: skip
     given = {}

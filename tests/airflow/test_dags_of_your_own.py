@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from image_features import ImageFeaturesTaskGroup, arguments, assets, form
 from image_features.operators import (
     DuplicatesOperator,
+    EraseOperator,
     ExtractOperator,
     IndexOperator,
     IngestOperator,
@@ -334,6 +335,24 @@ def test_duplicates_are_of_the_model_that_the_task_names(spark: FakeSpark, monke
     assert task.execute(context(task)) == {"groups": 2}
 
 
+def test_an_erasure_hides_the_names_and_a_verification_that_finds_one_fails_at_once(
+    spark: FakeSpark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masked: list[str] = []
+    monkeypatch.setattr("image_features.operators.mask_secret", masked.append)
+    task = made(EraseOperator, uri="s3://photos/a person.jpg", params={"list": Param(None), "verify": Param(False)})
+    settings = task.job_settings(context(task, conf={"list": "/requests/7.txt"}))
+    assert (settings.uri, settings.list, settings.verify) == ("s3://photos/a person.jpg", "/requests/7.txt", False)
+    error = contract.QualityFailed("still_there", "Erased photos are still in 2 files: x, y.")
+    left = Path(settings.folder, "error.json")
+    left.parent.mkdir(parents=True)
+    record = json.dumps(contract.error_record("erase", error, settings.run))
+    spark.does(f"open({str(left)!r}, 'w').write({record!r})\nsys.exit(3)\n")
+    with pytest.raises(AirflowFailException, match="still in 2 files"):
+        task.execute(context(task))
+    assert masked == ["s3://photos/a person.jpg"]
+
+
 @pytest.mark.parametrize(
     ("connection", "expected"),
     [
@@ -475,7 +494,9 @@ def test_every_argument_by_another_task_makes_it_go_first() -> None:
         UndoOperator,
         IndexOperator,
         DuplicatesOperator,
+        EraseOperator,
         SyncOperator,
+        EraseOperator,
     ):
         for name in [*map(arguments.argument, arguments.names(operator.kind())), "storage_conn_id"]:
             with DAG("d", schedule=None):

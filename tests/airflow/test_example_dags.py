@@ -123,6 +123,7 @@ SHAPES: dict[str, set[str]] = {
     "missing_at_six": {"look"},
     "undo_features": {"undo"},
     "wake_somebody": {"image_features.ingest", "image_features.extract", "image_features.validate"},
+    "erase_photos": {"erase", "verify"},
 }
 """Example → its tasks, which all succeed in the runs of these tests where nothing else is said."""
 

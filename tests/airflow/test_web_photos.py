@@ -17,10 +17,12 @@ from PIL import Image
 from skimage import data
 
 from spark_apps import contract, model, storage
-from spark_apps.contract import ModelSettings
+from spark_apps.contract import EraseSettings, ModelSettings
+from spark_apps.erase import erase
 from spark_apps.media import imaging
 from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import ModelArtifact, words
+from spark_apps.spark.jobs import Timings
 from spark_apps.tables import commits, schemas
 from tests import small_open_clip
 from tests.airflow.web import API, PREFIX, Run
@@ -111,9 +113,26 @@ def test_thumbnails_are_drawn_anew(clients: Clients, filled: None, photos: dict[
         assert clients("viewer").get(path).headers["cache-control"] == "no-store", "it may be another store tomorrow"
         answer = clients("viewer").get(f"{path}?store={store}")
         assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp"), name
-        assert answer.headers["cache-control"] == "private, max-age=3600"
+        assert answer.headers["cache-control"] == "private, max-age=300"
         assert content[:64] not in answer.content
         assert max(Image.open(io.BytesIO(answer.content)).size) == 256
+
+
+def test_an_erased_photo_is_seen_no_more_nor_kept(
+    clients: Clients, filled: None, photos: dict[str, bytes], tmp_path: Path
+) -> None:
+    from image_features.web import store_state, thumbnails
+
+    viewer, path = clients("viewer"), f"{API}/thumbnails/{DAY}/{image_id(photos['coffee'])}"
+    page = f"{API}/partitions/{DAY}/photos"
+    assert viewer.get(path).status_code == 200
+    assert {photo["name"] for photo in viewer.get(page).json()["photos"]} == {"coffee.jpg", "chelsea.jpg", "rocket.jpg"}
+    erase(EraseSettings(store=str(tmp_path / "store"), image_id=image_id(photos["coffee"])), Timings())
+    store_state._erasures.forget()  # some seconds later
+    assert viewer.get(path).status_code == 404
+    assert {photo["name"] for photo in viewer.get(page).json()["photos"]} == {"chelsea.jpg", "rocket.jpg"}
+    assert not any(photos["coffee"] in group.to_pylist() for group in thumbnails._groups._values.values())
+    assert (image_id(photos["coffee"]) in str([*thumbnails._thumbnails._values])) is False
 
 
 def test_without_a_copy_a_thumbnail_is_drawn_from_the_source(

@@ -20,9 +20,9 @@ from spark_apps.maintain import maintain
 from spark_apps.pipeline import plan
 from spark_apps.spark.jobs import Timings
 from spark_apps.spark.spreading import Spread
-from spark_apps.tables import commits, data_files, schemas, staging
+from spark_apps.tables import commits, data_files, rewrites, schemas, staging
 from spark_apps.undo import undo
-from spark_apps.upkeep import compaction, emptying, vacuum
+from spark_apps.upkeep import compaction, vacuum
 from tests.shelf import FINGERPRINT, MODEL, Shelf
 
 NOW = datetime.now(UTC)
@@ -334,13 +334,13 @@ def test_a_dry_run_says_whose_copies_would_go(shelf: Shelf) -> None:
 
 def test_a_publication_during_the_emptying_wins(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf.publish("d1", "old", FILES)
-    commit = emptying._commit
+    rewrite = rewrites.rewrite
 
-    def late(*arguments: Any) -> bool:
+    def late(*arguments: Any) -> list[rewrites.Rewrite]:
         shelf.publish("d1", "new", {"u1": "a"})
-        return commit(*arguments)
+        return rewrite(*arguments)
 
-    monkeypatch.setattr(emptying, "_commit", late)
+    monkeypatch.setattr(rewrites, "rewrite", late)
     manifest = run(shelf, 49, content_days=2)
     assert manifest.counts["emptied"] == 0
     assert manifest.outcome["tables"]["images"]["emptied"]["gave_way"] == 1
@@ -421,7 +421,7 @@ def test_a_partition_that_is_published_again_while_it_is_merged_is_left_to_the_p
     small_files(shelf, "d2", "r").commit()
     merge = compaction._merge
 
-    def overtaken(store_uri: str, table: schemas.Table, groups: list[compaction.Group], spread: Spread) -> None:
+    def overtaken(store_uri: str, table: schemas.Table, groups: list[rewrites.Rewrite], spread: Spread) -> None:
         merge(store_uri, table, groups, spread)
         if "d1" in [group.keys["partition"] for group in groups]:
             shelf.publish("d1", f"new {table.name}", {"u1": "a"})

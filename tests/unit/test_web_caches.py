@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from image_features.web.caches import Fresh, Sized
+from image_features.web.caches import Fresh, Sized, forget_everything
 
 
 def test_a_value_is_made_once_however_many_ask() -> None:
@@ -59,3 +59,16 @@ def test_a_fresh_value_lasts_its_time_and_its_key() -> None:
     assert fresh.get("x", lambda _: time.monotonic()) > kept
     fresh.forget()
     assert fresh.get("x", lambda _: -1.0) == -1.0
+
+
+def test_what_has_to_be_forgotten_is_not_kept_by_whoever_was_making_it() -> None:
+    cache: Sized[str, int] = Sized(10)
+    cache.get("y", lambda: 1)
+
+    def make() -> int:
+        forget_everything()
+        return 7
+
+    assert cache.get("x", make) == 7
+    assert "x" not in cache and "y" not in cache
+    assert cache.get("x", lambda: 8) == 8 and "x" in cache

@@ -274,7 +274,7 @@ async def thumbnail(dag_id: str, partition: str, image_id: str, store: Key = Non
     key, image = checked_partition(partition), checked_image(image_id)
     content = await DRAWING.run(lambda: thumbnails.thumbnail(stores.chosen(dag_id, store), key, image))
     # Without a key the address may mean another store tomorrow: a browser that kept the picture would mix them.
-    kept = "private, max-age=3600" if store else "no-store"
+    kept = "private, max-age=300" if store else "no-store"
     return Response(content, media_type="image/webp", headers={"Cache-Control": kept})
 
 

@@ -6,7 +6,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -19,8 +20,9 @@ class Sized(Generic[Key, Value]):
         self._limit, self._size = limit, size
         self._values: OrderedDict[Key, Value] = OrderedDict()
         self._making: dict[Key, threading.Lock] = {}
-        self._total = 0
+        self._total = self._drops = 0
         self._lock = threading.Lock()
+        _all.add(self)
 
     def __contains__(self, key: Key) -> bool:
         with self._lock:
@@ -38,25 +40,29 @@ class Sized(Generic[Key, Value]):
                 if key in self._values:
                     self._values.move_to_end(key)
                     return self._values[key]
+                drops = self._drops
             try:
                 value = make()
-                self._keep(key, value)
+                self._keep(key, value, drops)
             finally:
                 with self._lock:
                     self._making.pop(key, None)
         return value
 
     def drop(self, key: Key | None = None) -> None:
-        """Forgets the value of `key`, or all."""
+        """Forgets the value of `key`, or all, those too that are being made."""
         with self._lock:
+            self._drops += key is None
             for one in list(self._values) if key is None else [key] if key in self._values else []:
                 self._total -= self._size(self._values.pop(one))
 
-    def _keep(self, key: Key, value: Value) -> None:
+    def _keep(self, key: Key, value: Value, drops: int) -> None:
         size = self._size(value)
         if size > self._limit:
             return
         with self._lock:
+            if drops != self._drops:  # it was made of what has to be forgotten
+                return
             if key in self._values:
                 self._total -= self._size(self._values.pop(key))
             self._values[key] = value
@@ -64,6 +70,15 @@ class Sized(Generic[Key, Value]):
             while self._total > self._limit:
                 _, oldest = self._values.popitem(last=False)
                 self._total -= self._size(oldest)
+
+
+_all: WeakSet[Sized[Any, Any]] = WeakSet()
+
+
+def forget_everything() -> None:
+    """Every cache of this process forgets all that it keeps."""
+    for cache in [*_all]:
+        cache.drop()
 
 
 class Fresh(Generic[Key, Value]):

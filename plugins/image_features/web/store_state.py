@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from image_features.web.answers import StoreState
-from image_features.web.caches import Fresh
+from image_features.web.caches import Fresh, forget_everything
 from image_features.web.refusals import Refused
 from image_features.web.stores import Place
 from spark_apps import catalog, contract
@@ -159,6 +159,27 @@ def _variables(conn_id: str) -> dict[str, str]:
 _connections: Fresh[str, dict[str, str]] = Fresh(CREDENTIALS_SECONDS)
 
 
+def heed_erasures(place: Place) -> None:
+    """Forgets what the pages keep of photos when some were erased from the store, or are being erased.
+
+    A store that cannot be read now keeps no page from showing what it knows.
+    """
+    with suppress(StoreProblem):
+        marks = _erasures.get(place, _marks)
+        if _heeded.setdefault(place, marks) != marks:
+            _heeded[place] = marks
+            forget_everything()
+
+
+def _marks(place: Place) -> frozenset[tuple[str, datetime]]:
+    with reading(place):
+        return catalog.erasure_marks(place.store)
+
+
+_erasures: Fresh[Place, frozenset[tuple[str, datetime]]] = Fresh(FRESH_SECONDS)
+_heeded: dict[Place, frozenset[tuple[str, datetime]]] = {}
+
+
 def published(place: Place, after: datetime | None = None) -> Published:
     """What is published now, or was at most `FRESH_SECONDS` ago. Raises StoreProblem, `empty` included.
 
@@ -167,6 +188,7 @@ def published(place: Place, after: datetime | None = None) -> Published:
     """
     if place.problem:
         raise StoreProblem(place.problem)
+    heed_erasures(place)
     outcome, read_at = _published.get(place, _look)
     if after is not None and read_at <= after:
         _published.forget(place)

@@ -30,6 +30,7 @@ _artist = Child("thumbnail", str(SIDE), str(MAX_PIXELS), seconds=SECONDS)
 
 def thumbnail(place: Place, partition: str, image_id: str) -> bytes:
     """A small WebP of a photo of the partition; a run that was not published will do. Raises Refused."""
+    store_state.heed_erasures(place)
     return _thumbnails.get((place, partition, image_id), lambda: _draw(place, partition, image_id))
 
 
