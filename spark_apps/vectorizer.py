@@ -52,7 +52,7 @@ class ImageVectorizer:
         engine: auto, torch or openvino; auto takes OpenVINO on a CPU when it is installed.
         precision: fp32, bf16 or int8.
         device: auto, cpu or cuda; auto takes a GPU when there is one.
-        decode: exact, or scaled: large JPEGs several times faster, with vectors that differ a little.
+        decode: exact; fast, with a faster resize, or scaled, large JPEGs several times faster: vectors differ a little.
         color: stored, the numbers as they are, or srgb, converted by the photo's profile to what a person sees.
         layer: an earlier layer to take the features from, for example layer3 of a resnet50.
         weights_within: folders and URIs, one a line, that no link or redirect of the weights may lead out of.

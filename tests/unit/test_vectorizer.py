@@ -24,6 +24,16 @@ ASKED = ModelSettings(
     weights_within="/weights",
     color="srgb",
 )
+IN_A_FILE = ModelSettings(
+    model="/models/photo.onnx",
+    resize="240",
+    crop="224",
+    mean="0.5",
+    std="0.25",
+    interpolation="bicubic",
+    layout="NHWC",
+)
+"""With the settings that only such a model has; it has no weights of its own."""
 
 
 class Asked(Exception):
@@ -43,11 +53,14 @@ def test_every_setting_reaches_the_model(monkeypatch: pytest.MonkeyPatch) -> Non
     def prepare(spec: ModelSettings, calibration: object) -> None:
         raise Asked(spec)
 
-    assert all(getattr(ASKED, field.name) != field.default for field in dataclasses.fields(ModelSettings))
+    both = (ASKED, IN_A_FILE)
+    for field in dataclasses.fields(ModelSettings):
+        assert any(getattr(settings, field.name) != field.default for settings in both), field.name
     monkeypatch.setattr(vectorizer, "prepare", prepare)
-    with pytest.raises(Asked) as asked:
-        ImageVectorizer(**dataclasses.asdict(ASKED))
-    assert asked.value.args == (ASKED,)
+    for settings in both:
+        with pytest.raises(Asked) as asked:
+            ImageVectorizer(**dataclasses.asdict(settings))
+        assert asked.value.args == (settings,)
 
 
 def test_info_tells_by_name_what_model_json_does() -> None:
