@@ -33,7 +33,7 @@ ifdef ARGS
 	$(PYTHON) -m pytest $(ARGS)
 else # apart: what Spark, its signal handlers and its threads leave in a process is not the unit tests' concern
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile tests/unit
-	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --ignore tests/unit # which often wait
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --ignore tests/unit
 endif
 
 .PHONY: coverage
