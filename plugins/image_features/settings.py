@@ -275,3 +275,10 @@ def _nearest_zone(name: str) -> str:
 
 def _list(name: str) -> list[str]:
     return [part for part in (part.strip() for part in (value(name) or "").split(",")) if part]
+
+
+def metrics_have_no_tags() -> bool:
+    """Whether the values of tags must stand in the names: plain StatsD has no tags, and Airflow drops them there."""
+    plain = conf.getboolean("metrics", "statsd_on", fallback=False)
+    tagged = ("statsd_datadog_enabled", "statsd_influxdb_enabled")
+    return bool(plain and not any(conf.getboolean("metrics", name, fallback=False) for name in tagged))

@@ -395,7 +395,7 @@ def test_the_trigger_form_is_drawn_with_its_choices(browse: Open, ended: dict[st
     dialog = page.get_by_role("dialog")
     for field in ("partition", "source", "weights"):
         expect(dialog.locator(f"[name=element_{field}]")).to_have_count(1)
-    dialog.get_by_role("button", name="Model").click()
+    dialog.get_by_role("button", name="Model", exact=True).click()
     expect(dialog.get_by_text("Batch size", exact=False).first).to_be_visible()
     _photograph(page, "trigger-form")
 

@@ -62,7 +62,7 @@ REFUSALS = {
     "missing source": ("ingest", ["--source", "/no/such/folder"], ExitCode.UNREACHABLE, "does not exist"),
     "empty day": ("ingest", ["--source", "{empty}"], ExitCode.BAD_SETTING, "--on-empty skip"),
     "empty day, skipped": ("ingest", ["--source", "{empty}", "--on-empty", "skip"], ExitCode.NOTHING_TO_DO, "no files"),
-    "unknown model": ("extract", ["--model", "resnet5"], ExitCode.BAD_SETTING, "Choose one of: resnet18, "),
+    "unknown model": ("extract", ["--model", "resnet5"], ExitCode.BAD_SETTING, "Did you mean resnet50?"),
     "batch size 0": ("extract", ["--batch-size", "0"], ExitCode.BAD_SETTING, "from 1 to 1024"),
     "no number": ("extract", ["--batch-size", "many"], ExitCode.BAD_SETTING, "invalid int value"),
     "unknown flag": ("validate", ["--colour", "red"], ExitCode.BAD_SETTING, "--colour"),
