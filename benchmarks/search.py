@@ -208,7 +208,7 @@ def _build(folder: Path, rows: int) -> dict[str, Any]:
     """Builds the index as the command `index` does, and what that takes."""
     store = str(folder / "store")
     dataset = datasets.opened(store, MODEL)
-    seconds = _seconds(lambda: ann.build(dataset, rows))
+    seconds = _seconds(lambda: ann.build(dataset))
     writing.tidy(store, MODEL)
     return {"built_s": round(seconds, 1), "building_rss_mb": _peak_mb()}
 

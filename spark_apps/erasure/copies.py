@@ -137,8 +137,8 @@ def forget_in_index(
         if dataset is not None:
             if dirty.keys() & _shown(dataset):  # deleted rows of a file that has others
                 dataset.optimize.compact_files(target_rows_per_fragment=1, materialize_deletions_threshold=0.0)
-            if ann.state(dataset).cells and dataset.count_rows():
-                ann.build(dataset, dataset.count_rows())
+            if ann.state(dataset).cells:
+                ann.build(dataset)
             dataset.cleanup_old_versions(older_than=timedelta(0))
     except CommitConflictError as error:
         raise JobError("index_contended", f"The search index of {model} is written to.", "Run again.") from error

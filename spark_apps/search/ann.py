@@ -52,26 +52,32 @@ def keep_up(dataset: Any, fewest: int) -> str:
     now, rows = state(dataset), dataset.count_rows()
     if rows < max(fewest, 2) or dataset.schema.field("vector").type.list_size % DIMENSIONS:
         return ""
-    if not now.cells or rows > GROWTH * now.cells * CELL_ROWS:
-        build(dataset, rows)
-        return "built"
-    if now.unindexed >= max(FEWEST_ROWS, UNINDEXED_SHARE * rows) or now.unindexed == rows:
+    if now.unindexed == rows or rows > GROWTH * now.cells * CELL_ROWS:
+        return "built" if build(dataset) else ""
+    if now.unindexed >= max(FEWEST_ROWS, UNINDEXED_SHARE * rows):
         dataset.optimize.optimize_indices()
         return "extended"
     return ""
 
 
-def build(dataset: Any, rows: int) -> None:
-    """Trains and builds the index, and those of the columns that searches filter by."""
+def build(dataset: Any) -> bool:
+    """Trains and builds the index, and those of the columns that searches filter by, of the rows that are there now.
+    Where none has a vector, False, and the indexes go."""
+    vectors = dataset.count_rows("vector IS NOT NULL")
+    if not vectors:
+        for index in dataset.describe_indices():
+            dataset.drop_index(index.name)
+        return False
     dataset.create_index(
         "vector",
         "IVF_RQ",
         name=NAME,
         metric="cosine",
-        num_partitions=max(1, -(-rows // CELL_ROWS)),
+        num_partitions=-(-vectors // CELL_ROWS),
         num_bits=1,
         sample_rate=SAMPLE_RATE,
         replace=True,
     )
     dataset.create_scalar_index("partition", "BITMAP", replace=True)
     dataset.create_scalar_index("image_id", "BTREE", replace=True)
+    return True

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,10 @@ def files(day: str, run: int) -> dict[str, str]:
     return {
         f"file:///landing/{day}/{number}.jpg": f"photo {number} of {day}, {'x' * 64}" for number in range(PHOTOS)
     } | {f"file:///landing/{day}/of run {run}.jpg": f"photo of {run}"}
+
+
+def vectors(uris: Iterable[str]) -> dict[str, np.ndarray]:
+    return {uri: np.random.default_rng(zlib.crc32(uri.encode())).normal(size=DIM).astype(np.float32) for uri in uris}
 
 
 class Publishing(threading.Thread):
@@ -57,17 +63,15 @@ class Publishing(threading.Thread):
             if not stones.has_uri(uri) and not stones.has_image(image_id(name))
         }
         time.sleep(0.1)
-        self.shelf.publish(settings.partition, settings.run_id, taken)
+        self.shelf.publish(settings.partition, settings.run_id, taken, vectors=vectors(taken))
         return timings.manifest("validate", settings, counts={})
 
 
 def drill(folder: Path, kills: int, seed: int) -> None:
     shelf, dice = Shelf(str(folder / "store")), random.Random(seed)
-    numbers = np.random.default_rng(seed)
     for day in DAYS:
         for run in range(2):
-            vectors = {uri: numbers.normal(size=DIM).astype(np.float32) for uri in files(day, run)}
-            shelf.publish(day, f"r{run}", files(day, run), vectors=vectors)
+            shelf.publish(day, f"r{run}", files(day, run), vectors=vectors(files(day, run)))
     index(IndexSettings(store=shelf.store, model=MODEL, ann_rows=256), Timings())
     shown, published = dict.fromkeys(DAYS, 1), 2
     gone: dict[str, str] = {}

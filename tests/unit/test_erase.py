@@ -216,6 +216,13 @@ def test_a_prefix_means_all_below_it_and_their_copies(store: Shelf) -> None:
     assert next(iter(COPY)) not in {row[2] for row in rows(store)["images"]}
 
 
+def test_of_the_last_photos_nothing_stays_in_the_index(store: Shelf) -> None:
+    erase(settings(store, uri_prefix="/landing"), Timings())
+    assert all(not found for found in rows(store).values())
+    assert places_with(store) == {}
+    assert erase(settings(store, uri_prefix="/landing", verify=True), Timings()).counts == {"found": 0}
+
+
 def test_another_photo_of_the_same_name_stays(shelf: Shelf) -> None:
     shelf.publish("d1", "r", {"file:///latest.jpg": "a", "file:///x.jpg": "b"})
     shelf.publish("d2", "r", {"file:///latest.jpg": "c"})

@@ -280,6 +280,23 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shelf, dict[tuple[st
     return shelf, vectors
 
 
+def test_an_index_is_built_of_the_rows_that_have_a_vector_and_goes_with_the_last(shelf: Shelf) -> None:
+    random = np.random.default_rng(0)
+    names = [f"u{number}" for number in range(300)]
+
+    def publish(day: str, good: int) -> str:
+        vectors = {name: random.normal(size=DIM) if at < good else [0.0] * DIM for at, name in enumerate(names)}
+        shelf.publish(day, f"r{random.integers(2**31)}", {name: f"{day} {name}" for name in names}, vectors=vectors)
+        made: str = run(shelf, ann_rows=256).outcome["index"]
+        return made
+
+    assert publish("d1", 0) == ""
+    assert publish("d1", 2) == "built"
+    assert publish("d2", 0) == "" and len(open_index(shelf.store, MODEL).nearest([1.0] * DIM)) == 2
+    publish("d1", 0)
+    assert open_index(shelf.store, MODEL).nearest([1.0] * DIM) == []
+
+
 def brute_force(vectors: dict[tuple[str, str], np.ndarray], query: np.ndarray, k: int) -> dict[tuple[str, str], float]:
     cosines = {place: float(vector @ query / np.linalg.norm(query)) for place, vector in vectors.items()}
     return dict(sorted(cosines.items(), key=lambda item: -item[1])[:k])
