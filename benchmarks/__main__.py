@@ -73,7 +73,7 @@ def main() -> int:
     if options.add:
         added = {name: last[name] + facts[name] for name in ("rounds", "seconds")}
         facts, scenarios = {name: last[name] for name in facts} | added, last["scenarios"] | scenarios
-    lines = measured.lines() if options.rounds else last["results"]
+    lines = last["results"] if options.add and not options.rounds else measured.lines()
     _finish(report.build(lines, scenarios, facts), options.docs)
     return 1 if measured.failures else 0
 

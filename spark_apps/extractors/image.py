@@ -64,7 +64,8 @@ class Photos(Extractor):
 
     def _run(self, items: Sequence[NDArray[np.uint8]]) -> model.Outputs:
         assert self._folder is not None
-        return worker.engine(self._info, self._folder, self._cores, self._device).run(np.stack(items))
+        engine = worker.engine(self._info, self._folder, self._cores, self._device, streams=self._cores)
+        return engine.run(np.stack(items))
 
     @cached_property
     def _library(self) -> Callable[[Any], NDArray[np.float32]]:

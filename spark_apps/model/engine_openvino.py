@@ -77,7 +77,7 @@ def export(model: Resolved, precision: str, stem: Path) -> tuple[int, int]:
     return widths[0], widths[1] if len(widths) > 1 else 0
 
 
-def open_engine(info: ModelInfo, folder: Path, threads: int, device: str) -> OpenVinoEngine:
+def open_engine(info: ModelInfo, folder: Path, threads: int, device: str, streams: int) -> OpenVinoEngine:
     """The compiled model. `device` is "cpu": nothing else reaches this engine.
 
     The .bin file is mapped and shared by all processes; on the first run OpenVINO adds a private copy of the
@@ -89,14 +89,14 @@ def open_engine(info: ModelInfo, folder: Path, threads: int, device: str) -> Ope
         "CPU",
         {
             "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
+            "NUM_STREAMS": streams,
             "ENABLE_CPU_PINNING": False,  # pinning puts the workers of one host all on the same cores
             # The default is bf16 wherever that is fast.
             "INFERENCE_PRECISION_HINT": _arithmetic(info),
             "ENABLE_MMAP": True,
         },
     )
-    return OpenVinoEngine(compiled, Preset.from_json(info.preprocessing).size, info.dim, info.classes)
+    return OpenVinoEngine(compiled, streams, Preset.from_json(info.preprocessing).size, info.dim, info.classes)
 
 
 def _arithmetic(info: ModelInfo) -> str:
@@ -106,28 +106,29 @@ def _arithmetic(info: ModelInfo) -> str:
 
 
 class OpenVinoEngine:
-    """See `engines.Engine`."""
+    """See `engines.Engine`. A batch is divided among the streams."""
 
-    def __init__(self, compiled: ov.CompiledModel, size: tuple[int, int], dim: int, classes: int) -> None:
-        self._request, self._size, self._dim, self._classes = compiled.create_infer_request(), size, dim, classes
+    def __init__(self, compiled: ov.CompiledModel, streams: int, size: tuple[int, int], dim: int, classes: int) -> None:
+        self._size, self._widths = size, {"features": dim} | ({"logits": classes} if classes else {})
+        self._streams = ov.AsyncInferQueue(compiled, streams)
+        self._streams.set_callback(_keep)
         photos = compiled.input("pixels").partial_shape[0]
         self._batch = photos.get_length() if photos.is_static else 0
 
     def run(self, pixels: NDArray[np.uint8]) -> Outputs:
         pixels = check_pixels(pixels, self._size)
-        if not len(pixels):  # the CPU plugin refuses empty inputs
-            return Outputs(np.empty((0, self._dim), np.float32), np.empty((0, self._classes), np.float32))
-        if not self._batch:
-            return self._infer(pixels)
-        missing = -len(pixels) % self._batch
-        padded = np.concatenate([pixels, np.zeros((missing, *pixels.shape[1:]), np.uint8)]) if missing else pixels
-        parts = [self._infer(padded[first : first + self._batch]) for first in range(0, len(padded), self._batch)]
-        features, logits = (
-            np.concatenate([getattr(part, name) for part in parts])[: len(pixels)] for name in ("features", "logits")
-        )
-        return Outputs(features, logits)
+        count = len(pixels)
+        share = self._batch or -(-count // len(self._streams))
+        found = {name: np.empty((count, width), np.float32) for name, width in self._widths.items()}
+        if self._batch and count % share:
+            pixels = np.concatenate([pixels, np.zeros((-count % share, *pixels.shape[1:]), np.uint8)])
+        for first in range(0, count, share or 1):  # none of no photos: the CPU plugin refuses empty inputs
+            into = {name: rows[first : first + share] for name, rows in found.items()}
+            self._streams.start_async([pixels[first : first + share]], into, share_inputs=True)
+        self._streams.wait_all()
+        return Outputs(found["features"], found.get("logits", np.empty((count, 0), np.float32)))
 
-    def _infer(self, pixels: NDArray[np.uint8]) -> Outputs:
-        results = self._request.infer([pixels], share_inputs=True)
-        logits = results["logits"] if self._classes else np.empty((len(pixels), 0), np.float32)
-        return Outputs(results["features"], logits)
+
+def _keep(request: ov.InferRequest, into: dict[str, NDArray[np.float32]]) -> None:
+    for name, rows in into.items():
+        rows[:] = request.get_tensor(name).data[: len(rows)]

@@ -33,8 +33,9 @@ def export(model: Resolved, precision: str, stem: Path) -> tuple[int, int]:
     return found[0].shape[1], found[1].shape[1] if len(found) > 1 else 0
 
 
-def open_engine(info: ModelInfo, folder: Path, threads: int, device: str) -> TorchEngine:
-    """The model on `device`; on a CPU its weights stay in the file, mapped, and are shared by all processes."""
+def open_engine(info: ModelInfo, folder: Path, threads: int, device: str, streams: int) -> TorchEngine:
+    """The model on `device`, one batch at a time; on a CPU its weights stay in the file, mapped, and are shared by all
+    processes. `streams`: of no concern here."""
     path = folder / f"{info.fingerprint}.pt"
     state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     network = sources.of(info.backbone).skeleton(info, _DTYPES[PRECISIONS[info.precision].arithmetic])

@@ -136,17 +136,21 @@ def adopt(info: ModelInfo, fetch: Callable[[str], bytes], *, here: bool = True) 
     return ModelArtifact(info, tuple(folder / name for name in info.files))
 
 
-def load(info: ModelInfo, folder: Path, threads: int, device: str | None = None) -> Engine:
+def load(info: ModelInfo, folder: Path, threads: int, device: str | None = None, streams: int = 1) -> Engine:
     """Opens the artefact that `info` describes from `folder` (which may hold others), to run on `threads` cores.
 
     `device` overrides the one in `info`, for example `cuda:1` for a task that was given the second GPU.
+    `streams`: into how many shares engine openvino divides a batch, each on its own part of the cores. One gives the
+    first answer soonest; as many as threads, the most photos a second, as no core waits for another.
 
     Raises:
         BadSetting: this machine lacks the device or the number format.
     """
     device = device or info.device
     machine.require(info.engine, device, info.precision)
-    engine: Engine = importlib.import_module(_ENGINES[info.engine]).open_engine(info, Path(folder), threads, device)
+    engine: Engine = importlib.import_module(_ENGINES[info.engine]).open_engine(
+        info, Path(folder), threads, device, streams
+    )
     return engine
 
 

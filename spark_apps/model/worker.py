@@ -30,8 +30,9 @@ def kept(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         return _kept[key]
 
 
-def engine(info: ModelInfo, folder: Path, threads: int, device: str | None = None) -> Engine:
-    """`engines.load`, once per process for each fingerprint, engine, device and number of threads."""
+def engine(info: ModelInfo, folder: Path, threads: int, device: str | None = None, streams: int = 1) -> Engine:
+    """`engines.load`, once per process for each fingerprint, engine, device and number of threads and streams."""
     device = device or info.device
-    found: Engine = kept((info.fingerprint, info.engine, device, threads), lambda: load(info, folder, threads, device))
+    key = (info.fingerprint, info.engine, device, threads, streams)
+    found: Engine = kept(key, lambda: load(info, folder, threads, device, streams))
     return found

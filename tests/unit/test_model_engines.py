@@ -128,6 +128,10 @@ def test_rows_do_not_depend_on_their_batch(engine: str, pixels: np.ndarray) -> N
     again = loaded.run(pixels[:2]).features
     loaded.run(pixels[2:4])
     np.testing.assert_allclose(again, whole[:2], atol=1e-5)  # results are not views of a buffer that the next run fills
+    divided = load(artifact.info, artifact.files[0].parent, threads=2, streams=2)
+    for count in (0, 1, 2, len(pixels)):
+        np.testing.assert_allclose(divided.run(pixels[:count]).features, whole[:count], atol=1e-5)
+        np.testing.assert_allclose(divided.run(pixels[:count]).logits, loaded.run(pixels[:count]).logits, atol=1e-4)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -105,10 +105,10 @@ def expected(path: str, photos: list[Image.Image], size: tuple[int, int], output
     return np.stack(found)
 
 
-def run(artifact: ModelArtifact, photos: list[Image.Image]) -> np.ndarray:
+def run(artifact: ModelArtifact, photos: list[Image.Image], streams: int = 1) -> np.ndarray:
     preprocessing = Preprocessing.of(artifact.info.preprocessing)
     pixels = np.stack([np.asarray(imaging.fit(photo, preprocessing)) for photo in photos])
-    return load(artifact.info, artifact.files[0].parent, threads=1).run(pixels).features
+    return load(artifact.info, artifact.files[0].parent, streams, streams=streams).run(pixels).features
 
 
 def assert_close(found: np.ndarray, wanted: np.ndarray) -> None:
@@ -150,6 +150,7 @@ def test_vectors_equal_onnxruntimes(options: dict[str, Any], tmp_path: Path, pho
     assert_close(found, wanted)
     assert_close(run(artifact, photos[:1]), wanted[:1])
     assert run(artifact, photos * 3).shape == (9, 16)
+    assert_close(run(artifact, photos * 3, streams=2), np.concatenate([wanted] * 3))
     assert (artifact.info.dim, artifact.info.classes, artifact.info.engine) == (16, 0, "openvino")
     again = reference(artifact.info.settings())
     assert_close(np.stack([again(photo) for photo in photos]), wanted)
