@@ -23,7 +23,7 @@ from spark_apps import catalog, contract, storage
 from spark_apps.contract import MaintainSettings, Manifest, NothingToDo
 from spark_apps.spark import jobs, spreading
 from spark_apps.tables import schemas
-from spark_apps.upkeep import compaction, emptying, vacuum
+from spark_apps.upkeep import compaction, emptying, unfinished, vacuum
 
 COUNTS = ("replaced", "orphans", "working_files", "emptied", "merged", "log_files", "bytes_removed")
 
@@ -58,6 +58,7 @@ def maintain(settings: MaintainSettings, timings: jobs.Timings, now: datetime | 
                 work.vacuum(table)
             work.vacuum_duplicates()
             work.trim_run_folders()
+            work.trim_search()
         if settings.content_days and schemas.IMAGES in tables:
             with timings.phase("content"):
                 work.empty()
@@ -119,6 +120,19 @@ class _Work:
         if not self._settings.dry_run:
             vacuum.remove(self._settings.store, files, self._survey.working, set)
         self._account("working_files", "working files of runs", files)
+
+    def trim_search(self) -> None:
+        """What killed runs were writing for a search index; Lance takes its own versions away, and not these."""
+        found = unfinished.files(self._settings.store)
+        files = {
+            path: info.size
+            for path, info in found.items()
+            if path.startswith("search/") and unfinished.is_dead(info, self._now)
+        }
+        if not self._settings.dry_run:
+            for path in files:
+                storage.delete(contract.join(self._settings.store, path))
+        self._account("orphans", "search, of killed runs", files)
 
     def empty(self) -> None:
         days, dry = self._settings.content_days, self._settings.dry_run

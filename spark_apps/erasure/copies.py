@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from spark_apps.search import ann, datasets, writing
 from spark_apps.tables import commits, data_files, delta_log
 from spark_apps.tables.schemas import DUPLICATES, FEATURES
 from spark_apps.tables.tombstones import Tombstones
-from spark_apps.upkeep import vacuum
+from spark_apps.upkeep import unfinished, vacuum
 
 TRIES = 5
 
@@ -123,12 +123,28 @@ def forget_in_index(
         JobError: others write to the index all the time.
     """
     dirty = dict(_with_erased(store, model, stones))
-    if not dirty:
-        return 0, []
     shown = _shown(datasets.opened(store, model))
     rows = sum(count for path, (count, _) in dirty.items() if path in shown)
     if dry_run:
         return rows, []
+    if dirty:
+        _without_erased(store, model, dirty, say)
+    place = datasets.uri(store, model)
+    killed, left = datetime.now(UTC) - vacuum.QUIET, []
+    for path, (_, moment) in _with_erased(store, model, stones):
+        if moment < killed:
+            storage.delete(contract.join(place, "data", path))
+        else:
+            left.append(f"search/{model}.lance/data/{path}")
+    for part, moment in unfinished.index_parts(datasets.opened(store, model), place).items():
+        if moment < killed:
+            storage.delete_folder(contract.join(place, "_indices", part))
+        else:
+            left.append(f"search/{model}.lance/_indices/{part}")
+    return rows, left
+
+
+def _without_erased(store: str, model: str, dirty: Mapping[str, Any], say: Callable[[str], None]) -> None:
     from lance.commit import CommitConflictError
 
     try:
@@ -142,13 +158,6 @@ def forget_in_index(
             dataset.cleanup_old_versions(older_than=timedelta(0))
     except CommitConflictError as error:
         raise JobError("index_contended", f"The search index of {model} is written to.", "Run again.") from error
-    left = []
-    for path, (_, moment) in _with_erased(store, model, stones):
-        if moment < datetime.now(UTC) - vacuum.QUIET:
-            storage.delete(contract.join(datasets.uri(store, model), "data", path))
-        else:
-            left.append(f"search/{model}.lance/data/{path}")
-    return rows, left
 
 
 def _shown(dataset: Any | None) -> set[str]:

@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from spark_apps import storage
+from pyarrow.fs import FileInfo
+
+from spark_apps import contract, storage
 from spark_apps.contract import JobError, StagedFile
 from spark_apps.erasure import copies, data, documents, logs
 from spark_apps.search import datasets
 from spark_apps.tables import commits, schemas
 from spark_apps.tables.tombstones import Tombstones
-from spark_apps.upkeep import vacuum
+from spark_apps.upkeep import unfinished, vacuum
 
 ROUNDS = 20
 SAID = 64
@@ -73,6 +75,7 @@ def sweep(
     """
     removed = removed or Removed()
     with storage.reaching("store", store):
+        unnamed = {} if partitions else unfinished.files(store)
         if models := [] if partitions else copies.indexed_models(store):
             datasets.lance()
         _tables(store, stones, erasure, partitions, removed, say, note)
@@ -88,8 +91,20 @@ def sweep(
                 note()
             for table in (*schemas.TABLES.values(), schemas.DUPLICATES):
                 removed.log_files += logs.strip(store, table)
+            _unnamed(store, unnamed, removed)
     note()
     return removed
+
+
+def _unnamed(store: str, before: Mapping[str, FileInfo], removed: Removed) -> None:
+    """Files without a name go, whatever is in them, once nobody can be writing them. `before`: those at the beginning."""
+    now = datetime.now(UTC)
+    for path, file in unfinished.files(store).items():
+        if unfinished.is_dead(file, now):
+            storage.delete(contract.join(store, path))
+            removed.bytes += file.size
+        elif path in before:
+            removed.left.append(path)
 
 
 def _tables(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -75,10 +76,11 @@ def drill(folder: Path, kills: int, seed: int) -> None:
     index(IndexSettings(store=shelf.store, model=MODEL, ann_rows=256), Timings())
     shown, published = dict.fromkeys(DAYS, 1), 2
     gone: dict[str, str] = {}
+    unheard: dict[str, str] = {}  # asked for by a run that was killed before its tombstone: asked for again
     seconds, survived = 5.0, 0
     for kill in range(kills + 1):
         wanted = {uri: name for day in DAYS for uri, name in dice.sample([*files(day, 0).items()][:PHOTOS], 3)}
-        gone |= wanted
+        wanted |= unheard
         listed = folder / f"{kill}.txt"
         listed.write_text(
             "\n".join(uri if place % 2 else image_id(name) for place, (uri, name) in enumerate(wanted.items()))
@@ -93,14 +95,19 @@ def drill(folder: Path, kills: int, seed: int) -> None:
             job.send_signal(signal.SIGKILL)
         _, said = job.communicate()
         survived += kill < kills and job.returncode == 0
+        stones = tombstones.read(shelf.store)
+        heard = all(stones.has_uri(uri) or stones.has_image(image_id(name)) for uri, name in wanted.items())
+        gone, unheard = (gone | wanted, {}) if heard else (gone, wanted)
         others.stop.set()
         others.join()
         shown |= others.shown
         published = others.run_number
         if kill == kills or job.returncode == 0:
             seconds = time.monotonic() - begin
-    assert job.returncode == 0, said
+    assert job.returncode == 0 or "seem to be written by a run in progress" in said, said
     assert survived <= kills / 2, "the kills came too late"
+    for path in Path(shelf.store).rglob("*"):  # a day later, nobody takes what killed runs have left for a run's
+        os.utime(path, (path.stat().st_mtime - 25 * 3600,) * 2)
     again = subprocess.run(
         [sys.executable, "-m", "spark_apps.erase", "--store", shelf.store],
         cwd=REPOSITORY,

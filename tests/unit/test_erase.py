@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +19,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from spark_apps import catalog, contract, storage
-from spark_apps.contract import BadSetting, EraseSettings, IndexSettings, MaintainSettings, QualityFailed, UndoSettings
+from spark_apps.contract import (
+    BadSetting,
+    EraseSettings,
+    IndexSettings,
+    JobError,
+    MaintainSettings,
+    QualityFailed,
+    UndoSettings,
+)
 from spark_apps.dedup import groups, table
 from spark_apps.erase import erase
 from spark_apps.index import index
 from spark_apps.maintain import maintain
-from spark_apps.search import open_index, writing
+from spark_apps.search import ann, datasets, open_index, writing
 from spark_apps.spark.jobs import Timings, write_manifest
 from spark_apps.tables import rewrites, schemas, tombstones
 from spark_apps.undo import undo
@@ -283,6 +296,54 @@ def test_groups_of_duplicates_keep_their_ids_and_name_it_no_more(store: Shelf, l
         row["image_id"]: row["group_id"] for row in before.rows if row["image_id"] not in map(image_id, WANTED)
     }
     assert after.seen == catalog.table(store.store, "features").version(), "nothing has to be compared again"
+
+
+KILLED_WRITERS = """
+import os, signal, sys
+from spark_apps import storage
+store, model, name = sys.argv[1:]
+def killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+if os.fork() == 0:
+    os.fsync = killed
+    storage.write_bytes(f"{store}/features/data/d/r/a/x.parquet", name.encode())
+os.wait()
+import numpy as np, pyarrow as pa
+from lance.fragment import write_fragments
+from spark_apps.search import datasets
+rows, columns = 2**18, datasets.schema(16)
+def batches():
+    for _ in range(3):
+        noise = pa.array(np.random.default_rng(0).random(16 * rows, np.float32))
+        yield pa.record_batch([
+            pa.FixedSizeListArray.from_arrays(noise, 16) if field.name == "vector"
+            else pa.array([name] * rows) if field.type == pa.string() else pa.nulls(rows, field.type)
+            for field in columns
+        ], schema=columns)
+    killed()
+write_fragments(pa.RecordBatchReader.from_batches(columns, batches()), datasets.uri(store, model), schema=columns)
+"""
+
+
+def test_what_killed_writers_have_left_goes_when_nobody_can_be_writing_it(store: Shelf, listed: str) -> None:
+    ann.build(datasets.opened(store.store, MODEL))
+    parts = Path(datasets.uri(store.store, MODEL), "_indices")
+    for part in [*parts.iterdir()]:  # what an index that was never committed leaves
+        shutil.copytree(part, parts / str(uuid.uuid4()))
+    command = [sys.executable, "-c", KILLED_WRITERS, store.store, MODEL, image_id(photo(DAYS[0], 3))]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    with pytest.raises(JobError) as caught:
+        erase(settings(store, list=listed), Timings())
+    assert caught.value.code == "left_to_runs"
+    unnamed = {path for path in Path(store.store).rglob(".*") if path.is_file()}
+    assert {path.name[:4] for path in unnamed} == {".tmp", ".x.p"}, "of Lance and of ours"
+    for path in Path(store.store).rglob("*"):
+        os.utime(path, (path.stat().st_mtime - 25 * 3600,) * 2)
+    swept = maintain(MaintainSettings(store=store.store, dry_run=True), Timings()).counts
+    assert swept["orphans"] == 1, "maintenance would take that of Lance, too, and the other after the retention"
+    erase(settings(store), Timings())
+    assert places_with(store) == {} and not any(path.exists() for path in unnamed)
+    assert open_index(store.store, MODEL).approximate and len([*parts.iterdir()]) == 3, "of vectors and of two columns"
 
 
 class Killed(BaseException):
