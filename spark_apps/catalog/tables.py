@@ -252,7 +252,7 @@ def staged_rows(store: str, name: str, paths: Iterable[str]) -> pa.Table | None:
                 parts.append(pq.read_table(f"{root}/{path}", filesystem=filesystem, partitioning=None))
             except FileNotFoundError:
                 return None
-    return pa.concat_tables(parts) if parts else None
+    return pa.concat_tables(parts, promote_options="default") if parts else None
 
 
 def stream(

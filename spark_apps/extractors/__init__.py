@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
     from spark_apps.model import ModelArtifact
 
-__all__ = ["BadFile", "Extractor", "Label", "Labelled", "opened", "prepare"]
+__all__ = ["BadFile", "Extractor", "Facts", "Label", "Labelled", "opened", "prepare"]
 
 Label = tuple[str | None, float | None]
 """What a file is taken for, and a score from 0 to 1; (None, None) where there is no such thing."""
+Facts = dict[str, Any]
+"""Columns of the table features that an extractor knows of a file beside its vector."""
 Labelled = tuple["Sequence[NDArray[np.float32] | BadFile]", Sequence[Label]]
 
 
@@ -53,6 +55,10 @@ class Extractor(ABC):
                 other exception, with the code `extractor_failed`.
         """
         return content
+
+    def prepare_with_facts(self, content: bytes) -> tuple[Any, Facts]:
+        """The same, and what the table features keeps of the file beside its vector. Called as `prepare`."""
+        return self.prepare(content), {}
 
     @abstractmethod
     def extract(self, items: Sequence[Any]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from spark_apps import model
 from spark_apps.contract import ExtractSettings, Manifest, ModelInfo
-from spark_apps.extractors import Extractor, Labelled, kept_models
+from spark_apps.extractors import Extractor, Facts, Labelled, kept_models
 from spark_apps.media import imaging
 from spark_apps.media.imaging import Preprocessing
 from spark_apps.model import worker
@@ -49,6 +49,10 @@ class Photos(Extractor):
 
     def prepare(self, content: bytes) -> NDArray[np.uint8]:
         return imaging.decode(content, self._preprocessing, self._max_pixels)
+
+    def prepare_with_facts(self, content: bytes) -> tuple[NDArray[np.uint8], Facts]:
+        pixels, found = imaging.decode_and_measure(content, self._preprocessing, self._max_pixels)
+        return pixels, vars(found)
 
     def extract(self, items: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         return self._run(items).features

@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from spark_apps.contract import BadFile
-from spark_apps.media import color, corrections, jpeg, optional, signatures
+from spark_apps.contract.photo_quality import ODD_SHAPE
+from spark_apps.media import color, corrections, exif, jpeg, optional, photo_quality, signatures
 from spark_apps.media.signatures import FORMATS
 
-ORIENTATION_TAG = 0x0112
 JPEGS = ("JPEG", "MPO")
 STRIP = 512
 """Rows."""
@@ -38,15 +38,19 @@ class BadImage(BadFile):
     """A file that gives no pixels."""
 
 
-@dataclass(frozen=True)
-class ImageInfo:
-    """What the header says. Width and height in pixels as stored; orientation is the EXIF tag, 1 to 8, or None."""
+@dataclass(frozen=True, kw_only=True)
+class ImageInfo(exif.Capture):
+    """What the header says. Width and height in pixels as stored; orientation is the EXIF tag, 1 to 8, or None.
+
+    `odd_shape`: more than `ODD_SHAPE` times as long as wide.
+    """
 
     format: str
     mode: str
     width: int
     height: int
     exif_orientation: int | None
+    odd_shape: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,15 @@ def inspect(content: bytes, max_pixels: int) -> ImageInfo:
         BadImage: the content is empty, no image, or larger than `max_pixels`.
     """
     with _open(content, max_pixels) as image:
-        return ImageInfo(image.format or "", image.mode, image.width, image.height, _orientation(image))
+        return ImageInfo(
+            format=image.format or "",
+            mode=image.mode,
+            width=image.width,
+            height=image.height,
+            exif_orientation=exif.orientation(image),
+            odd_shape=max(image.size) > ODD_SHAPE * min(image.size),
+            **vars(exif.capture(image)),
+        )
 
 
 def upright_rgb(content: bytes, max_pixels: int, least: int = 0, colors: str = "stored") -> Image.Image:
@@ -175,7 +187,7 @@ def _upright_rgb(content: bytes, max_pixels: int, least: int, colors: str) -> tu
     except Exception as error:
         undecoded = signatures.undecoded(content)
         raise BadImage(undecoded.code, undecoded.message) if undecoded else _as_bad_image(error) from error
-    orientation = _orientation(image)  # asked after loading: Pillow turns a TIFF by itself and then drops the tag
+    orientation = exif.orientation(image)  # asked after loading: Pillow turns a TIFF by itself and then drops the tag
     if orientation in _TRANSPOSITIONS:
         rgb = rgb.transpose(_TRANSPOSITIONS[orientation])
     return rgb, corners
@@ -242,6 +254,17 @@ def decode(content: bytes, preprocessing: Preprocessing, max_pixels: int) -> np.
         raise _as_bad_image(error) from error
 
 
+def decode_and_measure(
+    content: bytes, preprocessing: Preprocessing, max_pixels: int
+) -> tuple[np.ndarray, photo_quality.PhotoQuality]:
+    """The same, and how good the photo is, which is decoded once for both. Raises as `decode`."""
+    photo = upright_rgb(content, max_pixels, preprocessing.least, preprocessing.color)
+    try:
+        return np.asarray(fit(photo, preprocessing)), photo_quality.measured(photo)
+    except Exception as error:
+        raise _as_bad_image(error) from error
+
+
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -294,22 +317,6 @@ def _open_optional(content: bytes) -> Image.Image:
 
 def _too_many(width: int, height: int, max_pixels: int) -> str:
     return f"{width} x {height} pixels are more than the limit of {max_pixels:,}."
-
-
-def _orientation(image: Image.Image) -> int | None:
-    """The EXIF orientation. Damaged EXIF data does not spoil the picture, so it counts as none.
-
-    Pillow would take XMP's where EXIF has none; browsers and the EXIF standard know no such rule.
-    """
-    for key in ("XML:com.adobe.xmp", "xmp"):
-        image.info.pop(key, None)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            value = Image.Image.getexif(image).get(ORIENTATION_TAG)  # a PNG's own method would decode all pixels first
-    except Exception:
-        return None
-    return value if isinstance(value, int) and 1 <= value <= 8 else None
 
 
 def _to_rgb(image: Image.Image, seen: color.Conversion | None) -> Image.Image:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from spark_apps import extractors, storage
 from spark_apps.contract import BadFile, ExtractSettings, ModelInfo
-from spark_apps.extractors import Extractor, Label
+from spark_apps.extractors import Extractor, Facts, Label
 from spark_apps.media import guard
 from spark_apps.model import worker
 from spark_apps.pipeline import plan, resume
@@ -89,7 +89,7 @@ def compute_units(
     ticker = progress.Ticker(shared.notes, slot.number)
     careful = partial(preparation, shared.info, shared.max_pixels)
     with Outbox(shared, extractor) as outbox, guard.Guard(careful) as child:
-        decode = child.decode if slot.careful else guard.watched(extractor.prepare)
+        decode = child.decode if slot.careful else guard.watched(extractor.prepare_with_facts)
         found = unique_files(units, shared.settings.store, shared.within)
         decoded = one_by_one(decode, found) if slot.careful or slot.cores == 1 else pooled(decode, found, slot.cores)
         with closing(decoded):
@@ -104,7 +104,7 @@ def compute_units(
 
 def preparation(info: ModelInfo, max_pixels: int) -> guard.Decode:
     """How the extractor of `info` prepares a file, for a process that runs no model."""
-    return extractors.opened(info, max_pixels).prepare
+    return extractors.opened(info, max_pixels).prepare_with_facts
 
 
 def copy_units(units: Iterator[plan.CopyUnit], shared: TaskPlan) -> Iterator[TaskRecord]:
@@ -133,7 +133,7 @@ class UniqueFile:
 
 
 Decoded = Generator[tuple[UniqueFile, Any]]
-"""Each file with what the extractor takes of it, or a `BadFile`."""
+"""Each file with what the extractor takes of it and its facts, or a `BadFile`."""
 
 
 def unique_files(units: Iterator[plan.ComputeUnit], store_uri: str, within: str = "") -> Iterator[UniqueFile]:
@@ -225,16 +225,16 @@ class Outbox:
         self._batch_size = shared.settings.batch_size
         self._features = staging.StagedWriter(self._store, schemas.FEATURES, shared.folder)
         self._quarantine = staging.StagedWriter(self._store, schemas.QUARANTINE, shared.folder)
-        self._batch: list[tuple[UniqueFile, Any]] = []
+        self._batch: list[tuple[UniqueFile, Any, Facts]] = []
         self._codes: Counter[str] = Counter()
         self.computed = self.refused = 0
 
-    def add(self, file: UniqueFile, item: Any) -> None:
+    def add(self, file: UniqueFile, prepared: tuple[Any, Facts] | BadFile) -> None:
         """Takes what the extractor takes of a file, or the `BadFile` that tells why there is none."""
-        if isinstance(item, BadFile):
-            self._refuse(file, item)
+        if isinstance(prepared, BadFile):
+            self._refuse(file, prepared)
             return
-        self._batch.append((file, item))
+        self._batch.append((file, *prepared))
         if len(self._batch) == self._batch_size:
             self.flush()
 
@@ -243,14 +243,14 @@ class Outbox:
         batch, self._batch = self._batch, []
         if not batch:
             return
-        vectors, labels = self._extractor.label([item for _, item in batch])
-        for (file, _), vector, label in zip(batch, vectors, labels, strict=True):
+        vectors, labels = self._extractor.label([item for _, item, _ in batch])
+        for (file, _, facts), vector, label in zip(batch, vectors, labels, strict=True):
             if isinstance(vector, BadFile):
                 self._refuse(file, vector)
             else:
-                self._accept(file, vector, label)
+                self._accept(file, vector, label, facts)
 
-    def _accept(self, file: UniqueFile, vector: np.ndarray, label: Label) -> None:
+    def _accept(self, file: UniqueFile, vector: np.ndarray, label: Label, facts: Facts) -> None:
         self.computed += 1
         with storage.reaching("store", self._store):
             for uri in file.uris:
@@ -262,6 +262,7 @@ class Outbox:
                     "top1_label": label[0],
                     "top1_score": label[1],
                     "run_id": self._run_id,
+                    **facts,
                 }
                 self._features.add(row, vector.nbytes)
 

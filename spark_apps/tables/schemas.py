@@ -11,7 +11,11 @@ from spark_apps import contract
 
 @dataclass(frozen=True)
 class Table:
-    """One Delta table of the store. `columns` are in the files; `keys` (the partition columns) are in the log only."""
+    """One Delta table of the store. `columns` are in the files; `keys` (the partition columns) are in the log only.
+
+    Files of earlier versions lack the columns that came since, which are at the end and read as null (`filled`). The
+    table has them from the first publication on that knows them: that commit brings the schema along.
+    """
 
     name: str
     columns: pa.Schema
@@ -20,6 +24,13 @@ class Table:
     @property
     def schema(self) -> pa.Schema:
         return pa.schema([*self.columns, *((key, pa.string()) for key in self.keys)])
+
+    def filled(self, rows: pa.Table) -> pa.Table:
+        """The same rows with all columns of today, in their order."""
+        missing = (field for field in self.columns if field.name not in rows.column_names)
+        for field in missing:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+        return rows.select(self.columns.names)
 
     def uri(self, store: str) -> str:
         return contract.join(store, self.name)
@@ -40,6 +51,11 @@ IMAGES = Table(
             ("exif_orientation", pa.int32()),
             ("modified_at", pa.timestamp("us", "UTC")),
             ("run_id", pa.string()),
+            ("odd_shape", pa.bool_()),
+            ("taken_at", pa.string()),
+            ("taken_offset_minutes", pa.int16()),
+            ("camera_make", pa.string()),
+            ("camera_model", pa.string()),
         ]
     ),
     ("partition",),
@@ -56,6 +72,10 @@ FEATURES = Table(
             ("top1_label", pa.string()),
             ("top1_score", pa.float32()),
             ("run_id", pa.string()),
+            ("sharpness", pa.float32()),
+            ("brightness", pa.float32()),
+            ("contrast", pa.float32()),
+            ("blank", pa.bool_()),
         ]
     ),
     ("partition", "model"),

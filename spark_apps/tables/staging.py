@@ -71,9 +71,9 @@ class StagedWriter:
             self._flush()
 
     def add_table(self, rows: pa.Table) -> None:
-        """Takes rows that are in Arrow's form already; they become one row group."""
+        """Takes rows that are in Arrow's form already, of whatever version; they become one row group."""
         self._flush()
-        self._write(rows.select(self._table.columns.names))
+        self._write(self._table.filled(rows))
 
     def __enter__(self) -> StagedWriter:
         return self

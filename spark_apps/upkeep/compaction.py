@@ -161,7 +161,7 @@ def merge_parts(parts: Iterator[Part], store_uri: str) -> Iterator[list[StagedFi
             size = 0
             for _, parquet in data_files.opened(store_uri, table, part.files):
                 for index in range(parquet.num_row_groups):
-                    rows = parquet.read_row_group(index)
+                    rows = table.filled(parquet.read_row_group(index))
                     if pending and size + rows.nbytes > staging.ROW_GROUP_BYTES:
                         writer.add_table(pa.concat_tables(pending))
                         pending, size = [], 0

@@ -25,6 +25,7 @@ def test_a_new_day_takes_its_vectors_from_the_old_days(pipeline: Pipeline, tmp_p
     assert {row["model_fingerprint"] for row in rows.values()} == {old_store.FINGERPRINT}
     before = {row["image_id"]: row["features"] for row in catalog.vectors(store, "2026-11-21", MODEL).to_pylist()}
     copied = rows["from an old day.jpg"]
+    assert copied["sharpness"] is None and rows["new.jpg"]["sharpness"] > 0
     assert np.array_equal(copied["features"], before[copied["image_id"]])
     old_store.check_rows(store)
 
@@ -32,5 +33,6 @@ def test_a_new_day_takes_its_vectors_from_the_old_days(pipeline: Pipeline, tmp_p
     assert again["extract"].counts["computed"] == 2
     rows = {old_store.name(row["uri"]): row for row in catalog.vectors(store, "2026-11-23", MODEL).to_pylist()}
     vector = rows["from an old day.jpg"]["features"]
+    assert rows["from an old day.jpg"]["sharpness"] > 0
     np.testing.assert_allclose(vector, copied["features"], rtol=1e-3, atol=1e-4)
     old_store.check_rows(store)

@@ -101,6 +101,6 @@ def test_a_writer_that_fails_at_its_end_does_not_keep_the_others_files(
     monkeypatch.setattr(staging.StagedWriter, "_finish_file", full)
     file = UniqueFile("id", b"x", ["file:///a.jpg"])
     with pytest.raises(Unreachable, match="No space left"), outbox:  # noqa: PT012  its exit raises
-        outbox._accept(file, np.ones(4, np.float32), (None, None))
+        outbox._accept(file, np.ones(4, np.float32), (None, None), {})
         outbox.add(file, BadFile("corrupt", "It is damaged."))
     assert not list(Path(shelf.store).rglob("*.parquet"))
