@@ -97,7 +97,7 @@ def sweep(
 
 
 def _unnamed(store: str, before: Mapping[str, FileInfo], removed: Removed) -> None:
-    """Files without a name go, whatever is in them, once nobody can be writing them. `before`: those at the beginning."""
+    """Files without a name go, whatever they hold, once nobody can be writing them. `before`: those at the start."""
     now = datetime.now(UTC)
     for path, file in unfinished.files(store).items():
         if unfinished.is_dead(file, now):
