@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import photos, places, processes
 from benchmarks.photos import PhotoSet
 from benchmarks.protocol import Job
-from benchmarks.systems import PRECISIONS, Entry
+from benchmarks.systems import OTHER_ENGINES, PRECISIONS, Entry, other_engines
 from benchmarks.systems.ours import RUN_ID
 from spark_apps import catalog
 
@@ -80,6 +80,9 @@ def models(weights: str, chosen: PhotoSet, entries: tuple[Entry, ...], say: Say)
     _eager(weights, chosen)
     for engine, precision in sorted({(entry.engine, entry.precision) for entry in entries if entry.engine != "eager"}):
         say(f"model: {engine} {precision}")
+        if engine in OTHER_ENGINES:
+            found.artifacts[engine, precision] = other_engines.make(engine, precision, weights, chosen)
+            continue
         try:
             command(
                 "extract",

@@ -184,11 +184,15 @@ def check(job: Job, files: list[str]) -> float | None:
         raise ValueError(f"{len(names)} photos have features, not {_count(job)}")
     if reference is None:
         return None
-    cosines = []
-    for name in reference.files:
-        wanted = reference[name].astype(np.float64)
-        cosines.append(wanted @ found[name] / np.linalg.norm(wanted) / np.linalg.norm(found[name]))
-    return round(float(min(cosines)), 6)
+    return round(min(cosine(reference[name], found[name]) for name in reference.files), 6)
+
+
+def cosine(one: Any, other: Any) -> float:
+    """Of two vectors, in double precision."""
+    import numpy as np
+
+    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
 def _count(job: Job) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.limits import LIMITS
 from benchmarks.protocol import Result
-from benchmarks.systems import PRECISIONS, TITLES, Entry
+from benchmarks.systems import OTHER_ENGINES, PRECISIONS, TITLES, Entry
 
 PEERS = ("ray_data", "daft_cls", "predict_batch_udf")
 INTERESTING_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
@@ -75,9 +75,19 @@ class Ratios:
             ours = ("ours", "openvino", precision)
             found[f"{precision}_vs_broadcast_udf"] = self._rate(ours, [("broadcast_udf", "eager", "fp32")])
             found[f"{precision}_vs_best_peer"] = self._rate(ours, [(peer, "eager", "fp32") for peer in PEERS])
+            found[f"{precision}_vs_pixels"] = self._rate(ours, [("bare_engine", "openvino", precision)])
         found["same_engine_vs_best_peer"] = self._weakest(("ray_data", "daft_cls"))
         found["vs_no_spark"] = self._weakest(("no_spark",))
+        found["engine_vs_others"] = _weakest(
+            [
+                self._rate(("bare_engine", "openvino", precision), [("bare_engine", engine, precision)])
+                for engine, has in OTHER_ENGINES.items()
+                for precision in has
+            ]
+        )
+        found["wide_vs_narrow"] = self._wide()
         found["scaled_decode_12mp"] = self._scaled_decode()
+        found["scaled_vs_huffman_12mp"] = self._scaled_by_huffman()
         found["cost_growth"] = self._growth("milliseconds_per_image")
         found["memory_growth"] = self._growth("worker_rss_mb")
         found["first_row_vs_predict_batch_udf"] = self._first_row()
@@ -122,6 +132,25 @@ class Ratios:
             return Ratio(None, next((row["reason"] for row in rows if row["reason"]), "it was not measured"))
         how = f"{rates['scaled']:.1f} / {rates['exact']:.1f} images/s ({rows[-1]['precision']})"
         return Ratio(round(rates["scaled"] / rates["exact"], 3), how)
+
+    def _scaled_by_huffman(self) -> Ratio:
+        scenario = self._scenarios.get("megapixels", {})
+        rates = [row for row in scenario.get("results", []) if (row["megapixels"], row["decode"]) == ("12", "scaled")]
+        floor = scenario.get("floors", {}).get("12")
+        if not rates or not rates[-1]["images_per_second"] or not floor:
+            return Ratio(None, "the scenario megapixels was not run")
+        rate = rates[-1]["images_per_second"]
+        how = f"{rate:.1f} / {floor['both']:.1f} images/s; codes {floor['huffman']:.1f}, engine {floor['engine']:.1f}"
+        return Ratio(round(rate / floor["both"], 3), f"{how} ({rates[-1]['precision']})")
+
+    def _wide(self) -> Ratio:
+        scenario = self._scenarios.get("cores")
+        if not scenario:
+            return Ratio(None, "the scenario cores was not run")
+        most = max(row["cores"] for row in scenario["results"])
+        rates = {row["resources"]: row["images_per_second"] for row in scenario["results"] if row["cores"] == most}
+        how = f"{rates['wide']:.1f} / {rates['narrow']:.1f} images/s on {most} cores ({scenario['precision']})"
+        return Ratio(round(rates["wide"] / rates["narrow"], 3), how)
 
     def _growth(self, what: str) -> Ratio:
         scenario = self._scenarios.get("growth")

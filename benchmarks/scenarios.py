@@ -73,8 +73,9 @@ def growth(setting: Setting) -> dict[str, Any]:
 
 
 def megapixels(setting: Setting) -> dict[str, Any]:
-    """Photos of 0.2, 2 and 12 megapixels, decoded exactly and, where a JPEG can be, at a reduced scale."""
-    results = []
+    """Photos of 0.2, 2 and 12 megapixels, decoded exactly and, where a JPEG can be, at a reduced scale. `floors`: what
+    the Huffman codes of a JPEG and the engine let through at most, by size; see `systems/huffman.py`."""
+    results, floors = [], {}
     for size, count in (("12", 16),) if setting.quick else (("0.2", setting.main.count), ("2", 192), ("12", 128)):
         chosen = PhotoSet(size, count)
         prepare.stage(chosen, setting.say)
@@ -97,7 +98,46 @@ def megapixels(setting: Setting) -> dict[str, Any]:
                         "reason": result.reason,
                     }
                 )
-    return {"results": results}
+        floors[size] = _floor(setting, chosen, fastest)
+    return {"results": results, "floors": floors}
+
+
+def _floor(setting: Setting, chosen: PhotoSet, precision: str) -> dict[str, float]:
+    """images/s of Huffman codes alone, of the engine alone, and of one after the other."""
+    job = prepare.job(
+        Entry("bare_engine", "openvino", precision), chosen, setting.models, setting.cores, setting.batch_size, 1
+    )
+    setting.say(f"megapixels: {chosen.megapixels}, Huffman codes and engine alone, {precision}")
+    huffman, engine = (processes.run(system, job).rates[0] for system in ("huffman", "bare_engine"))
+    return {"huffman": huffman, "engine": engine, "both": round(1 / (1 / huffman + 1 / engine), 2)}
+
+
+def fidelity(setting: Setting) -> dict[str, Any]:
+    """How far from fp32 and exact decoding each precision and each way of decoding is, over all photos of the main set:
+    cosines of their vectors, the smallest, the 1 % quantile and the median."""
+    import numpy as np
+
+    from benchmarks.systems.our_engine import Vectorizer
+
+    contents = [path.read_bytes() for path in sorted(setting.main.jpeg.iterdir())[: DISTINCT[setting.main.megapixels]]]
+
+    def vectors(precision: str, decode: str = "exact") -> Any:
+        setting.say(f"fidelity: {precision}, decode {decode}")
+        job = prepare.job(
+            Entry("ours", "openvino", precision), setting.main, setting.models, 1, setting.batch_size, 1, decode=decode
+        )
+        vectorizer = Vectorizer(job)
+        parts = [contents[at : at + setting.batch_size] for at in range(0, len(contents), setting.batch_size)]
+        found = np.concatenate([vectorizer.features(part) for part in parts]).astype(np.float64)
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    exact, results = vectors("fp32"), []
+    kinds = [(precision, "exact") for engine, precision in setting.models.artifacts if engine == "openvino"]
+    for precision, decode in (*(kind for kind in kinds if kind[0] != "fp32"), ("fp32", "fast"), ("fp32", "scaled")):
+        cosines = np.einsum("ij,ij->i", exact, vectors(precision, decode))
+        low, tail, middle = (round(float(np.quantile(cosines, share)), 5) for share in (0, 0.01, 0.5))
+        results.append({"precision": precision, "decode": decode, "min": low, "q01": tail, "median": middle})
+    return {"images": len(contents), "results": results}
 
 
 def cores(setting: Setting) -> dict[str, Any]:
@@ -172,6 +212,7 @@ def search(setting: Setting) -> dict[str, Any]:
 SCENARIOS: dict[str, Scenario] = {
     "growth": growth,
     "megapixels": megapixels,
+    "fidelity": fidelity,
     "cores": cores,
     "rerun": rerun,
     "publish": publish,

@@ -33,9 +33,13 @@ PRECISIONS = tuple(contract.PRECISIONS)
 
 OUR_ENGINE = ("ray_data", "daft_cls", "ours", "no_spark", "bare_engine")
 
+OTHER_ENGINES = {"onnxruntime": ("fp32", "int8"), "torch.compile": ("fp32", "bf16")}
+"""Of others, on pixels, each with the precisions that it has; see `other_engines`."""
+
 ENTRIES = (
     *(Entry(system) for system in ("broadcast_udf", "predict_batch_udf", "pandas_iterator", "ray_data", "daft_cls")),
     Entry("ours", "torch", "fp32"),
     *(Entry(system, "openvino", precision) for precision in PRECISIONS for system in OUR_ENGINE),
+    *(Entry("bare_engine", engine, precision) for engine, has in OTHER_ENGINES.items() for precision in has),
 )
 """In the order in which they are measured: what is compared closely stands together."""

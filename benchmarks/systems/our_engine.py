@@ -21,7 +21,8 @@ class Vectorizer:
     def __init__(self, job: Job) -> None:
         info = job.artifact()
         self._engine = model.load(info, Path(job.model), 1)
-        self._preprocessing = Preprocessing.of(info.preprocessing)
+        decode = {} if job.decode == "exact" else {"decode": job.decode}
+        self._preprocessing = Preprocessing.of({**info.preprocessing, **decode})
 
     def features(self, contents: Sequence[bytes]) -> np.ndarray:
         """float32 [n, dim]."""

@@ -25,6 +25,11 @@ RATES = {
     "ours openvino int8": 132.0,
     "no_spark openvino fp32": 62.0,
     "no_spark openvino int8": 150.0,
+    "bare_engine openvino fp32": 75.0,
+    "bare_engine openvino int8": 165.0,
+    "bare_engine onnxruntime fp32": 50.0,
+    "bare_engine onnxruntime int8": 150.0,
+    "bare_engine torch.compile fp32": 60.0,
 }
 NO_BF16 = "This machine's processor has no bf16 arithmetic."
 
@@ -61,7 +66,16 @@ SCENARIOS: dict[str, Any] = {
             {"megapixels": "12", "decode": "scaled", "precision": "fp32", "images_per_second": 20.0, "reason": ""},
             {"megapixels": "12", "decode": "exact", "precision": "int8", "images_per_second": 12.0, "reason": ""},
             {"megapixels": "12", "decode": "scaled", "precision": "int8", "images_per_second": 48.0, "reason": ""},
-        ]
+        ],
+        "floors": {"12": {"huffman": 90.0, "engine": 180.0, "both": 60.0}},
+    },
+    "cores": {
+        "precision": "int8",
+        "results": [
+            {"cores": 1, "resources": "narrow", "images_per_second": 60.0},
+            {"cores": 2, "resources": "narrow", "images_per_second": 120.0},
+            {"cores": 2, "resources": "wide", "images_per_second": 114.0},
+        ],
     },
 }
 
@@ -95,7 +109,13 @@ def test_each_ratio_is_taken_against_its_own_opponent(lines: list[report.Line]) 
         "int8_vs_best_peer": 5.5,
         "same_engine_vs_best_peer": 1.1,  # int8 against Daft; fp32 would give 60 / 50
         "vs_no_spark": 0.88,
+        "fp32_vs_pixels": 0.8,
+        "bf16_vs_pixels": None,
+        "int8_vs_pixels": 0.8,
+        "engine_vs_others": 1.1,  # int8 by ONNX Runtime; fp32 would give 75 / 60
+        "wide_vs_narrow": 0.95,
         "scaled_decode_12mp": 4.0,
+        "scaled_vs_huffman_12mp": 0.8,
         "cost_growth": 1.05,
         "memory_growth": 1.05,
         "first_row_vs_predict_batch_udf": 1.0,
