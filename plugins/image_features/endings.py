@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from image_features import stats, wording
+from image_features import lineage, stats, wording
 from image_features.outcomes import Outcome
 from spark_apps.contract import JobError
 
@@ -21,11 +21,15 @@ def group(log: Any, name: str) -> Iterator[None]:
         log.info("::endgroup::")
 
 
-def ended(task: Any, found: Callable[[], Outcome]) -> None:
-    """Keeps what became of the stage, as `task.outcome`, for callbacks and lineage; says it, and sends the metrics. The
-    task does not depend on any of it."""
+def ended(
+    task: Any, found: Callable[[], Outcome], reached: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> None:
+    """Keeps what became of the stage, as `task.outcome`, for callbacks, and `task.lineage`; says it, and sends the
+    metrics. The task does not depend on any of it. `reached`: inside of which the store can be read."""
     try:
-        outcome = task.outcome = found()
+        with reached():
+            outcome = task.outcome = found()
+            task.lineage = lineage.of(outcome)
     except (JobError, ValueError) as problem:
         task.log.warning("What became of the job cannot be told: %s", problem)
         return

@@ -25,6 +25,7 @@ from image_features import (
     facts,
     form,
     job_failures,
+    lineage,
     links,
     models,
     outcomes,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
 
 
-class StageOperator(SparkSubmitOperator):
+class StageOperator(lineage.Reports, SparkSubmitOperator):
     """Runs one stage as a Spark job and returns the counts of its manifest.
 
     Everything that can be refused is refused before a JVM starts, without a retry; what stands in the Dag as it is,
@@ -62,7 +63,6 @@ class StageOperator(SparkSubmitOperator):
     """
 
     stage: ClassVar[str]
-    outcome: outcomes.Outcome | None = None
     template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "storage_conn_id")
     operator_extra_links: tuple[BaseOperatorLink, ...] = (links.ReportLink(), links.SparkLink())
 

@@ -6,7 +6,7 @@ Logs, notifications, metrics and lineage all tell of this one thing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ NO_WORD = (
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """`folder`: where the job leaves its documents. `manifest`: None of a stage that failed. `error`: why it did, None
-    where it left no word. `report`: that of validate, else empty."""
+    where it left no word. `report`: that of validate, else empty. `asked`: the settings, where a job was begun."""
 
     stage: str
     store: str
@@ -44,6 +44,12 @@ class Outcome:
     manifest: contract.Manifest | None = None
     error: contract.JobError | None = None
     report: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Those of the job: as its manifest has them, else as it was asked; empty where neither is known."""
+        return self.manifest.settings if self.manifest else self.asked
 
     @property
     def verdict(self) -> str:
@@ -125,7 +131,8 @@ def done(job: contract.JobSettings, stage: str, manifest: contract.Manifest) -> 
 def failed(job: contract.JobSettings, stage: str, record: Mapping[str, Any] | None) -> Outcome:
     """Of one that has failed, by its `error.json`, None without one. Raises as `done`."""
     error = contract.error_from_record(dict(record)) if record else None
-    return _outcome(stage, job.store, job.folder, getattr(job, "partition", ""), None, error)
+    found = _outcome(stage, job.store, job.folder, getattr(job, "partition", ""), None, error)
+    return replace(found, asked=vars(job))
 
 
 def refused(stage: str, job: contract.JobSettings | None, error: contract.JobError) -> Outcome:
@@ -159,5 +166,4 @@ def _outcome(
         return found
     from spark_apps import catalog
 
-    report = catalog.left_in(store, folder, "report.json") or {}
-    return Outcome(**{**vars(found), "report": report})
+    return replace(found, report=catalog.left_in(store, folder, "report.json") or {})

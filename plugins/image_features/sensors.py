@@ -9,6 +9,7 @@ import dataclasses
 import re
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from image_features import (
     endings,
     facts,
     job_failures,
+    lineage,
     links,
     outcomes,
     partition,
@@ -236,7 +238,7 @@ class LandingSensor(_Waiting):
         return "Look whether the upload still runs; then clear this task, or give it a longer timeout."
 
 
-class StageSensor(_Waiting):
+class StageSensor(lineage.Reports, _Waiting):
     """Waits for a stage's job, wherever and by whom it was submitted, and ends as our own operator of the stage would.
 
     The job has ended when its manifest or its error is in the store. Then the task returns the manifest's counts, fails
@@ -261,7 +263,6 @@ class StageSensor(_Waiting):
     :param poke_interval: seconds, or a timedelta, between two looks.
     """
 
-    outcome: outcomes.Outcome | None = None
     template_fields: Sequence[str] = (
         "job",
         "store",
@@ -347,11 +348,12 @@ class StageSensor(_Waiting):
         known = event["about"]
         stage = self.stage = known["stage"]
         self.check_event(event, stage, "Look in the log of whoever runs the job.")
+        ended = partial(outcomes.read, stage, known["store"], known["folder"], known.get("partition", ""))
         if event["outcome"] == "failed":
-            endings.ended(self, partial(self._ended, known))
+            endings.ended(self, ended, self._reached)
             raise job_failures.exception(stage, int(event["error"].get("exit_code", 1)), event["error"], "")
         manifest = self._manifest(known)
-        endings.ended(self, partial(self._ended, known))
+        endings.ended(self, ended, self._reached)
         if stage in ("validate", "undo"):
             assets.announce_all(self, context, manifest)
         return manifest.counts
@@ -374,18 +376,17 @@ class StageSensor(_Waiting):
         }
         return dataclasses.replace(job, **{name: value for name, value in own.items() if value is not None})
 
-    def _ended(self, known: dict[str, Any]) -> outcomes.Outcome:
+    def _reached(self) -> AbstractContextManager[None]:
+        """Inside, this thread reads the store with the task's connection. Raises BadSetting."""
         from spark_apps import catalog  # not at the top: the Dag processor needs no pyarrow
 
-        with catalog.reached_with(storage_connection.variables(self.storage_conn_id or settings.storage_conn_id())):
-            return outcomes.read(known["stage"], known["store"], known["folder"], known.get("partition", ""))
+        return catalog.reached_with(storage_connection.variables(self.storage_conn_id or settings.storage_conn_id()))
 
     def _manifest(self, known: dict[str, Any]) -> contract.Manifest:
-        from spark_apps import catalog  # not at the top: the Dag processor needs no pyarrow
+        from spark_apps import catalog
 
         try:
-            access = storage_connection.variables(self.storage_conn_id or settings.storage_conn_id())
-            with catalog.reached_with(access):
+            with self._reached():
                 record = catalog.left_in(known["store"], known["folder"], f"{known['stage']}.json")
         except JobError as error:
             raise AirflowException(str(error)) from None

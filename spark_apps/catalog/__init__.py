@@ -22,6 +22,8 @@ from spark_apps.catalog.documents import report as report
 from spark_apps.catalog.documents import runs as runs
 from spark_apps.catalog.documents import stage_of as stage_of
 from spark_apps.catalog.erasures import erasure_marks as erasure_marks
+from spark_apps.catalog.extents import Extent as Extent
+from spark_apps.catalog.extents import extent as extent
 from spark_apps.catalog.landings import Landed as Landed
 from spark_apps.catalog.landings import landed as landed
 from spark_apps.catalog.landings import marker as marker

@@ -36,6 +36,7 @@ MODEL = "resnet18-random_0-fp32"
 WHENEVER, EACH = "whenever_there_are_new_features", "for_each_partition_with_features"
 SECOND, SAME = "image_features_second", "manual__the_same_id_in_both"
 REPO = Path(__file__).resolve().parents[2]
+EVENTS = "openlineage.jsonl"
 
 Started = dict[str, tuple[str, Run]]
 """Name → (run id, what became of it)."""
@@ -89,6 +90,8 @@ def airflow(landing: Path, more_dags: Path, tmp_path_factory: pytest.TempPathFac
     env = {f"AIRFLOW__IMAGE_FEATURES__{name}": value for name, value in settings.items()}
     bundle = {"classpath": "airflow.dag_processing.bundles.local.LocalDagBundle"}
     bundles = [{"name": "dags-folder", "kwargs": {}}, {"name": "more", "kwargs": {"path": str(more_dags)}}]
+    transport = {"type": "file", "log_file_path": str(home / EVENTS), "append": True}
+    env["AIRFLOW__OPENLINEAGE__TRANSPORT"] = json.dumps(transport)
     env["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps([{**bundle, **one} for one in bundles])
     store = str(tmp_path_factory.mktemp("store"))
     server = AirflowServer(home, store=store, source=f"{landing}/{{partition}}", env=env)
@@ -238,6 +241,42 @@ def test_clearing_a_run_publishes_the_same_run_again(airflow: AirflowServer, sta
     airflow.api("POST", "/api/v2/dags/image_features/clearTaskInstances", body)
     assert airflow.wait([run_id], timeout=200)[run_id] == _all("success")
     assert _published(airflow)[FIRST] == before
+
+
+def test_lineage_goes_from_the_source_to_the_version_under_the_run_of_airflow(
+    airflow: AirflowServer, started: Started, landing: Path
+) -> None:
+    """From the events that OpenLineage's provider has written in the tasks' processes."""
+
+    def facet(run_id: str, stage: str, event_type: str) -> Any:
+        lines = (airflow.home / EVENTS).read_text().splitlines()
+        found = [json.loads(line) for line in lines]
+        (event,) = (
+            event
+            for event in found
+            if event["job"]["name"] == f"image_features.{stage}"
+            and event["eventType"] == event_type
+            and event["run"]["facets"]["airflow"]["dagRun"]["run_id"] == run_id
+        )
+        assert event["run"]["facets"]["parent"]["job"]["name"] == "image_features"
+        return event
+
+    run_id, _ = started["last day"]
+    ingest, extract, validate = (facet(run_id, stage, "COMPLETE") for stage in ("ingest", "extract", "validate"))
+    parents = {event["run"]["facets"]["parent"]["run"]["runId"] for event in (ingest, extract, validate)}
+    assert len(parents) == 1, "one run of the Dag"
+    (source,) = ingest["inputs"]
+    assert (source["namespace"], source["name"]) == ("file", str(landing))
+    assert source["inputFacets"]["inputStatistics"]["fileCount"] == 4
+    assert "MODEL" in {one["facets"]["datasetType"]["datasetType"] for one in extract["inputs"]}
+    features = next(one for one in validate["outputs"] if one["name"] == f"{airflow.store}/features")
+    assert features["outputFacets"]["outputStatistics"]["rowCount"] == 3
+    assert _rows(airflow, LAST, int(features["facets"]["version"]["datasetVersion"])) == 3
+    checked = next(one for one in validate["inputs"] if one["name"] == f"{airflow.store}/features")
+    names = {one["name"] for one in checked["inputFacets"]["dataQualityAssertions"]["assertions"]}
+    assert {"failed_fraction", "reconciliation"} <= names
+    refused = facet(started["empty, fail"][0], "ingest", "FAIL")
+    assert refused["run"]["facets"]["imageFeatures_stage"]["code"] == "source_empty"
 
 
 # --- runs that end early ----------------------------------------------------------------------------------------------
