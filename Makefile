@@ -101,6 +101,14 @@ docs: setup ## Write docs/settings.md and the dashboard anew, from the code
 requirements: setup ## Resolve requirements.in into requirements.txt (ARGS=--upgrade for the newest versions)
 	@deploy/resolve.sh $(ARGS)
 
+.PHONY: sbom
+sbom: setup ## Write var/sbom.json, the bill of materials of .venv in CycloneDX's format (ARGS: another environment)
+	@deploy/sbom.sh $(ARGS)
+
+.PHONY: audit
+audit: setup ## Report the known vulnerabilities of the pinned packages, by pip-audit
+	@deploy/audit.sh
+
 .PHONY: clean
 clean: ## Remove what runs and tests leave behind, but not .venv
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m demo.ui down; fi
