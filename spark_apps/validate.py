@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from spark_apps import catalog, contract, storage
-from spark_apps.contract import Manifest, QualityFailed, ValidateSettings
+from spark_apps.contract import REPORT_VERSION, Manifest, QualityFailed, ValidateSettings, photo_quality
 from spark_apps.erasure.heeding import heeding
 from spark_apps.erasure.sweep import sweep
 from spark_apps.pipeline import drift, measure, quality, twins
@@ -57,8 +57,8 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
             measured = _measured(settings, spread, files, extracted)
         with timings.phase("history"):
             history = _history(settings, info.key)
-            compared = history if settings.levels["drift"] != quality.OFF else []
-            sketches = _sketches(settings, compared, info.fingerprint)
+            reports = _reports(settings, history)
+            sketches = _sketches(reports, info.fingerprint) if settings.levels["drift"] != quality.OFF else {}
             fingerprints = catalog.fingerprints(settings.store, info.key, settings.partition, settings.history)
         with timings.phase("recheck"):
             cosines, not_read = recheck(
@@ -88,6 +88,7 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
         not_read=not_read,
         drift=drift.drift(today, list(sketches.values())) if today and sketches else None,
         twins=looked,
+        looks_before=[report["looks"] for report in reports.values() if "looks" in report],
     )
     with timings.phase("check"):
         checks = quality.checks(evidence)
@@ -98,7 +99,7 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
         "featured": len(measured.featured),
     }
     report = {
-        "report_version": contract.REPORT_VERSION,
+        "report_version": REPORT_VERSION,
         "run_id": settings.run_id,
         "dag_id": settings.dag_id,
         "map_index": settings.map_index,
@@ -110,6 +111,7 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
         "quarantined": dict(measured.codes),
         "checks": [check.to_json() for check in checks],
         "model": {name: value for name, value in info.to_record().items() if name != "categories"},
+        "looks": {name: measured.looks[name] for name in ("measured", *photo_quality.POOR)},
         "norms": _norms(measured.norms),
         "drift": {
             "value": evidence.drift,
@@ -225,18 +227,22 @@ def _history(settings: ValidateSettings, model: str) -> list[catalog.Partition]:
     return [published[key] for key in contract.partitions.earlier(settings.partition, published)[: settings.history]]
 
 
-def _sketches(
-    settings: ValidateSettings, history: list[catalog.Partition], fingerprint: str
-) -> dict[str, drift.Sketch]:
-    """The sketches of the history by partition, from the reports of the runs that published it."""
-    found = {}
-    for item in history:
-        report = catalog.document_in(settings.store, item.partition, item.folder, "report.json")
-        if not report or report["report_version"] > contract.REPORT_VERSION:
-            continue  # a newer version's: not compared with
-        if report["model"]["fingerprint"] == fingerprint and report["drift"]["sketch"]:
-            found[item.partition] = report["drift"]["sketch"]
-    return found
+def _reports(settings: ValidateSettings, history: list[catalog.Partition]) -> dict[str, dict[str, Any]]:
+    """The reports of the history by partition, of the runs that published it."""
+    found = {
+        item.partition: catalog.document_in(settings.store, item.partition, item.folder, "report.json")
+        for item in history
+    }  # a newer version's is not compared with
+    return {key: report for key, report in found.items() if report and report["report_version"] <= REPORT_VERSION}
+
+
+def _sketches(reports: dict[str, dict[str, Any]], fingerprint: str) -> dict[str, drift.Sketch]:
+    """The sketches by partition, where the model was the same."""
+    return {
+        key: report["drift"]["sketch"]
+        for key, report in reports.items()
+        if report["model"]["fingerprint"] == fingerprint and report["drift"]["sketch"]
+    }
 
 
 def _norms(norms: Any) -> dict[str, Any]:

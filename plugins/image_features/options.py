@@ -133,6 +133,7 @@ FIELDS: dict[str, list[tuple[str, str, str]]] = {
         ("validate", "min_features", "Fewest vectors"),
         ("validate", "min_row_ratio", "Vectors against recent partitions"),
         ("validate", "warn_row_ratio", "Vectors against recent partitions, warning"),
+        ("validate", "max_poor_rise", "Blank, dark or blurred photos"),
         ("validate", "min_cosine", "Cosine to the recomputation"),
         ("validate", "check_levels", "Levels of the checks"),
         ("validate", "history", "Partitions to compare with"),
@@ -152,6 +153,7 @@ _EXAMPLES = {
 }
 _SINCE_0_2 = ("exclude", "max_identical_fraction", "max_constant", "min_features", "min_row_ratio", "min_cosine",
               "check_levels", "content", "content_days", "warn_failed_fraction", "warn_drift", "warn_row_ratio",
+              "max_poor_rise",
               *contract.photo_input.FIELDS)  # fmt: skip
 
 _OWN = (

@@ -22,6 +22,7 @@ CHECKS = {
     "recomputation": "error",
     "drift": "error",
     "row_count": "warning",
+    "photo_quality": "warning",
 }
 """Every check, in the order a reader wants them, and its level where `--check-levels` does not name it."""
 WARN_LIMITS = {

@@ -201,6 +201,13 @@ class ValidateSettings(Settings):
         minimum=0,
         maximum=1,
     )
+    max_poor_rise: float = setting(
+        "Largest rise of the share of blank, of dark or of blurred photos over the median of recent partitions, less "
+        "what chance may do (0 to 1); beyond it check photo_quality is a warning; 1: never.",
+        0.1,
+        minimum=0,
+        maximum=1,
+    )
     min_cosine: float = setting(
         "Smallest cosine between a vector and its recomputation (0 to 1); 0: the limit of the precision or extractor.",
         0.0,

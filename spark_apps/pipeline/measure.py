@@ -19,13 +19,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spark_apps import contract, storage
-from spark_apps.contract import Staged
+from spark_apps.contract import Staged, photo_quality
 from spark_apps.pipeline import drift, keys
 from spark_apps.pipeline.keys import Keys
 from spark_apps.spark import progress
 from spark_apps.spark.spreading import Spread
 from spark_apps.tables import schemas
 
+QUALITY = ("sharpness", "brightness", "contrast")
 LISTING, QUARANTINE, FEATURES = "listing", schemas.QUARANTINE.name, schemas.FEATURES.name
 OFFENDERS = 10
 """Offending uris that a check names."""
@@ -84,8 +85,9 @@ class Measured:
 
     `listed`, `quarantined`, `featured`: the keys of the uris. `images`, `vectors`: keys of image_id and vector, and
     `norms`, by row of features. `codes`, `fingerprints`: rows by error code, by model fingerprint. `refused`: the rows
-    of quarantine. `drawn`: rows of features to be computed again. `sketched`, `slices`: keys of images drawn for the
-    sketch, and `drift.slices` of each; of broken vectors there are none.
+    of quarantine. `looks`: photos that were measured, and how many of them are `photo_quality.POOR` in which way;
+    `poor`: those that are. `drawn`: rows of features to be computed again. `sketched`, `slices`: keys of images drawn
+    for the sketch, and `drift.slices` of each; of broken vectors there are none.
     """
 
     listed: Keys = field(default_factory=_NO_KEYS)
@@ -98,7 +100,9 @@ class Measured:
     slices: NDArray[np.float32] = field(default_factory=_NO_SLICES)
     codes: Counter[str] = field(default_factory=Counter)
     fingerprints: Counter[str] = field(default_factory=Counter)
+    looks: Counter[str] = field(default_factory=Counter)
     refused: Found = Found()
+    poor: Found = Found()
     wrong_length: Found = Found()
     not_finite: Found = Found()
     constant: Found = Found()
@@ -194,6 +198,7 @@ def _features(rows: pa.Table, asked: Asked) -> Measured:
     def where(those: NDArray[np.bool_]) -> Found:
         return Found.of([uris[row] for row in np.flatnonzero(those)])
 
+    poor = _poor(rows)
     return Measured(
         featured=keys.of(uris),
         images=images,
@@ -202,6 +207,8 @@ def _features(rows: pa.Table, asked: Asked) -> Measured:
         sketched=images[chosen],
         slices=drift.slices(wide if len(chosen) == len(wide) else wide[chosen]),
         fingerprints=Counter(rows["model_fingerprint"].to_pylist()),
+        looks=Counter({name: int(those.sum()) for name, those in poor.items()}),
+        poor=where(np.logical_or.reduce([poor[name] for name in photo_quality.POOR])),
         wrong_length=where(~right),
         not_finite=where(right & ~finite),
         constant=where(right & finite & constant),
@@ -212,9 +219,20 @@ def _features(rows: pa.Table, asked: Asked) -> Measured:
 LOOKS = {
     LISTING: (("uri",), _listing),
     QUARANTINE: (("uri", "error_code"), _quarantine),
-    FEATURES: (("uri", "image_id", "features", "model_fingerprint"), _features),
+    FEATURES: (("uri", "image_id", "features", "model_fingerprint", *QUALITY), _features),
 }
 """The columns that are read of a file, and what is measured of a row group."""
+
+
+def _poor(rows: pa.Table) -> dict[str, NDArray[np.bool_]]:
+    """Which photos were measured, and which of them are poor in which way; none where a file lacks the columns."""
+    if not set(QUALITY) <= set(rows.column_names):
+        return dict.fromkeys(("measured", *photo_quality.POOR), np.zeros(rows.num_rows, np.bool_))
+    sharpness, brightness, contrast = (rows[name].to_numpy() for name in QUALITY)  # null is NaN, which is below nothing
+    blank = contrast < photo_quality.BLANK
+    blurred = (sharpness < photo_quality.BLURRED) & ~blank
+    dark = brightness < photo_quality.DARK
+    return {"measured": ~np.isnan(contrast), "blank": blank, "dark": dark, "blurred": blurred}
 
 
 def _vectors(column: Any, dim: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from spark_apps import catalog, contract
+from spark_apps.contract.photo_quality import POOR
 from spark_apps.pipeline.measure import OFFENDERS, Found, Measured
 from spark_apps.pipeline.reconcile import Reconciled
 from spark_apps.pipeline.twins import Sharing, Twins
@@ -63,8 +64,8 @@ class Evidence:
 
     `neighbour_fingerprints`: by partition, those of the same model key around this one. `cosines`: uri and cosine of
     each recomputed photo; `not_read`: photos of that sample that are no longer at their source. `drift`: against the
-    history, 0 to 1, None without one. `twins`: None where few enough photos share a vector, so that nobody had to look
-    at their pixels.
+    history, 0 to 1, None without one. `looks_before`: `Measured.looks` of the
+    history. `twins`: None where few enough photos share a vector, so that nobody had to look at their pixels.
     """
 
     settings: contract.ValidateSettings
@@ -78,6 +79,7 @@ class Evidence:
     drift: float | None
     twins: Twins | None = None
     not_read: int = 0
+    looks_before: Sequence[Mapping[str, int]] = ()
 
 
 def checks(evidence: Evidence) -> list[Check]:
@@ -197,6 +199,32 @@ def drifted(evidence: Evidence) -> Check:
     return judged("drift", evidence.drift, AT_MOST, limit, message)
 
 
+def photo_quality(evidence: Evidence) -> Check:
+    """No more photos are blank, dark or blurred than on recent days: a lens, a lamp or a codec may have failed.
+
+    Of today's share counts what is left of it by the lower bound of Wilson's interval (J. Am. Stat. Assoc. 22, 1927,
+    pages 209 to 212) at 95 % confidence, one-sided: two dark photos of a day of five say nothing.
+    """
+    limit, looks = evidence.settings.max_poor_rise, evidence.measured.looks
+    before = [look for look in evidence.looks_before if look["measured"]]
+    if not before or not looks["measured"]:
+        return Check("photo_quality", True, None, AT_MOST, limit, "No measured photos to compare, today or before.")
+    usual = {kind: float(np.median([look[kind] / look["measured"] for look in before])) for kind in POOR}
+    rises = {kind: _surely(looks[kind], looks["measured"]) - usual[kind] for kind in POOR}
+    told = ", ".join(f"{looks[kind] / looks['measured']:.1%} {kind} ({usual[kind]:.1%})" for kind in POOR)
+    message = f"Rise of the share of poor photos against the median of {len(before)} recent partitions: {told}."
+    return judged("photo_quality", max(0.0, *rises.values()), AT_MOST, limit, message, evidence.measured.poor.first)
+
+
+def _surely(count: int, total: int) -> float:
+    """Wilson's lower bound of a share."""
+    z = 1.645
+    share = count / total
+    middle = share + z * z / (2 * total)
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return max(0.0, (middle - half) / (1 + z * z / total))
+
+
 def recomputed(evidence: Evidence) -> Check:
     """A random sample, computed again by the extractor's slow way (photos: plain torchvision in fp32), is the same.
 
@@ -266,6 +294,7 @@ RULES: dict[str, Callable[[Evidence], Check]] = {
     "recomputation": recomputed,
     "drift": drifted,
     "row_count": row_count,
+    "photo_quality": photo_quality,
 }
 
 

@@ -84,6 +84,7 @@ EVERYTHING: dict[type[Settings], dict[str, Any]] = {
         "min_features": 2,
         "min_row_ratio": 0.25,
         "warn_row_ratio": 0.5,
+        "max_poor_rise": 0.4,
         "min_cosine": 0.97,
         "check_levels": "drift=warning,row_count=off",
         "history": 0,

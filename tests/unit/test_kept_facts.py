@@ -61,8 +61,11 @@ def test_a_table_of_before_gets_the_columns_with_the_next_publication(tmp_path: 
     Shelf(store).publish("2026-11-23", "new", {"u": "x"})
     for name, columns in NEW.items():
         assert set(catalog.columns(catalog.table(store, name)).names) == {*before[name], *columns}  # type: ignore[arg-type]
-        rows = catalog.dataset(store, name).to_table(columns=columns)
-        assert rows.num_rows > 1 and all(rows[column].null_count == rows.num_rows for column in columns)
+        rows = catalog.dataset(store, name).to_table(columns=[*columns, "run_id"]).to_pylist()
+        assert len(rows) > 1
+        assert {row[column] for row in rows if row["run_id"] != "new" for column in columns} == {None}
+    (row,) = catalog.vectors(store, "2026-11-23", MODEL).to_pylist()
+    assert row["sharpness"] == 500
     old_store.check_rows(store)
 
 

@@ -18,6 +18,7 @@ import scipy.stats
 from spark_apps import contract
 from spark_apps.catalog import Partition
 from spark_apps.contract import BadSetting, ModelInfo, StagedFile, Unreachable, ValidateSettings
+from spark_apps.contract.photo_quality import POOR
 from spark_apps.pipeline import drift, keys, landing, measure, quality
 from spark_apps.pipeline import twins as twins_of
 from spark_apps.pipeline.measure import OFFENDERS, Asked, Measured
@@ -32,6 +33,7 @@ SETTINGS = ValidateSettings(store="/s", partition="d9", run_id="r")
 INFO = ModelInfo(key=MODEL, fingerprint=FINGERPRINT, dim=DIM, precision="fp32")
 FILES = {f"u{index:02}": f"photo {index}" for index in range(20)}
 QUARANTINED = ("bad",)
+SOUND_LOOKS = {"measured": 20, "blank": 0, "dark": 1, "blurred": 2}
 
 Evidences = Callable[..., Evidence]
 
@@ -48,10 +50,11 @@ def evidence(shelf: Shelf) -> Evidences:
         listed: Sequence[str] = (*FILES, *QUARANTINED),
         quarantined: Sequence[str] = QUARANTINED,
         twice: Sequence[str] = (),
+        dark: Sequence[str] = (),
         twins: Twins | None = None,
         **changes: Any,
     ) -> Evidence:
-        features = shelf.features("d9", "r", files, vectors, fingerprint, row_group_bytes=700)
+        features = shelf.features("d9", "r", files, vectors, fingerprint, dark, row_group_bytes=700)
         features += [file for uri in twice for file in shelf.features("d9", "r", {uri: FILES[uri]})]
         staged = {"features": features, "quarantine": shelf.quarantine("d9", "r", quarantined)}
         units = measure.units(staged, [listing(shelf, listed)])
@@ -69,6 +72,7 @@ def evidence(shelf: Shelf) -> Evidences:
             cosines=[("u00", 1.0), ("u01", 0.99995)],
             drift=0.1,
             twins=twins,
+            looks_before=[SOUND_LOOKS, {**SOUND_LOOKS, "measured": 0}],
         )
         return replace(sound, **changes)
 
@@ -96,7 +100,7 @@ def test_sound_evidence_passes_every_check(evidence: Evidences) -> None:
     checks = quality.checks(evidence())
     assert [check.name for check in checks if not check.passed] == []
     assert [check.name for check in checks] == list(contract.CHECKS) == list(quality.RULES)
-    assert {check.severity for check in checks if check.name != "row_count"} == {ERROR}
+    assert {check.name for check in checks if check.severity != ERROR} == {"row_count", "photo_quality"}
     assert named(checks, "row_count").severity == WARNING
     assert json.loads(json.dumps([check.to_json() for check in checks], allow_nan=False))
     assert "21 listed = 20 featured + 1 quarantined" in named(checks, "reconciliation").message
@@ -187,6 +191,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "recomputation": {"cosines": [("u00", 0.5)]},
     "drift": {"drift": 0.9},
     "row_count": {"history": [Partition("d8", MODEL, 99, "r", 1)]},
+    "photo_quality": {"dark": list(FILES)[:8]},
 }
 
 
@@ -243,6 +248,7 @@ def test_a_check_says_how_its_value_relates_to_its_limit(evidence: Evidences, fa
         ("recomputation", {"min_cosine": 0.5}),
         ("drift", {"max_drift": 0.9, "warn_drift": 1.0}),
         ("row_count", {"min_row_ratio": 0.2}),
+        ("photo_quality", {"max_poor_rise": 0.2}),
     ],
 )
 def test_a_limit_that_was_set_is_the_one_that_is_kept(evidence: Evidences, name: str, limit: dict[str, Any]) -> None:
@@ -513,3 +519,29 @@ def test_a_key_says_what_is_the_same_and_a_lot_who_is_drawn() -> None:
     assert np.array_equal(lots, keys.lots(found, "run 1")) and not np.array_equal(lots, keys.lots(found, "run 2"))
     assert scipy.stats.kstest(lots / 2.0**64, "uniform").pvalue > 0.001
     assert list(keys.within(found[:3], np.sort(found[1:]))) == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns"),
+    [("blank", {"contrast": 1.0}), ("dark", {"brightness": 20.0}), ("blurred", {"sharpness": 5.0})],
+)
+def test_what_a_photo_is_poor_in_is_counted_where_it_was_measured(kind: str, columns: dict[str, float]) -> None:
+    good = {"sharpness": 500.0, "brightness": 100.0, "contrast": 50.0}
+    rows = pa.table({name: [value, columns.get(name, value), None] for name, value in good.items()})
+    found = {name: those.tolist() for name, those in measure._poor(rows).items()}
+    never = [False] * 3
+    assert found == dict(measured=[True, True, False], **dict.fromkeys(POOR, never) | {kind: [False, True, False]})
+    assert not any(those.any() for those in measure._poor(rows.drop_columns(["contrast"])).values())
+
+
+def test_few_poor_photos_of_a_small_day_say_nothing_and_a_file_of_before_is_read(evidence: Evidences) -> None:
+    few = dict(list(FILES.items())[:5])
+    given = {"files": few, "listed": [*few, *QUARANTINED]}
+    found = {
+        count: named(quality.checks(evidence(**given, dark=list(few)[:count])), "photo_quality") for count in (2, 4)
+    }
+    assert {count: check.passed for count, check in found.items()} == {2: True, 4: False}
+    assert (found[4].severity, found[4].offenders) == (WARNING, tuple(few)[:4])
+    assert "80.0% dark (5.0%)" in found[4].message
+    missing = quality.checks(evidence(looks_before=[]))
+    assert (named(missing, "photo_quality").passed, named(missing, "photo_quality").value) == (True, None)

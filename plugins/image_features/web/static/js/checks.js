@@ -4,7 +4,7 @@ import { element } from "./dom.js";
 import { UNKNOWN, count, fraction, percent, significant } from "./format.js";
 import { badge, quiet } from "./status.js";
 
-const SHARES = ["failed_fraction", "identical_vectors", "duplicates"];
+const SHARES = ["failed_fraction", "identical_vectors", "photo_quality", "duplicates"];
 const TITLES = {
   reconciliation: "Every file accounted for",
   some_features: "Some vectors",
@@ -17,6 +17,7 @@ const TITLES = {
   recomputation: "Recomputed vectors",
   drift: "Drift against recent days",
   row_count: "Vectors against recent days",
+  photo_quality: "Poor photos against recent days",
   duplicates: "Duplicates against recent days",
 };
 
