@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +17,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What tests, their servers and the jobs that they kill leave in the temporary folder goes when the tests end."""
+    """What tests, their servers and the jobs that they kill leave in the temporary folder goes when the tests end. And
+    what a user does by hand works in a folder whose name has blanks."""
+    spark = importlib.util.find_spec("pyspark")
+    if " " in sys.executable and spark and spark.origin:  # Spark's own scripts look for it by a path without blanks
+        os.environ.setdefault("SPARK_HOME", str(Path(spark.origin).parent))
     if hasattr(config, "workerinput"):  # pytest-xdist: it inherits the folder
         return
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # tmp_path is kept apart, after a failure

@@ -492,6 +492,7 @@ def test_spark_submit_runs_for_a_user_without_an_entry(home: str, tmp_path: Path
     script = tmp_path / "script.py"
     script.write_text("import getpass; print('ran as', getpass.getuser())")
     python = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{root}:{root}/plugins", "AIRFLOW_HOME": str(tmp_path)}
+    python |= {"LC_ALL": "C.UTF-8", **{name: value for name, value in os.environ.items() if name == "SPARK_HOME"}}
     submit = str(Path(sys.executable).with_name("spark-submit"))
     bare = subprocess.run(
         [*become, submit, "--master", "local[1]", str(script)],
