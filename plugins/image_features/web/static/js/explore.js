@@ -202,12 +202,10 @@ async function arrive() {
   if (image) ask();
   else if (words) askOfWords();
   else clear();
+  if (!same) place.number = 1;
+  drawBar();
   if (same) drawPhotos();
-  else {
-    place.number = 1;
-    drawBar();
-    await showPhotos();
-  }
+  else await showPhotos();
 }
 
 function ask(page = 1) {
