@@ -48,5 +48,6 @@ def test_every_old_run_is_shown(
     assert {row["name"]: row["code"] for row in aside["files"]} == QUARANTINED[partition]
     photos = get(f"partitions/{partition}/photos")["photos"]
     assert len(photos) + sum(photo["copies"] - 1 for photo in photos) == len(FEATURED[partition])
+    assert get(f"runs/{quote(run.run_id)}/poor")["measured"] == 0
     found = get(f"partitions/{partition}/neighbours?image={photos[0]['image_id']}")
     assert len(found["neighbours"]) == len(photos) - 1

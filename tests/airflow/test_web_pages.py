@@ -525,6 +525,24 @@ def test_a_sample_is_the_same_each_time_and_only_of_what_is_published(get: Any, 
     assert get(run_path(old, "/photos"))["photos"] == []
 
 
+def test_the_poorest_photos_come_with_their_values_and_once_each(get: Any, shelf: Shelf) -> None:
+    files = {f"file:///photos/day/{name}{copy}.jpg": name for name in "ABCDEFGH" for copy in "12"}
+    dark = [uri for uri, name in files.items() if name in "CF"]
+    run = Run(shelf.store, DAY)
+    shelf.publish(DAY, run.key, files, dark=dark)
+    run.enter()
+    found = get(run_path(run, "/poor"))
+    kinds = {kind["kind"]: kind for kind in found["kinds"]}
+    assert (found["measured"], list(kinds)) == (16, ["blank", "dark", "blurred"])
+    assert {name: kind["total"] for name, kind in kinds.items()} == {"blank": 0, "dark": 4, "blurred": 0}
+    assert kinds["blank"]["photos"] == []
+    shown = [(photo["image_id"], photo["value"], photo["copies"]) for photo in kinds["dark"]["photos"]]
+    assert shown[:2] == [(image_id("C"), 9, 2), (image_id("F"), 9, 2)]
+    assert len(shown) == 6 and {value for _, value, _ in shown[2:]} == {90}
+    shelf.publish(DAY, "another", files)
+    assert get(run_path(run, "/poor"))["kinds"] == []
+
+
 # --- photos -----------------------------------------------------------------------------------------------------------
 
 

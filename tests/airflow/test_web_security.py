@@ -54,7 +54,7 @@ def walk() -> Iterator[tuple[str, str]]:
 )
 def test_every_route_asks_who_is_there(caller: str, status: int, clients: Clients, shelf: Shelf) -> None:
     run, routes = published(shelf), list(walk())
-    assert len(routes) == 17
+    assert len(routes) == 18
     answers = {
         (method, path): clients(caller).request(method, path.replace("RUN", run.run_id), headers=UPLOAD, content=b"x")
         for method, path in routes

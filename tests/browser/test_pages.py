@@ -99,7 +99,20 @@ def test_quarantined_files_have_reasons_and_photos_are_drawn(browse: Open, ended
     sample = content.locator(".sample .photo")
     expect(sample).to_have_count(8)
     _drawn(sample.first.locator("img"))
-    expect(content.locator(".photo-name", has_text=MARKUP)).to_be_visible()
+    expect(content.locator(".sample .photo-name", has_text=MARKUP)).to_be_visible()
+
+
+def test_the_poorest_photos_are_drawn_with_their_values(browse: Open, ended: dict[str, str]) -> None:
+    content = _content(browse(_run_tab(ended[GOOD])))
+    kinds = content.locator(".poor-kind")
+    expect(kinds).to_have_count(3)
+    expect(kinds.nth(0).get_by_role("heading")).to_have_text("Blank 0 of 8 photos with contrast below 2")
+    expect(kinds.nth(0).locator(".photo")).to_have_count(0)
+    for kind in (kinds.nth(1), kinds.nth(2)):
+        expect(kind.locator(".photo")).to_have_count(6)
+        kind.scroll_into_view_if_needed()
+        _drawn(kind.locator("img").first)
+        expect(kind.locator(".photo-facts", has_text=re.compile("brightness|sharpness"))).to_have_count(6)
 
 
 def test_a_rejected_run_says_which_check_failed_and_by_how_much(browse: Open, ended: dict[str, str]) -> None:

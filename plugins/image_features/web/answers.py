@@ -470,6 +470,32 @@ class Sample(BaseModel):
     photos: list[Photo]
 
 
+class PoorPhoto(Photo):
+    """One distinct photo with its contrast, brightness or sharpness."""
+
+    value: float
+
+
+class PoorPhotosOfAKind(BaseModel):
+    """`kind`: blank, dark or blurred. `measure`: what says so, and `limit` below which value. `total`: files of the
+    kind; `photos`: the first of them, the poorest first, and of the dark and blurred further ones, which are not."""
+
+    kind: str
+    measure: str
+    limit: float
+    total: int
+    photos: list[PoorPhoto]
+
+
+class PoorPhotos(BaseModel):
+    """The poorest photos of a run. `measured`: files; no kinds without any, or when the run is not published."""
+
+    partition: str
+    model: str | None
+    measured: int
+    kinds: list[PoorPhotosOfAKind]
+
+
 class PartitionModels(BaseModel):
     """A published partition and the models it is published under."""
 

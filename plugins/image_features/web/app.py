@@ -24,6 +24,7 @@ from image_features.web.answers import (
     Neighbours,
     Overview,
     PhotoPage,
+    PoorPhotos,
     QuarantinePage,
     RunReport,
     Sample,
@@ -173,6 +174,12 @@ async def run_quarantine(dag_id: str, dag_run_id: str, part: Key = None, page: P
 async def run_photos(dag_id: str, dag_run_id: str, part: Key = None, count: HowMany = 12) -> Sample:
     """A few photos of one run, with what the model takes them for."""
     return await READING.run(report_page.sample, dag_id, dag_run_id, part, count)
+
+
+@dag.get("/runs/{dag_run_id}/poor")
+async def run_poor_photos(dag_id: str, dag_run_id: str, part: Key = None) -> PoorPhotos:
+    """The photos of one run that are blank, the darkest and the most blurred."""
+    return await READING.run(report_page.poor, dag_id, dag_run_id, part)
 
 
 @dag.get("/partitions/{partition}/photos")

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from image_features.web import airflow_runs, overview, photos, run_documents, search_state, store_state, stores
+from image_features.web import (
+    airflow_runs,
+    overview,
+    photos,
+    poor_photos,
+    run_documents,
+    search_state,
+    store_state,
+    stores,
+)
 from image_features.web.airflow_runs import Attempt
 from image_features.web.answers import (
     CheckRow,
@@ -15,6 +24,7 @@ from image_features.web.answers import (
     JobErrorInfo,
     ModelInfo,
     Norms,
+    PoorPhotos,
     Progress,
     QuarantineCode,
     RunPart,
@@ -332,3 +342,12 @@ def sample(dag_id: str, dag_run_id: str, part: str | None, count: int) -> Sample
         return Sample(partition=run.partition, model=run.model, photos=[])
     drawn = photos.sample(run.place, run.partition, model, dag_run_id, count)
     return Sample(partition=run.partition, model=model, photos=drawn)
+
+
+def poor(dag_id: str, dag_run_id: str, part: str | None) -> PoorPhotos:
+    """The poorest photos of the run; none when readers do not see this run. Raises Refused."""
+    run = located(dag_id, dag_run_id, part)
+    model = next(iter(run.shown_models), None)
+    if model is None:
+        return PoorPhotos(partition=run.partition, model=run.model, measured=0, kinds=[])
+    return poor_photos.of(run.place, run.partition, model)

@@ -47,6 +47,7 @@ export const overview = (dag, { model, store } = {}) =>
 export const runReport = (dag, run, part, signal) => ask(address([dag, "runs", run], { part }), { signal });
 export const quarantine = (dag, run, part, page) => ask(address([dag, "runs", run, "quarantine"], { part, page }));
 export const sample = (dag, run, part, count) => ask(address([dag, "runs", run, "photos"], { part, count }));
+export const poorPhotos = (dag, run, part) => ask(address([dag, "runs", run, "poor"], { part }));
 export const photos = ({ dag, store, partition, model, number }) =>
   ask(address([dag, "partitions", partition, "photos"], { store, model, page: number }));
 export const duplicates = ({ dag, store, partition, model, kind, similarity, number }) =>

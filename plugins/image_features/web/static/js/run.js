@@ -11,6 +11,7 @@ import { clock, zone } from "./format.js";
 import { notice, refusal, storeNotice } from "./notice.js";
 import { partsPanel } from "./parts.js";
 import { poll } from "./polling.js";
+import { poorPanel } from "./poor.js";
 import { progressPanel } from "./progress.js";
 import { quarantinePanel } from "./quarantine.js";
 import { samplePanel } from "./sample.js";
@@ -43,6 +44,10 @@ const PARTS = [
   [
     ({ published, partition, model, chosen_store, part }) => published && { partition, model, chosen_store, part },
     (shown) => samplePanel(shown, at(shown)),
+  ],
+  [
+    ({ published, partition, model, chosen_store, part }) => published && { partition, model, chosen_store, part },
+    (shown) => poorPanel(shown, at(shown)),
   ],
   [
     ({ model, versions, source, table_versions, dag_run, chosen_store }) => ({
