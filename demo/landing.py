@@ -17,7 +17,9 @@ from importlib import metadata, resources
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageCms, ImageEnhance, ImageOps
+
+from spark_apps.media import icc
 
 DAYS = ("2026-01-05", "2026-01-06", "2026-01-07")
 
@@ -152,6 +154,7 @@ def _odd_files(edits: dict[str, dict[str, Recipe]]) -> tuple[dict[str, Recipe], 
             "phone/astronaut again.jpg": second["astronaut mirrored.jpg"],
             "phone/IMG_0002.jpg": lambda: _sideways("rocket.jpg", orientation=8),
             "phone/IMG_1002.HEIC": lambda: _heic("chelsea.png", orientation=6),
+            "phone/IMG_2002 (Display P3).jpg": lambda: _display_p3("coffee.png"),
             "camera 16 bit.png": lambda: _grey_16_bit("camera.png"),
             "café.gif": lambda: _encoded(photo("coffee.png").quantize(64), "GIF"),
             "замедленно.gif": lambda: _animation("chelsea.png", "GIF"),
@@ -162,6 +165,8 @@ def _odd_files(edits: dict[str, dict[str, Recipe]]) -> tuple[dict[str, Recipe], 
             "coffee of the day before yesterday.jpg": first["coffee.jpg"],
             "phone/IMG_0003.jpg": lambda: _sideways("astronaut.png", orientation=3),
             "phone/IMG_1003.HEIC": lambda: _heic("rocket.jpg", orientation=1),
+            "phone/IMG_2003 (Display P3).HEIC": lambda: _display_p3("astronaut.png", "HEIF"),
+            "rocket.jxl": lambda: _jxl("rocket.jpg"),
             "cut out.png": lambda: _cut_out("rocket.jpg"),
             "猫.webp": lambda: _encoded(photo("chelsea.png"), "WEBP", quality=85),
             "motorcycle in motion.webp": lambda: _animation("motorcycle_right.png", "WEBP"),
@@ -193,6 +198,32 @@ def _heic(name: str, orientation: int) -> bytes:
     buffer = io.BytesIO()
     from_pillow(image).save(buffer, quality=80, exif=exif)
     return buffer.getvalue()
+
+
+def _display_p3(name: str, format: str = "JPEG") -> bytes:
+    """A photo as a phone of today stores it: in Display P3, with its profile, time, camera and place."""
+    from pillow_heif import from_pillow
+
+    profile = icc.of_numbers(12, 13)
+    assert profile
+    image = ImageCms.profileToProfile(photo(name), ImageCms.createProfile("sRGB"), io.BytesIO(profile))
+    assert image
+    exif = Image.Exif()
+    exif.update({0x010F: "Example", 0x0110: "Phone 3"})
+    exif.get_ifd(0x8769).update({0x9003: "2026:01:06 08:30:00", 0x9011: "+01:00"})
+    exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 31.0, 12.0), 3: "E", 4: (13.0, 24.0, 18.0)})
+    if format == "JPEG":
+        return _encoded(image, format, icc_profile=profile, exif=exif)
+    buffer = io.BytesIO()
+    image.info["icc_profile"] = profile
+    from_pillow(image).save(buffer, quality=80, exif=exif.tobytes())
+    return buffer.getvalue()
+
+
+def _jxl(name: str) -> bytes:
+    import pillow_jxl  # noqa: F401  Pillow can write JPEG XL from now on
+
+    return _encoded(photo(name), "JXL", quality=85)
 
 
 def _grey_16_bit(name: str) -> bytes:
@@ -234,7 +265,7 @@ def flat_png(width: int, height: int) -> bytes:
 def _edition() -> str:
     """Changes with this module and with the libraries whose bytes the files are."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for library in ("pillow", "pillow-heif", "scikit-image", "numpy"):
+    for library in ("pillow", "pillow-heif", "pillow-jxl-plugin", "scikit-image", "numpy"):
         digest.update(f"{library} {metadata.version(library)}\n".encode())
     return digest.hexdigest()
 

@@ -86,7 +86,7 @@ def test_who_may_not_read_the_dag_sees_none_of_its_data(
     published(shelf)
     monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", lambda *_, **__: False)
     about_dags = [(method, path) for method, path in walk() if path.startswith(API)]
-    assert len(about_dags) == 10
+    assert len(about_dags) == 11
     for method, path in about_dags:
         assert clients("viewer").request(method, path, headers=UPLOAD, content=b"x").status_code == 403, path
     assert clients("viewer").get(f"{PREFIX}/api/dags").json() == {"dag_ids": [], "dags": []}

@@ -120,6 +120,32 @@ def test_each_day_has_a_photo_of_a_phone_as_heic(root: Path) -> None:
         assert np.abs(np.asarray(imaging.upright_rgb(content, LIMIT), dtype=int) - original).mean() < 5
 
 
+@pytest.mark.parametrize(
+    ("day", "name", "photo"),
+    [(1, "IMG_2002 (Display P3).jpg", "coffee.png"), (2, "IMG_2003 (Display P3).HEIC", "astronaut.png")],
+)
+def test_photos_in_display_p3_show_the_same_and_say_when_and_with_what(
+    root: Path, day: int, name: str, photo: str
+) -> None:
+    content = (root / landing.DAYS[day] / "phone" / name).read_bytes()
+    info = imaging.inspect(content, LIMIT)
+    assert (info.taken_at, info.taken_offset_minutes) == ("2026-01-06T08:30:00", 60)
+    assert (info.camera_make, info.camera_model) == ("Example", "Phone 3")
+    original = np.asarray(landing.photo(photo), dtype=int)
+    seen, stored = (
+        np.abs(np.asarray(imaging.upright_rgb(content, LIMIT, colors=colors), dtype=int) - original).mean()
+        for colors in ("srgb", "stored")
+    )
+    assert seen < 0.8 * stored
+
+
+def test_the_last_day_has_a_jpeg_xl(root: Path) -> None:
+    content = (root / landing.DAYS[2] / "rocket.jxl").read_bytes()
+    assert imaging.inspect(content, LIMIT).format == "JXL"
+    original = np.asarray(landing.photo("rocket.jpg"), dtype=int)
+    assert np.abs(np.asarray(imaging.upright_rgb(content, LIMIT), dtype=int) - original).mean() < 5
+
+
 def test_duplicates_have_the_same_bytes_within_a_day_and_across_days(root: Path) -> None:
     first, second, third = (
         {name: hashlib.sha256(content).hexdigest() for name, content in day_files(root, day).items()}
