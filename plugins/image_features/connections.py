@@ -1,8 +1,9 @@
-"""The Airflow connection to Spark, checked before anything starts."""
+"""Airflow's connections, missing ones told in a sentence; that to Spark, checked before anything starts."""
 
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.sdk import BaseHook
@@ -27,19 +28,21 @@ def yarn_address(conn_id: str) -> str:
     return str(BaseHook.get_connection(conn_id).extra_dejson.get("yarn_resourcemanager_webapp_address") or "")
 
 
+def get(conn_id: str, what: str, hint: str) -> Any:
+    """The connection, `what` in words. Raises BadSetting when it is missing or unreadable; `hint` says what to do."""
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        message = f"The {what} does not exist, or it cannot be parsed."
+        raise BadSetting("no_connection", message, hint) from None
+
+
 def check_exists(conn_id: str) -> None:
     """Raises BadSetting when the Spark connection is missing or cannot be parsed.
 
     SparkSubmitHook would take a missing one for `yarn` and fail much later for another reason.
     """
-    try:
-        BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        raise BadSetting(
-            "no_connection",
-            f"The Spark connection {conn_id!r} does not exist, or it cannot be parsed.",
-            HOW_TO.format(name=conn_id.upper()),
-        ) from None
+    get(conn_id, f"Spark connection {conn_id!r}", HOW_TO.format(name=conn_id.upper()))
 
 
 def check_kubernetes(conn_id: str, master: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +30,7 @@ from image_features import (
     models,
     outcomes,
     processes,
+    renewal,
     run_key,
     run_settings,
     settings,
@@ -58,8 +59,8 @@ class StageOperator(lineage.Reports, SparkSubmitOperator):
     ours, and `env_vars` to the job's environment, which has none of Airflow's own variables.
 
     :param conn_id: the Spark connection; by default the setting `conn_id`, else `spark_default`.
-    :param storage_conn_id: (templated) the connection of type aws that the store is reached with; by default the
-        setting `storage_conn_id`, else the environment's credentials.
+    :param storage_conn_id: (templated) the connection (aws, wasb or adls) that the store is reached with; by default
+        the setting `storage_conn_id`, else the environment's credentials.
     """
 
     stage: ClassVar[str]
@@ -149,11 +150,13 @@ class StageOperator(lineage.Reports, SparkSubmitOperator):
             try:
                 with endings.group(self.log, "Settings and connections"):
                     job = self.job_settings(context)
-                    hook, environment = self._prepare(job, context, Path(folder))
+                    access, hook, environment = self._prepare(job, context, Path(folder))
             except JobError as error:
                 endings.ended(self, partial(outcomes.refused, self.stage, job, error))
                 raise AirflowFailException(str(error)) from None
-            self._submit(job, hook, environment)
+            with renewal.renewing(access, Path(folder), _read_with) as newest:
+                own = {**newest, **environment} if _is_of(access, environment) else environment
+                self._submit(job, hook, own)
         manifest = _manifest(job, self.stage)
         endings.ended(self, partial(outcomes.done, job, self.stage, manifest))
         self.on_done(context, manifest)
@@ -184,8 +187,8 @@ class StageOperator(lineage.Reports, SparkSubmitOperator):
 
     def _prepare(
         self, job: contract.JobSettings, context: Context, folder: Path
-    ) -> tuple[spark_hook.StageHook, dict[str, str]]:
-        """The hook that submits the job, and the job's environment."""
+    ) -> tuple[storage_connection.Access, spark_hook.StageHook, dict[str, str]]:
+        """How the store is reached, the hook that submits the job, and the job's environment."""
         facts.tell(self, context, job)
         self.check(job, context)
         connections.check_exists(self.conn_id)
@@ -196,9 +199,9 @@ class StageOperator(lineage.Reports, SparkSubmitOperator):
             self.log.warning(warning)
         env_vars = self.env_vars or {}
         # For reading the store here and for the job, whose environment is never shown: arguments and conf are.
-        access = storage_connection.variables(self.storage_conn_id or settings.storage_conn_id())
-        _read_with(access)
-        access |= self.secrets()
+        access = storage_connection.access(self.storage_conn_id or settings.storage_conn_id())
+        _read_with(access.variables)
+        secrets = {**access.variables, **self.secrets()}
         task = f"{job.folder}/{self.task_id}"  # with the store: another Airflow on this machine may have such a run
         if ended := processes.end_leftovers(task):
             self.log.warning("Ended %d processes that an earlier attempt had left running.", ended)
@@ -210,7 +213,7 @@ class StageOperator(lineage.Reports, SparkSubmitOperator):
             archives=_joined(spark_hook.argument(self, "archives"), deployment.archives()),
             env_vars=None,
         )
-        return hook, submission.environment(deployment, task, env_vars, access)
+        return access, hook, submission.environment(deployment, task, env_vars, secrets)
 
     def _inject_lineage(self, context: Context) -> None:
         """What the provider's own `execute` does for OpenLineage."""
@@ -416,7 +419,13 @@ def _joined(given: str | None, ours: list[str]) -> str | None:
     return ",".join(filter(None, [given, *ours])) or None
 
 
-def _read_with(access: dict[str, str]) -> None:
+def _is_of(access: storage_connection.Access, environment: Mapping[str, str]) -> bool:
+    """Whether a job reaches stores with the connection's keys, and not with some of `env_vars`."""
+    name = "AWS_ACCESS_KEY_ID"
+    return access.variables.get(name) == environment.get(name)
+
+
+def _read_with(access: Mapping[str, str]) -> None:
     from spark_apps import catalog  # not at the top: pyarrow and deltalake would slow down every parse of the Dag
 
     catalog.use_storage(access)

@@ -174,7 +174,8 @@ _OWN = (
     ),
     Option(
         name="storage_conn_id",
-        description="Airflow connection of type aws that S3 is reached with. Not set: the environment's credentials.",
+        description="Airflow connection that S3 (type aws) or Azure (wasb, adls) is reached with. Not set: the "
+        "environment's credentials.",
         example="aws_default",
     ),
     Option(

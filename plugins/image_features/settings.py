@@ -88,7 +88,7 @@ def conn_id() -> str:
 
 
 def storage_conn_id() -> str:
-    """The Airflow connection of type aws to take storage credentials from; empty: the environment has them."""
+    """The Airflow connection to take storage credentials from; empty: the environment has them."""
     return value("storage_conn_id") or ""
 
 

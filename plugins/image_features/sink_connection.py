@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from airflow.sdk import BaseHook
-
-from spark_apps.contract import BadSetting
+from image_features import connections
 
 OF_POSTGRES = ("sslmode", "sslrootcert", "sslcert", "sslkey", "options", "connect_timeout")
 """What the extra of a connection of type postgres may say, by its name in libpq."""
@@ -25,14 +22,8 @@ def variables(conn_id: str) -> dict[str, str]:
     """
     if not conn_id:
         return {}
-    try:
-        connection = BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        raise BadSetting(
-            "no_connection",
-            f"The connection {conn_id!r} to the vector store does not exist, or it cannot be parsed.",
-            "Create it under Admin → Connections, or clear sink_conn_id.",
-        ) from None
+    hint = "Create it under Admin → Connections, or clear sink_conn_id."
+    connection = connections.get(conn_id, f"connection {conn_id!r} to the vector store", hint)
     if connection.conn_type in ("postgres", "postgresql"):
         found = _postgres(connection)
     elif connection.conn_type == "qdrant":

@@ -1,55 +1,66 @@
-"""The Airflow connection to object storage, as environment variables that reach S3 and come from it alone."""
+"""The Airflow connection to object storage, as environment variables that reach it and come from it alone: S3 here,
+Azure in a module of its own."""
 
 from __future__ import annotations
 
 import configparser
+import hashlib
+import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from airflow.sdk import BaseHook
-
+from image_features import azure_connection, connections
 from spark_apps.contract import BadSetting
 
-ELSEWHERE = "Give the role to the machines of Airflow and Spark, or put keys into the connection."
-REFUSED: Mapping[str, str] = {
-    "role_arn": ELSEWHERE,
-    "assume_role_method": ELSEWHERE,
-    "assume_role_kwargs": ELSEWHERE,
-    "assume_role_with_saml": ELSEWHERE,
-    "assume_role_with_web_identity": ELSEWHERE,
-    "config_kwargs": "Leave it out: Arrow and delta-rs know no settings of botocore.",
-    "botocore_kwargs": "Leave it out: Arrow and delta-rs know no settings of botocore.",
-}
+NOT_OURS = "Leave it out: Arrow and delta-rs know no settings of botocore."
+REFUSED: Mapping[str, str] = {"config_kwargs": NOT_OURS, "botocore_kwargs": NOT_OURS}
 """What a connection of type aws may say and these jobs cannot do, and what to do instead."""
-OTHER_TYPES = ("google", "gcp", "wasb", "azure", "adls", "hdfs", "webhdfs")
+ROLES = ("role_arn", "assume_role_method", "assume_role_kwargs")
+"""What a connection says that takes on a role: with its keys, by a web identity or by SAML."""
+METHODS = ("assume_role", "assume_role_with_saml", "assume_role_with_web_identity")
+OTHER_TYPES = ("google", "gcp", "azure", "hdfs", "webhdfs")
+NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a connection stands for. `renewed`, of a role: gives the variables with the keys that hold now; botocore
+    takes on the role again some minutes before they expire."""
+
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    renewed: Callable[[], Mapping[str, str]] | None = field(default=None, repr=False)
 
 
 def variables(conn_id: str) -> dict[str, str]:
-    """The standard AWS_* variables that the connection stands for; {} for an empty `conn_id`.
+    """The standard variables that the connection stands for now. Raises as `access`."""
+    return dict(access(conn_id).variables)
+
+
+def access(conn_id: str) -> Access:
+    """What the connection stands for; nothing for an empty `conn_id`. Of type wasb or adls: see `azure_connection`.
 
     As the amazon provider reads it: keys from login and password, from extra, or from a profile; without any, what the
-    machine offers (environment, instance profile, web identity) at the connection's region and endpoint.
+    machine offers (environment, instance profile, web identity) at the connection's region and endpoint. Whoever takes
+    on a role, by the connection or by a profile, does so by the provider's own hook.
 
     Raises:
-        BadSetting: there is no such connection, it is not an S3 connection, or it asks for something in `REFUSED`.
+        BadSetting: there is no such connection, it is of another type, it asks for something in `REFUSED`, or for
+            a role where the amazon provider is not installed, or the role is denied.
     """
     if not conn_id:
-        return {}
-    try:
-        connection = BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        raise BadSetting(
-            "no_connection",
-            f"The storage connection {conn_id!r} does not exist, or it cannot be parsed.",
-            "Create it under Admin → Connections (type aws), or clear storage_conn_id to use the environment.",
-        ) from None
+        return Access()
+    hint = "Create it under Admin → Connections (type aws, wasb or adls), or clear storage_conn_id."
+    connection = connections.get(conn_id, f"storage connection {conn_id!r}", hint)
+    if connection.conn_type in azure_connection.TYPES:
+        return Access(azure_connection.variables(conn_id, connection))
     if any(name in (connection.conn_type or "").lower() for name in OTHER_TYPES):
         raise _bad(
             conn_id,
-            f"is of type {connection.conn_type}, and only S3 is reached by a connection",
+            f"is of type {connection.conn_type}, and only S3 and Azure (wasb, adls) are reached by a connection",
             "Clear storage_conn_id and put the credentials into the environment of Airflow.",
         )
     extra: dict[str, Any] = connection.extra_dejson
@@ -58,27 +69,77 @@ def variables(conn_id: str) -> dict[str, str]:
         if extra.get(name):
             raise _bad(conn_id, f"asks for {name}, which these jobs cannot do", hint)
     profile = str(extra.get("profile_name") or session.get("profile_name") or "")
-    kept: Mapping[str, Any] = {}
-    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-    login = dict(zip(names, (connection.login, connection.password, extra.get(names[2])), strict=True))
-    places = [place for place in (login, extra, session) if place.get(names[0]) or place.get(names[1])]
-    if not places and profile:
-        kept = _profile(conn_id, profile)
-        places = [kept]
-    key, secret, token = map(places[0].get, names) if places else (None, None, None)
+    login = (connection.login, connection.password, extra.get("aws_session_token"))
+    places = [login, *(tuple(place.get(name.lower()) for name in NAMES) for place in (extra, session))]
+    places = [place for place in places if place[0] or place[1]]
+    key, secret, token = places[0] if places else (None, None, None)
     if bool(key) != bool(secret):
         half = "secret access key" if key else "access key id"
         raise _bad(conn_id, f"has no {half}", "The key id is its login and the secret its password; or leave both out.")
+    kept = _profile(conn_id, profile) if profile and not places else {}
+    takes_on = next((name for name in ROLES if extra.get(name)), "")
+    if kept and not (kept.get("aws_access_key_id") and kept.get("aws_secret_access_key")):
+        takes_on = takes_on or f"the profile {profile}"
+    elif kept:
+        key, secret, token = (kept.get(name.lower()) for name in NAMES)
     services = _mapping(conn_id, extra, "service_config")
     found = {
-        "AWS_ACCESS_KEY_ID": key,
-        "AWS_SECRET_ACCESS_KEY": secret,
-        "AWS_SESSION_TOKEN": token,
         "AWS_REGION": extra.get("region_name") or session.get("region_name") or kept.get("region"),
         "AWS_ENDPOINT_URL": _mapping(conn_id, services, "s3").get("endpoint_url") or extra.get("endpoint_url"),
         "AWS_CA_BUNDLE": _bundle(conn_id, extra),
     }
+    if takes_on:
+        method = str(extra.get("assume_role_method") or METHODS[0])
+        return _of_a_role(conn_id, connection.get_uri(), takes_on, method, _said(found))
+    return Access(_said({**dict(zip(NAMES, (key, secret, token), strict=True)), **found}))
+
+
+def _said(found: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if value}
+
+
+def _of_a_role(conn_id: str, uri: str, what: str, method: str, beside: Mapping[str, str]) -> Access:
+    """The temporary keys of a role, by the hook of the amazon provider, which knows every way to one."""
+    if method not in METHODS:
+        raise _bad(conn_id, f"has the unknown assume_role_method {method!r}", f"Write one of {', '.join(METHODS)}.")
+    if not _has_provider():
+        raise _bad(
+            conn_id,
+            f"asks for {what}, which only Airflow's amazon provider can do, and it is not installed",
+            "Install apache-airflow-providers-amazon beside Airflow, give the role to the machines of Airflow and "
+            "Spark, or put keys into the connection.",
+        )
+
+    def now() -> Mapping[str, str]:
+        keys = credentials.get_frozen_credentials()
+        return _said({**dict(zip(NAMES, (keys.access_key, keys.secret_key, keys.token), strict=True)), **beside})
+
+    try:
+        credentials = _credentials(conn_id, hashlib.sha256(uri.encode()).hexdigest())
+        return Access(now(), now)
+    except Exception as error:  # of botocore, of a SAML or Google client: each has its own
+        words = " ".join(str(error).split()).rstrip(".")
+        message = f"asks for {what}, and that failed: {type(error).__name__}: {words}"
+        raise _bad(conn_id, message, "Correct the role, and who may take it on.") from None
+
+
+def _has_provider() -> bool:
+    try:
+        return importlib.util.find_spec("airflow.providers.amazon.aws.hooks.base_aws") is not None
+    except ModuleNotFoundError:  # of a package on the way to it
+        return False
+
+
+@lru_cache(maxsize=16)
+def _credentials(conn_id: str, version: str) -> Any:
+    """botocore's credentials of the role, which take it on again when they are about to expire: asked for once, as
+    triggers and pages read connections again and again. `version`: another one when the connection has changed."""
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+    found = AwsBaseHook(aws_conn_id=conn_id, client_type="s3").get_session().get_credentials()
+    if found is None:
+        raise ValueError("it gives no keys")
+    return found
 
 
 def _mapping(conn_id: str, extra: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -100,8 +161,8 @@ def _bundle(conn_id: str, extra: Mapping[str, Any]) -> str | None:
 
 
 def _profile(conn_id: str, name: str) -> dict[str, str]:
-    """The keys of a profile in the files of the AWS command line. Arrow and delta-rs can be told no profile, and what
-    is in the environment is for the whole process."""
+    """What the files of the AWS command line say of a profile. Arrow and delta-rs can be told no profile, and what is
+    in the environment is for the whole process. Raises BadSetting: it is in neither."""
     credentials = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
     config = Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser()
     found: dict[str, str] = {}
@@ -113,11 +174,11 @@ def _profile(conn_id: str, name: str) -> dict[str, str]:
             raise _bad(conn_id, f"names the profile {name}, but {path} cannot be parsed", "Repair the file.") from None
         if parser.has_section(section):
             found |= dict(parser.items(section))
-    if not (found.get("aws_access_key_id") and found.get("aws_secret_access_key")):
+    if not found:
         raise _bad(
             conn_id,
             f"names the profile {name}, which has no keys in {credentials} or {config}",
-            "Put aws_access_key_id and aws_secret_access_key there; a profile that takes on a role is not supported.",
+            "Put aws_access_key_id and aws_secret_access_key there, or the role that it takes on.",
         )
     return found
 

@@ -45,7 +45,7 @@ class ImageFeaturesTaskGroup(TaskGroup):
     :param index: whether to bring what is published into the search index; by default [image_features] index.
     :param duplicates: whether to look for duplicates of what is published; by default [image_features] duplicates.
     :param conn_id: the Spark connection of all tasks.
-    :param storage_conn_id: the connection of type aws that the store is reached with.
+    :param storage_conn_id: the connection (aws, wasb or adls) that the store is reached with.
     :param conf: settings of Spark for all jobs.
     :param env_vars: variables for the environment of all jobs.
     :raises TypeError: an argument or a setting of a model that no stage has.

@@ -21,6 +21,9 @@ AZURE: Mapping[str, tuple[str, ...]] = {
     "endpoint": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
 }
 """What a storage account is reached with, each by the first of its names that is set."""
+RENEWED = "IMAGE_FEATURES_CREDENTIALS"
+"""The variable that names a file with the newest variables of a connection, as a JSON object, where its keys expire and
+somebody on this machine renews them. Other machines keep the keys that the job began with."""
 STORAGE_VARIABLES = (
     *(*S3_KEYS, "AWS_REGION", "AWS_DEFAULT_REGION", *S3_ENDPOINTS),
     *(*(names[0] for names in AZURE.values()), "STORAGE_EMULATOR_HOST"),
@@ -32,9 +35,14 @@ def merged(environment: Mapping[str, str], connection: Mapping[str, str]) -> dic
     """`environment` with the variables of a connection in it.
 
     A connection with keys brings all of its identity and its endpoint along: nothing of the environment's is left. One
-    without keys keeps the environment's identity; its endpoint alone, if it has one, replaces every other.
+    without keys keeps the environment's identity; its endpoint alone, if it has one, replaces every other. The same
+    holds for Azure, where endpoints belong to an account, and a managed identity is one, too.
     """
     dropped: set[str] = set()
+    if AZURE["account"][0] in connection:
+        dropped.update(AZURE["account"], AZURE["endpoint"])
+        if any(name in connection for part in ("key", "sas", "client") for name in AZURE[part]):
+            dropped.update(name for names in AZURE.values() for name in names)
     if "AWS_ACCESS_KEY_ID" in connection:
         dropped.update(S3_IDENTITY, S3_ENDPOINTS)
     if any(name in connection for name in S3_ENDPOINTS):

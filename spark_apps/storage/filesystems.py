@@ -51,9 +51,21 @@ def reached_with(connection: Mapping[str, str]) -> Iterator[None]:
 
 
 def variables() -> dict[str, str]:
-    """What stores are reached with: the environment, and what `reached_with`, or else `use`, was given."""
+    """What stores are reached with: the environment, with the keys that were renewed since this process began, and what
+    `reached_with`, or else `use`, was given."""
     here = _here.get()
-    return access.merged(os.environ, _connection if here is None else here)
+    environment = access.merged(os.environ, _renewed())
+    return access.merged(environment, _connection if here is None else here)
+
+
+def _renewed() -> dict[str, str]:
+    """The variables in the file that `access.RENEWED` names; none where it is not on this machine."""
+    if not (path := os.environ.get(access.RENEWED)):
+        return {}
+    try:
+        return dict(json.loads(Path(path).read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""The Dag with source and store on S3, and the credentials in an Airflow connection, where they stay."""
+"""The Dag with source and store on S3, reached by a role that the keys of an Airflow connection take on: those stay
+there, and the role's stay in the jobs."""
 
 from __future__ import annotations
 
@@ -43,7 +44,12 @@ def test_a_run_on_s3_publishes_and_keeps_its_secret(
         "conn_type": "aws",
         "login": KEY,
         "password": SECRET,
-        "extra": {"endpoint_url": endpoint, "region_name": "us-east-1"},
+        "extra": {
+            "endpoint_url": endpoint,
+            "region_name": "us-east-1",
+            "role_arn": "arn:aws:iam::123456789012:role/photos",
+            "service_config": {"sts": {"endpoint_url": endpoint}},
+        },
     }
     settings = {
         "STORAGE_CONN_ID": "photo_store",
@@ -65,6 +71,7 @@ def test_a_run_on_s3_publishes_and_keeps_its_secret(
         instances = server.api("GET", f"/api/v2/dags/image_features/dagRuns/{run_id}/taskInstances")
     assert SECRET not in json.dumps(logs)
     assert SECRET not in json.dumps(instances)
+    assert "ASIA" not in json.dumps([logs, instances]), "as the keys of a role begin"
     for name, value in {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": KEY,
