@@ -12,6 +12,7 @@ from spark_apps import storage
 from spark_apps.contract import ExtractSettings, StagedFile, Unreachable
 from spark_apps.pipeline import plan
 from spark_apps.pipeline.plan import Plan
+from spark_apps.tables import schemas
 from tests.shelf import FINGERPRINT, MODEL, Shelf, image_id, vector
 
 
@@ -121,8 +122,8 @@ def test_vectors_are_copied_from_several_files(shelf: Shelf) -> None:
 def test_copied_rows_carry_all_but_the_run(shelf: Shelf) -> None:
     shelf.publish("d8", "earlier", {"x": "a"})
     rows = copied(shelf, planned(shelf, {"u0": "a"}))
-    assert rows["u0"].keys() == {"uri", "image_id", "features", "model_fingerprint", "top1_label", "top1_score"}
-    assert rows["u0"]["model_fingerprint"] == FINGERPRINT
+    assert rows["u0"].keys() == {*schemas.FEATURES.columns.names} - {"run_id"}
+    assert (rows["u0"]["model_fingerprint"], rows["u0"]["sharpness"]) == (FINGERPRINT, 500)
 
 
 def test_vectors_beyond_the_lookback_and_of_later_days_are_not_used(shelf: Shelf) -> None:
