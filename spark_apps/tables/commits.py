@@ -48,6 +48,8 @@ def open_table(store: str, table: Table) -> DeltaTable:
                 table.schema,
                 mode="ignore",
                 partition_by=list(table.keys),
+                name=table.name,
+                description=table.description,
                 configuration={"delta.checkpointInterval": CHECKPOINT_INTERVAL},
                 storage_options=options,
             )

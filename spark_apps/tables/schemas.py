@@ -18,12 +18,15 @@ class Table:
     """
 
     name: str
+    description: str
     columns: pa.Schema
     keys: tuple[str, ...]
 
     @property
     def schema(self) -> pa.Schema:
-        return pa.schema([*self.columns, *((key, pa.string()) for key in self.keys)])
+        """As the log tells it, with a comment on each column that catalogues of tables show."""
+        fields = [*self.columns, *(pa.field(key, pa.string()) for key in self.keys)]
+        return pa.schema([field.with_metadata({"comment": COMMENTS[field.name]}) for field in fields])
 
     def filled(self, rows: pa.Table) -> pa.Table:
         """The same rows with all columns of today, in their order."""
@@ -36,8 +39,49 @@ class Table:
         return contract.join(store, self.name)
 
 
+COMMENTS = {
+    "partition": "the day or other part that the photo was ingested with",
+    "model": "readable key of the model, its weights and its precision",
+    "uri": "where the file lies; once in each partition",
+    "image_id": "sha256 of the file's bytes, as hex digits",
+    "run_id": "the run that published the row",
+    "content": "the file's bytes; null where the store keeps no copy",
+    "size_bytes": "length of the file",
+    "format": "as Pillow names it, such as JPEG",
+    "mode": "of the pixels as stored, as Pillow names it, such as RGB",
+    "width": "pixels as stored, before EXIF turns it",
+    "height": "pixels as stored, before EXIF turns it",
+    "exif_orientation": "the EXIF tag, 1 to 8",
+    "modified_at": "when the file was written last, UTC",
+    "odd_shape": "more than four times as long as wide, or as wide as long",
+    "taken_at": "what the camera's clock showed, without a zone, as 2026-11-22T08:30:59",
+    "taken_offset_minutes": "how far that clock was ahead of UTC",
+    "camera_make": "EXIF, as whoever wrote the file wrote it",
+    "camera_model": "EXIF, as whoever wrote the file wrote it",
+    "features": "the vector: float32, as many as the model gives, not normalised",
+    "model_fingerprint": "of all that decides the vector; folder of models/",
+    "top1_label": "the most likely category, where the model has a classifier",
+    "top1_score": "its softmax score, 0 to 1",
+    "sharpness": "variance of the Laplacian in grey; below 20: blurred",
+    "brightness": "mean of the grey values, 0 to 255",
+    "contrast": "standard deviation of the grey values",
+    "blank": "nothing can be told apart in the photo",
+    "stage": "which stage refused the file",
+    "error_code": "one word for the reason",
+    "error_message": "the reason, for a person",
+    "group_id": "files of one group show the same picture; the same over the days",
+    "keeper": "the file of its group to keep: the largest, then the oldest",
+    "kind": "exact: the same bytes as the twin; near: the same picture",
+    "twin": "image_id of the most similar file of the group",
+    "similarity": "cosine of both vectors",
+    "distance": "bits that differ in both perceptual hashes",
+    "pairs": "the evidence: the other images that it was confirmed with",
+}
+"""By column, for catalogues of tables; docs/reading.md says more."""
+
 IMAGES = Table(
     "images",
+    "Photos that were accepted: one row for each file of a partition.",
     pa.schema(
         [
             ("uri", pa.string()),
@@ -63,6 +107,7 @@ IMAGES = Table(
 
 FEATURES = Table(
     "features",
+    "Feature vectors: one row for each file of a partition and model.",
     pa.schema(
         [
             ("uri", pa.string()),
@@ -83,6 +128,7 @@ FEATURES = Table(
 
 QUARANTINE = Table(
     "quarantine",
+    "Files that gave no vector, and why.",
     pa.schema(
         [
             ("uri", pa.string()),
@@ -99,6 +145,7 @@ QUARANTINE = Table(
 
 DUPLICATES = Table(
     "duplicates",
+    "Published files that have a twin: copies of the same bytes, and photos of the same picture.",
     pa.schema(
         [
             ("uri", pa.string()),

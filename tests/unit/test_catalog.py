@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
 from spark_apps import catalog, contract, storage
 from spark_apps.contract import Manifest, Unreachable
+from spark_apps.tables import schemas
 from tests.shelf import MODEL, Shelf, image_id, vector
 
 OTHER_MODEL = "resnet50-random_0-fp32"
@@ -228,3 +230,20 @@ def test_reading_writes_nothing(week: Shelf) -> None:
     catalog.fingerprints(week.store, MODEL, "d4", 7)
     catalog.runs(week.store, "d1")
     assert state() == before
+
+
+def test_tables_and_columns_are_described_and_older_ones_are_from_the_next_publication_on(shelf: Shelf) -> None:
+    for table in schemas.TABLES.values():
+        plain = pa.schema([(field.name, field.type) for field in table.schema])
+        DeltaTable.create(table.uri(shelf.store), plain, partition_by=list(table.keys))
+    shelf.publish("d1", "r1", {"u1": "a"})
+    for table in schemas.TABLES.values():
+        told = {
+            field.name: field.metadata.get("comment")
+            for field in catalog.table(shelf.store, table.name).schema().fields
+        }
+        assert list(told) == table.schema.names and all(told.values()), told
+    fresh = Shelf(f"{shelf.store}-new")
+    fresh.publish("d1", "r1", {"u1": "a"})
+    found = catalog.table(fresh.store, "features").metadata()
+    assert (found.name, found.description) == ("features", schemas.FEATURES.description)
