@@ -21,10 +21,11 @@ from spark_apps.contract import REPORT_VERSION, Manifest, QualityFailed, Validat
 from spark_apps.erasure.heeding import heeding
 from spark_apps.erasure.sweep import sweep
 from spark_apps.pipeline import drift, measure, quality, twins
+from spark_apps.pipeline.publishing import StagedRun
 from spark_apps.pipeline.recheck import recheck
 from spark_apps.pipeline.reconcile import reconcile
 from spark_apps.spark import jobs, progress, spreading
-from spark_apps.tables import commits, schemas, staging, tombstones
+from spark_apps.tables import schemas, tombstones
 
 HISTOGRAM_BINS = 32
 
@@ -37,18 +38,13 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
         BadSetting: an earlier stage has not finished.
         Unreachable: the store cannot be used.
     """
-    ingested, extracted = _stages_before(settings)
+    run = StagedRun.of(settings)
     with storage.reaching("store", settings.store):
-        if tombstones.erasures(settings.store) - set(ingested.outcome.get("erasures", ())):
+        if tombstones.erasures(settings.store) - set(run.ingested.outcome.get("erasures", ())):
             sweep(settings.store, tombstones.read(settings.store), partitions=[settings.partition])
-            ingested, extracted = _stages_before(settings)
-    assert extracted.model is not None
-    info, max_pixels, within = extracted.model, ingested.settings["max_pixels"], ingested.settings.get("within", "")
-    staged = {
-        "images": ingested.staged["images"],
-        "quarantine": ingested.staged["quarantine"] + extracted.staged["quarantine"],
-        "features": extracted.staged["features"],
-    }
+            run = StagedRun.of(settings)
+    ingested, extracted, info, staged = run.ingested, run.extracted, run.model, run.files
+    max_pixels, within = ingested.settings["max_pixels"], ingested.settings.get("within", "")
     with timings.phase("session"):
         spread = spreading.of("image-features validate", sum(file.size_bytes for file in staged["features"]))
     with storage.reaching("store", settings.store):
@@ -107,6 +103,8 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
         "partition": settings.partition,
         "verdict": "passed",
         "table_versions": {},
+        "staged": run.contents,
+        "standing": run.standing(),
         "counts": counts,
         "quarantined": dict(measured.codes),
         "checks": [check.to_json() for check in checks],
@@ -134,27 +132,10 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
     versions: dict[str, int] = {}
     if not settings.no_publish:
         _write_report(settings, timings, report, "passed")
-        with timings.phase("publish"), storage.reaching("store", settings.store):
-            for done in (ingested, extracted):  # one that was killed at its very end may have left it
-                staging.settle(_folder(settings, done), done.stage)
-            versions = commits.Replacement(
-                store=settings.store,
-                partition=settings.partition,
-                model=info.key,
-                run_id=settings.run_id,
-                staged=staged,
-                metadata={
-                    **({"dag_id": settings.dag_id} if settings.dag_id else {}),
-                    "partition": settings.partition,
-                    "model": info.key,
-                    "model_fingerprint": info.fingerprint,
-                    **{name: str(count) for name, count in counts.items()},
-                    "verdict": contract.WITH_WARNINGS if warned else contract.PUBLISHED,
-                    **({"warnings": ",".join(warned)} if warned else {}),
-                },
-            ).commit()
+        with timings.phase("publish"):
+            versions = run.publish(counts, warned)
     report["table_versions"] = versions
-    verdict = "checked" if settings.no_publish else _shown(settings, info.key, warned)
+    verdict = "checked" if settings.no_publish else run.verdict(warned)
     changed = None
     if verdict in contract.STANDING:
         with timings.phase("changes"):
@@ -176,31 +157,6 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
             **({"changes": changed.to_record()} if changed else {}),
         },
     )
-
-
-def _stages_before(settings: ValidateSettings) -> tuple[Manifest, Manifest]:
-    """The manifests of ingest and extract. Raises BadSetting, for the first that is missing."""
-    jobs.read_manifest(settings, "ingest")
-    extracted = jobs.read_manifest(settings, "extract")
-    ingested = catalog.ingest_of(settings, extracted)
-    assert ingested is not None, "its attempt is named by what came after it"
-    return ingested, extracted
-
-
-def _folder(settings: ValidateSettings, done: Manifest) -> str:
-    """The folder of the run that left a manifest: an ingest may serve several branches."""
-    run = contract.RunKey(done.run_id, done.dag_id or "", done.map_index, done.branch)
-    return contract.run_folder(settings.store, settings.partition, run)
-
-
-def _shown(settings: ValidateSettings, model: str, warned: list[str]) -> str:
-    """What became of a publication: a run that drew its ticket later may have replaced it at once."""
-    current = [
-        item.folder for item in catalog.partitions(settings.store, model) if item.partition == settings.partition
-    ]
-    if current != [settings.run.folder]:
-        return "superseded"
-    return contract.WITH_WARNINGS if warned else contract.PUBLISHED
 
 
 def _measured(

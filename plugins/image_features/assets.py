@@ -70,6 +70,7 @@ def facts(manifest: contract.Manifest) -> dict[str, Any]:
         "drift": manifest.outcome.get("drift"),
         "warnings": manifest.outcome.get("warnings", []),
         "verdict": manifest.outcome["verdict"],
+        **({"approval": approval} if (approval := manifest.outcome.get("approval")) else {}),
         "table_version": manifest.outcome["table_versions"]["features"],
         "changes": manifest.outcome.get("changes"),
         "report": manifest.outcome["report"],

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from image_features import wording
-from image_features.outcomes import Outcome
+from image_features.outcomes import JUDGED, Outcome
 from spark_apps import contract
 
 log = logging.getLogger(__name__)
@@ -112,12 +112,12 @@ def _read(found: Outcome) -> Iterator[Dataset]:
             files=counts.get("listed"),
             size_bytes=size,
         )
-    if stage in ("extract", "validate") and found.store:
+    if stage in ("extract", *JUDGED) and found.store:
         yield _table(found, "images", rows=counts.get("accepted"))
     if stage == "extract" and found.manifest and found.manifest.model:
         made = found.manifest.model.fingerprint
         yield Dataset(uri=contract.join(found.store, "models", made), kind="MODEL", layer="", version=made)
-    if stage == "validate" and found.store:
+    if stage in JUDGED and found.store:
         checks = tuple(check for check in found.report.get("checks", []) if check["passed"] is not None)
         yield _table(found, "features", rows=counts.get("featured"), checks=checks)
         yield _table(found, "quarantine", rows=counts.get("quarantined"))
@@ -142,7 +142,7 @@ def _written(found: Outcome) -> Iterator[Dataset]:
         rows = {names[found.stage]: "accepted" if found.stage == "ingest" else "featured", "quarantine": "quarantined"}
         for name, counted in rows.items():
             yield _staged(found, name, counts.get(counted))
-    elif found.stage in ("validate", "undo"):
+    elif found.stage in (*JUDGED, "undo"):
         for name, version in outcome.get("table_versions", {}).items():
             yield _published(found, name, int(version))
     elif found.stage == "index" and found.model:

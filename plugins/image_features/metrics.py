@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from image_features.outcomes import Outcome
+from image_features.outcomes import JUDGED, Outcome
 from spark_apps import contract
 
 PREFIX = "image_features"
@@ -91,7 +91,7 @@ def samples(found: Outcome, dag_id: str, task_id: str) -> Iterator[Sample]:
     for name, value in _measures(found).items():
         if value is not None:
             yield sample(name, value)
-    if found.stage == "validate" and found.verdict in VERDICTS:
+    if found.stage in JUDGED and found.verdict in VERDICTS:
         for verdict in VERDICTS:
             yield sample("verdict", int(verdict == found.verdict), verdict=verdict)
 
@@ -103,7 +103,7 @@ def _measures(found: Outcome) -> dict[str, float | None]:
     measures: dict[str, float | None] = {"bytes": outcome.get("bytes")}
     if found.stage == "extract":
         measures["images_per_second"] = computed / computing if computed and computing else None
-    if found.stage == "validate" and found.counts:
+    if found.stage in JUDGED and found.counts:
         measures["bytes"] = found.report.get("bytes")
         measures["drift"] = outcome.get("drift", found.report.get("drift", {}).get("value"))
         erased = found.quarantined.get("erased", 0)  # as in the check: no failure, and not asked for

@@ -294,6 +294,21 @@ class ValidateOperator(StageOperator):
         assets.announce_all(self, context, manifest)
 
 
+class ApproveOperator(StageOperator):
+    """Publishes a run that `validate` has rejected, because a person says so; the events of its assets tell who."""
+
+    stage = "approve"
+    template_fields = (*StageOperator.template_fields, *arguments.fields(contract.ApproveSettings))
+
+    @arguments.declared(contract.ApproveSettings)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    def on_done(self, context: Context, manifest: contract.Manifest) -> None:
+        """Tell the Dags that wait for the assets."""
+        assets.announce_all(self, context, manifest)
+
+
 class IndexOperator(StageOperator):
     """Brings what is published of a model into its search index. When it fails, what was published stays published, and
     the next run brings in what is missing.

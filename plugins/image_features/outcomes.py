@@ -26,6 +26,8 @@ TONES: Mapping[str, Tone] = {
     "failed": "bad",
 }
 """What may have become of a stage → how good that is: the verdict of validate and undo; else done, skipped, failed."""
+JUDGED = ("validate", "approve")
+"""Stages that leave a report, and publish by it."""
 NO_WORD = (
     "The job left neither a manifest nor an error: it was killed, or it died.",
     "The task's log has its last lines; exit code 137 and signal 9 are often a lack of memory.",
@@ -109,9 +111,10 @@ class Outcome:
         if self.verdict == "rejected" and self.checks:
             failed = [check["name"] for check in self.checks if check["severity"] == "error"]
             return wording.rejected(failed), self.error.hint if self.error else ""
-        if self.verdict in contract.STANDING and self.stage == "validate" and self.manifest:
-            off = self.manifest.outcome.get("off", [])
-            return wording.published(self.counts.get("featured", 0), self.manifest.outcome.get("warnings", []), off)
+        if self.verdict in contract.STANDING and self.stage in JUDGED and self.manifest:
+            told = self.manifest.outcome
+            featured, approval = self.counts.get("featured", 0), told.get("approval")
+            return wording.published(featured, told.get("warnings", []), told.get("off", []), approval)
         if self.verdict == "skipped" and self.error:
             return wording.redacted(self.error.message), ""
         if self.verdict in wording.SAID:
@@ -160,9 +163,9 @@ def _outcome(
     manifest: contract.Manifest | None,
     error: contract.JobError | None,
 ) -> Outcome:
-    """With the report, where validate has written one in this attempt."""
+    """With the report, where the stage has written one in this attempt."""
     found = Outcome(stage=stage, store=store, folder=folder, partition=partition, manifest=manifest, error=error)
-    if stage != "validate" or not (manifest or found.verdict == "rejected"):
+    if stage not in JUDGED or not (manifest or found.verdict == "rejected"):
         return found
     from spark_apps import catalog
 

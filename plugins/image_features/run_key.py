@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-CHAIN = (*contract.STAGES, "index", "duplicates", "sync")
+CHAIN = (*contract.STAGES, "approve", "index", "duplicates", "sync")
 """The stages that continue one another in a run."""
 ALONE = ("duplicates", "sync")
 """Those of them that are of no run where they are told a model: they may follow several, or none."""

@@ -354,7 +354,7 @@ class StageSensor(lineage.Reports, _Waiting):
             raise job_failures.exception(stage, int(event["error"].get("exit_code", 1)), event["error"], "")
         manifest = self._manifest(known)
         endings.ended(self, ended, self._reached)
-        if stage in ("validate", "undo"):
+        if stage in (*outcomes.JUDGED, "undo"):
             assets.announce_all(self, context, manifest)
         return manifest.counts
 

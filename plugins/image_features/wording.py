@@ -20,10 +20,17 @@ SAID = {
 """What became of a run that did neither publish nor fail."""
 
 
-def published(featured: int, warned: Iterable[str], off: Iterable[str]) -> tuple[str, str]:
-    """Of a published run with so many vectors: a sentence, and what to do. `warned`, `off`: names of checks."""
+def published(
+    featured: int, warned: Iterable[str], off: Iterable[str], approval: Mapping[str, Any] | None = None
+) -> tuple[str, str]:
+    """Of a published run with so many vectors: a sentence, and what to do. `warned`, `off`: names of checks;
+    `approval`: that of a report, where a person has overruled some."""
     vectors, warned, off = f"{featured:,} vectors are published", words(warned), words(off)
     turned_off = f" Turned off: {off}." if off else ""
+    if approval:
+        who, when = approval["by"], str(approval["at"])[:16].replace("T", " ")
+        decided = f"{words(approval['checks'])} overruled by {who} on {when} UTC"
+        return f"{vectors}, {decided}: {approval['reason']}{turned_off}", "A person has decided this, not the checks."
     if warned:
         return f"{vectors}. Worth a look: {warned}.{turned_off}", "A warning does not hold a publication back."
     if off:

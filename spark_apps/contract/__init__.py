@@ -4,7 +4,7 @@ from spark_apps.contract import access as access
 from spark_apps.contract import partitions as partitions
 from spark_apps.contract import photo_input as photo_input
 from spark_apps.contract.backbones import BACKBONES
-from spark_apps.contract.checks import CHECKS, FIXED, LEVELS, RELATIONS, WARN_LIMITS, warned
+from spark_apps.contract.checks import CHECKS, FIXED, LEVELS, OVERRULABLE, RELATIONS, WARN_LIMITS, warned
 from spark_apps.contract.command_line import AnySettings, parse, to_args
 from spark_apps.contract.decoders import DECODER_PACKAGES, DECODERS
 from spark_apps.contract.documents import (
@@ -32,6 +32,7 @@ from spark_apps.contract.extractors import EXTRACTOR_HELP, EXTRACTOR_PATTERN, EX
 from spark_apps.contract.fields import check_value, describe, out_of_range, setting
 from spark_apps.contract.follow_ups import (
     COMMANDS,
+    ApproveSettings,
     DuplicatesSettings,
     IndexSettings,
     ModelSettingsOfARun,

@@ -36,6 +36,8 @@ RELATIONS = ("at_most", "at_least", "equals", "within")
 """How the value of a check that passes relates to its limit; within: it lies between the limit and its inverse."""
 FIXED = ("reconciliation", "dimension", "finite", "fingerprint")
 """Always errors: without them what is published would not be a complete set of comparable vectors."""
+OVERRULABLE = ("failed_fraction", "drift", "row_count")
+"""What a person may overrule (`approve`): they compare with a limit or other days, and say nothing against a vector."""
 
 
 def levels(text: str) -> dict[str, str]:

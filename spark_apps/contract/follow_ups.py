@@ -1,10 +1,11 @@
-"""The settings of the commands that follow what is published of a model: index, duplicates, sync; and all commands."""
+"""The settings of the commands that follow the stages: approve, index, duplicates, sync; and all commands."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
+from spark_apps.contract.checks import OVERRULABLE
 from spark_apps.contract.errors import BadSetting
 from spark_apps.contract.fields import setting
 from spark_apps.contract.names import RunKey, check_partition, join, path_safe
@@ -15,6 +16,7 @@ from spark_apps.contract.settings import (
     EraseSettings,
     JobSettings,
     MaintainSettings,
+    Settings,
     UndoSettings,
     name_after_now,
 )
@@ -164,6 +166,35 @@ def _check_no_secret(to: str) -> None:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ApproveSettings(Settings):
+    """Settings of `approve`: which failed checks of a rejected run a person overrules, who that is, and why."""
+
+    checks: str = setting(
+        f"The checks that failed, separated by commas. Can be overruled: {', '.join(OVERRULABLE)}; all that failed "
+        "have to be named."
+    )
+    approved_by: str = setting("Who decides, for report, commits, event and page.")
+    reason: str = setting("Why, for the same.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.named <= {*OVERRULABLE} or not self.named:
+            raise BadSetting(
+                "bad_checks",
+                f"{self.checks!r} are no checks that can be overruled.",
+                f"Choose {', '.join(OVERRULABLE)}.",
+            )
+        for name in ("approved_by", "reason"):
+            if not getattr(self, name).strip():
+                raise BadSetting(f"no_{name}", f"{name} is empty.", "Say who decides, and why: it is kept.")
+
+    @property
+    def named(self) -> set[str]:
+        """The checks."""
+        return {*filter(None, (part.strip() for part in self.checks.split(",")))}
+
+
 COMMANDS: dict[str, type[JobSettings]] = {
     **SETTINGS,
     "maintain": MaintainSettings,
@@ -172,5 +203,6 @@ COMMANDS: dict[str, type[JobSettings]] = {
     "duplicates": DuplicatesSettings,
     "sync": SyncSettings,
     "erase": EraseSettings,
+    "approve": ApproveSettings,
 }
 """Every command that these dataclasses describe."""

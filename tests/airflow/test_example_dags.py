@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -124,6 +125,7 @@ SHAPES: dict[str, set[str]] = {
     "undo_features": {"undo"},
     "wake_somebody": {"image_features.ingest", "image_features.extract", "image_features.validate"},
     "erase_photos": {"erase", "verify"},
+    "person_decides": {"image_features.ingest", "image_features.extract", "image_features.validate", "ask", "approve"},
 }
 """Example → its tasks, which all succeed in the runs of these tests where nothing else is said."""
 
@@ -277,6 +279,33 @@ def consumed(airflow: AirflowServer, read: list[int], rows: int) -> None:
     assert returned("new_features") == [{DAY: number} for number in read]
     assert returned("new_partitions") == read
     assert {run["partition_key"] for run in runs(airflow, "new_partitions")} == {DAY}
+
+
+def test_a_person_decides_about_a_rejected_night(airflow: AirflowServer) -> None:
+    said: dict[str, Run] = {}
+    for answer in ("Reject", "Approve"):
+        trigger(airflow, "person_decides", logical_date=f"2026-11-26T{10 + len(said)}:00:00Z")
+        until(lambda: runs(airflow, "person_decides")[-1]["tasks"].get("ask") in ("awaiting_input", "deferred"), 600)
+        run = runs(airflow, "person_decides")[-1]
+        of_run = f"/api/v2/dags/person_decides/dagRuns/{quote(run['dag_run_id'])}"
+        (asked,) = airflow.api("GET", f"{of_run}/hitlDetails")["hitl_details"]
+        assert REJECTED in asked["subject"] and SMALL in asked["subject"]
+        assert "**failed fraction** 66.67 % (" in asked["body"] and "1 vectors wait to be published" in asked["body"]
+        time.sleep(5)  # one second after the question, Airflow takes an answer for a task that changed by itself
+        reply = {"chosen_options": [answer], "params_input": {"reason": f"because of {answer}"}}
+        airflow.api("PATCH", f"{of_run}/taskInstances/ask/-1/hitlDetails", reply)
+        said[answer] = ended(airflow, "person_decides")[-1]
+    rejected, approved = said.values()
+    assert (rejected["state"], rejected["tasks"]["ask"]) == ("failed", "failed")
+    assert (approved["state"], approved["tasks"]["approve"]) == ("success", "success")
+    assert approved["tasks"]["image_features.validate"] == "failed"
+    (shown,) = [item for item in catalog.partitions(airflow.store, SMALL) if item.partition == REJECTED]
+    assert shown.run_id == approved["dag_run_id"] and shown.rows == 1
+    facts = catalog.publications(airflow.store, REJECTED, SMALL)[0].facts
+    assert (facts["approved_by"], facts["approved_reason"]) == ("admin", "because of Approve")
+    events = airflow.api("GET", "/api/v2/assets/events?order_by=-timestamp&limit=4")["asset_events"]
+    told = [event["extra"]["approval"] for event in events if event["source_task_id"] == "approve"]
+    assert told and told[0]["by"] == "admin" and told[0]["checks"] == ["failed_fraction"]
 
 
 # --- what the tests share ---------------------------------------------------------------------------------------------

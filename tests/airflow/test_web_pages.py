@@ -369,6 +369,18 @@ def test_a_warning_is_published_and_worth_a_look(get: Any, shelf: Shelf) -> None
     assert [row["status"] for row in get("overview")["partitions"]] == ["published_with_warnings"]
 
 
+def test_what_a_person_has_overruled_is_published_with_a_name_and_a_reason(get: Any, shelf: Shelf) -> None:
+    run = published(shelf)
+    report = json.loads((run.folder / "report.json").read_text())
+    report["checks"][0] |= {"passed": False, "severity": "warning"}
+    decided = {"by": "A. Person", "reason": "A new camera.", "at": "2026-11-20T09:15:00+00:00", "checks": ["drift"]}
+    run.leaves("report.json", report | {"approval": decided})
+    verdict = get(run_path(run))["verdict"]
+    assert (verdict["tone"], verdict["status"]) == ("warning", "published_with_warnings")
+    said = "2 vectors are published, drift overruled by A. Person on 2026-11-20 09:15 UTC: A new camera."
+    assert (verdict["message"], verdict["hint"]) == (said, "A person has decided this, not the checks.")
+
+
 def test_a_check_beyond_its_narrower_limit_is_shown_with_both(get: Any, shelf: Shelf) -> None:
     run = published(shelf)
     warned = json.loads((run.folder / "report.json").read_text())

@@ -55,6 +55,7 @@ class Summary:
     failed: list[str]
     off: list[str]
     norms: dict[str, float] = field(default_factory=dict)
+    approval: dict[str, Any] | None = None
 
     @property
     def standing(self) -> Status:
@@ -88,6 +89,7 @@ def summarise(report: Any) -> Summary:
                 str(check["name"]) for check in checks if check["passed"] is False and check["severity"] == "error"
             ],
             off=[str(check["name"]) for check in checks if check["severity"] == "off"],
+            approval=report.get("approval"),
             norms={str(at): float(value) for at, value in report["norms"]["quantiles"].items()},
         )
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:

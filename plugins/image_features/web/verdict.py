@@ -33,7 +33,8 @@ def verdict(run: Run, summary: run_documents.Summary | None, error: JobErrorInfo
         message = f"{summary.counts.get('featured', 0):,} vectors are published. {after}"
         return Verdict(status=status, tone="warning", message=message, hint="Readers have these vectors.")
     if standing and summary is not None:
-        message, hint = wording.published(summary.counts.get("featured", 0), summary.warned, summary.off)
+        featured = summary.counts.get("featured", 0)
+        message, hint = wording.published(featured, summary.warned, summary.off, summary.approval)
         return Verdict(status=status, tone="warning" if summary.warned else "good", message=message, hint=hint)
     if standing:
         return Verdict(status=status, tone="good", message="The vectors of this run are published.", hint="")

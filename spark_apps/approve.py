@@ -1,0 +1,152 @@
+"""Approve: publishes what a rejected run has staged all the same, because a person says so. Nothing is computed again.
+
+Only checks that compare with a limit or with other days can be overruled. Who did it, when and why stands in report,
+commits and event, and on the run's page.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from dataclasses import replace
+from typing import Any
+
+from spark_apps import catalog, contract, storage
+from spark_apps.contract import ApproveSettings, BadSetting, Manifest, NothingToDo
+from spark_apps.erasure.heeding import heeding
+from spark_apps.pipeline.publishing import StagedRun
+from spark_apps.spark import jobs
+from spark_apps.tables import schemas
+
+
+def approve(settings: ApproveSettings, timings: jobs.Timings) -> Manifest:
+    """Publishes the run that `settings` name, whose `validate` has rejected it.
+
+    Raises:
+        NothingToDo: it is published already.
+        BadSetting: it was not rejected; other checks failed, or one that cannot be overruled; or what was checked is no
+            longer what is staged.
+        JobError: the tables are written to by so many others that no commit got through.
+        Unreachable: the store cannot be used.
+    """
+    run = StagedRun.of(settings)
+    report = _rejected(settings)
+    overruled = _overruled(settings, report["checks"])
+    _refuse_changed(run, report)
+    for check in overruled:
+        check["severity"] = "warning"
+    approval = {
+        "by": settings.approved_by,
+        "reason": settings.reason,
+        "at": contract.now(),
+        "checks": sorted(settings.named),
+    }
+    warned = contract.warned(report["checks"])
+    with timings.phase("publish"):
+        versions = run.publish(
+            report["counts"],
+            warned,
+            approved_by=settings.approved_by,
+            approved_reason=settings.reason,
+            approved_checks=",".join(approval["checks"]),
+        )
+    verdict, changed = run.verdict(warned), None
+    if verdict in contract.STANDING:
+        with timings.phase("changes"):
+            changed = catalog.changes_of(
+                settings.store, settings.partition, run.model.key, versions[schemas.FEATURES.name]
+            )
+    place = contract.join(settings.folder, "report.json")
+    with storage.reaching("store", settings.store):
+        storage.write_json(
+            place,
+            {**report, "verdict": verdict, "at": approval["at"], "table_versions": versions, "approval": approval},
+        )
+    done = timings.manifest(
+        "approve",
+        settings,
+        counts=report["counts"],
+        quarantined=report["quarantined"],
+        model=run.model,
+        outcome={
+            "verdict": verdict,
+            "table_versions": versions,
+            "report": place,
+            "warnings": warned,
+            "off": [check["name"] for check in report["checks"] if check["severity"] == "off"],
+            "drift": report["drift"]["value"],
+            "approval": approval,
+            **({"changes": changed.to_record()} if changed else {}),
+        },
+    )
+    jobs.write_manifest(settings, replace(done, stage="validate"))  # the run has passed that stage now
+    return done
+
+
+def _rejected(settings: ApproveSettings) -> dict[str, Any]:
+    """The report of the run."""
+    report = catalog.report(settings.store, settings.partition, settings.run)
+    verdict = report["verdict"] if report else ""
+    if verdict in contract.STANDING:
+        raise NothingToDo("published_already", f"Run {settings.run_id} of {settings.partition} is published.")
+    if report is None or verdict != "rejected":
+        raise BadSetting(
+            "not_rejected",
+            f"Run {settings.run_id} of {settings.partition} was not rejected{f': it is {verdict}' if verdict else ''}.",
+            "Only a run that validate has rejected can be approved.",
+        )
+    if "staged" not in report:
+        raise BadSetting(
+            "not_rejected",
+            "An earlier version has checked this run, and kept no mark of what it checked.",
+            "Run validate again.",
+        )
+    return report
+
+
+def _overruled(settings: ApproveSettings, checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The checks that held the publication back."""
+    failed = {check["name"]: check for check in checks if check["passed"] is False and check["severity"] == "error"}
+    if fixed := sorted({*failed} - {*contract.OVERRULABLE}):
+        raise BadSetting(
+            "not_overrulable",
+            f"{', '.join(fixed)} failed, too, which nobody can overrule: the vectors themselves may be wrong.",
+            "Find out why, and run the partition again.",
+        )
+    if {*failed} != settings.named:
+        raise BadSetting(
+            "other_checks",
+            f"The checks that failed are {', '.join(failed)}, not {', '.join(sorted(settings.named))}.",
+            "Name just those: whoever approves has to know what.",
+        )
+    return [*failed.values()]
+
+
+def _refuse_changed(run: StagedRun, report: dict[str, Any]) -> None:
+    if run.contents != report["staged"]:
+        raise BadSetting(
+            "staged_changed",
+            "What the run has staged is no longer what was checked: it was run again, or photos were erased.",
+            "Run validate again, and decide by what it says.",
+        )
+    standing = run.standing()
+    if standing not in (report["standing"], run.settings.run.folder):  # the last is this one, killed after its commit
+        raise BadSetting(
+            "published_meanwhile",
+            f"What is published of {run.settings.partition} has changed since this run was checked.",
+            "Run validate again, and decide by what it says.",
+        )
+
+
+def main() -> int:
+    return jobs.run("approve", ApproveSettings, heeding(approve), __doc__)
+
+
+if __name__ == "__main__":
+    from spark_apps.approve import main as entry
+
+    sys.exit(entry())
