@@ -19,7 +19,16 @@ import pytest
 
 from spark_apps import catalog, contract
 from spark_apps import sync as command
-from spark_apps.contract import BadSetting, JobError, MaintainSettings, NothingToDo, SyncSettings, UndoSettings
+from spark_apps.contract import (
+    BadSetting,
+    EraseSettings,
+    JobError,
+    MaintainSettings,
+    NothingToDo,
+    SyncSettings,
+    UndoSettings,
+)
+from spark_apps.erase import erase
 from spark_apps.maintain import maintain
 from spark_apps.sinks import Sink, open_sink, sync
 from spark_apps.sinks.parquet import FILE, ParquetSink
@@ -30,7 +39,7 @@ from spark_apps.undo import put_back
 from spark_apps.upkeep import compaction
 from tests.postgres import postgres
 from tests.s3 import s3_server
-from tests.shelf import MODEL, Shelf
+from tests.shelf import MODEL, Shelf, image_id
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OTHER_MODEL = "resnet50-random_0-fp32"
@@ -251,6 +260,24 @@ def test_what_can_no_longer_be_compared_is_put_in_as_a_whole(shelf: Shelf, tmp_p
     done = sync(shelf.store, MODEL, sink, tell=lines.append)
     assert done.full and held() == published(shelf)
     assert "All rows are compared instead." in lines[0]
+
+
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
+def test_the_next_sync_takes_erased_photos_out(
+    shelf: Shelf, place: tuple[Sink, Callable[[], Rows]], tmp_path: Path
+) -> None:
+    sink, held = place
+    shelf.publish("d1", "r1", {"u1": "a", "u2": "b"})
+    shelf.publish("d2", "r1", {"u1": "a"})
+    shelf.publish("d3", "r1", {"u3": "c"})
+    sync(shelf.store, MODEL, sink)
+    assert {*held()} == {("d1", "u1"), ("d1", "u2"), ("d2", "u1"), ("d3", "u3")}
+    listed = tmp_path / "photos.txt"
+    listed.write_text(f"{image_id('a')}\n")
+    erase(EraseSettings(store=shelf.store, list=str(listed), reason="asked for", requested_by="somebody"), Timings())
+    done = sync(shelf.store, MODEL, sink)
+    assert not done.differing
+    assert {*held()} == {("d1", "u2"), ("d3", "u3")} and held() == published(shelf)
 
 
 def test_rows_that_others_took_away_are_told_and_brought_back_by_full(shelf: Shelf, tmp_path: Path) -> None:
