@@ -20,7 +20,7 @@ from spark_apps.contract import ApproveSettings, BadSetting, Manifest, NothingTo
 from spark_apps.erasure.heeding import heeding
 from spark_apps.pipeline.publishing import StagedRun
 from spark_apps.spark import jobs
-from spark_apps.tables import schemas
+from spark_apps.tables import commits, schemas
 
 
 def approve(settings: ApproveSettings, timings: jobs.Timings) -> Manifest:
@@ -30,12 +30,14 @@ def approve(settings: ApproveSettings, timings: jobs.Timings) -> Manifest:
         NothingToDo: it is published already.
         BadSetting: it was not rejected; other checks failed, or one that cannot be overruled; or what was checked is no
             longer what is staged.
-        JobError: the tables are written to by so many others that no commit got through.
+        JobError: another run publishes the day at this moment, or so many write to the tables that none got through.
         Unreachable: the store cannot be used.
     """
-    run = StagedRun.of(settings)
+    run = StagedRun.of(settings.of_run)
     report = _rejected(settings)
     overruled = _overruled(settings, report["checks"])
+    with storage.reaching("store", settings.store):
+        since = commits.ticket(settings.store, settings.partition)
     _refuse_changed(run, report)
     for check in overruled:
         check["severity"] = "warning"
@@ -50,6 +52,7 @@ def approve(settings: ApproveSettings, timings: jobs.Timings) -> Manifest:
         versions = run.publish(
             report["counts"],
             warned,
+            since,
             approved_by=settings.approved_by,
             approved_reason=settings.reason,
             approved_checks=",".join(approval["checks"]),
@@ -60,7 +63,8 @@ def approve(settings: ApproveSettings, timings: jobs.Timings) -> Manifest:
             changed = catalog.changes_of(
                 settings.store, settings.partition, run.model.key, versions[schemas.FEATURES.name]
             )
-    place = contract.join(settings.folder, "report.json")
+    folder = settings.of_run.folder
+    place = contract.join(folder, "report.json")
     with storage.reaching("store", settings.store):
         storage.write_json(
             place,
@@ -83,7 +87,9 @@ def approve(settings: ApproveSettings, timings: jobs.Timings) -> Manifest:
             **({"changes": changed.to_record()} if changed else {}),
         },
     )
-    jobs.write_manifest(settings, replace(done, stage="validate"))  # the run has passed that stage now
+    jobs.write_manifest(settings.of_run, replace(done, stage="validate"))  # the run has passed that stage now
+    with storage.reaching("store", settings.store):
+        storage.delete(contract.join(folder, "error.json"))
     return done
 
 

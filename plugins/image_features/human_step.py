@@ -91,10 +91,13 @@ class AskToPublishOperator(ApprovalOperator):
         try:
             job = run_settings.of(contract.Settings, self.given, self, context)
             with catalog.reached_with(storage_connection.variables(self.storage_conn_id or settings.storage_conn_id())):
-                report = catalog.left_in(job.store, job.folder, "report.json")
+                failure, report = (
+                    catalog.left_in(job.store, job.folder, f"{name}.json") for name in ("error", "report")
+                )
         except JobError as error:
             raise AirflowFailException(str(error)) from None
-        if not report or report.get("verdict") != "rejected":
+        by_checks = failure and failure.get("stage") == "validate"  # else the report is that of an attempt before
+        if not by_checks or not report or report.get("verdict") != "rejected":
             raise AirflowFailException("The run was not rejected by its checks: there is nothing to decide.")
         return job, report
 

@@ -169,4 +169,7 @@ def _outcome(
         return found
     from spark_apps import catalog
 
+    if manifest and stage == "approve":
+        run = contract.RunKey(manifest.run_id, manifest.dag_id or "", manifest.map_index, manifest.branch)
+        folder = contract.run_folder(store, manifest.partition, run)
     return replace(found, report=catalog.left_in(store, folder, "report.json") or {})

@@ -190,6 +190,16 @@ class ApproveSettings(Settings):
                 raise BadSetting(f"no_{name}", f"{name} is empty.", "Say who decides, and why: it is kept.")
 
     @property
+    def folder(self) -> str:
+        """This approval's folder in the store: what is said of one that is refused is no word of the run."""
+        return join(self.store, "approvals", self.partition, self.run.folder)
+
+    @property
+    def of_run(self) -> Settings:
+        """The run that is approved."""
+        return Settings(store=self.store, partition=self.partition, **vars(self.run))
+
+    @property
     def named(self) -> set[str]:
         """The checks."""
         return {*filter(None, (part.strip() for part in self.checks.split(",")))}

@@ -176,8 +176,11 @@ def _with_erased(store: str, model: str, stones: Tombstones) -> Iterator[tuple[s
 
 
 def index_rows(store: str, model: str, name: str, columns: list[str] | None = None) -> Any | None:
-    """The rows of a data file of an index; None for one that is not whole."""
+    """The rows of a data file of an index; None for one that is not whole, as one that has no name yet: of an empty one
+    Lance panics, which ends the process."""
     datasets.lance()
+    if not name.endswith(".lance"):
+        return None
     from lance.file import LanceFileReader
 
     try:

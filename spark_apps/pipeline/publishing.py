@@ -52,12 +52,15 @@ class StagedRun:
         published = catalog.partitions(self.settings.store, self.model.key)
         return next((item.folder for item in published if item.partition == self.settings.partition), "")
 
-    def publish(self, counts: Mapping[str, int], warned: Sequence[str], **more: str) -> dict[str, int]:
-        """Puts the files in the place of what is published; the versions of the tables. `more`: for the commits.
+    def publish(
+        self, counts: Mapping[str, int], warned: Sequence[str], since: int | None = None, **more: str
+    ) -> dict[str, int]:
+        """Puts the files in the place of what is published; the versions of the tables. `since`: as `Replacement` has
+        it; `more`: for the commits.
 
         Raises:
             BadSetting: the files are no longer there.
-            JobError: so many others write to the tables that no commit got through.
+            JobError: another run has published since, or so many write to the tables that no commit got through.
         """
         settings = self.settings
         with storage.reaching("store", settings.store):
@@ -79,6 +82,7 @@ class StagedRun:
                     **({"warnings": ",".join(warned)} if warned else {}),
                     **more,
                 },
+                since=since,
             ).commit()
 
     def verdict(self, warned: Sequence[str]) -> str:

@@ -114,6 +114,8 @@ class Replacement:
     """What one run puts in the place of one partition: the staged files of each table.
 
     `metadata` (counts, fingerprint) goes into the commits' metadata, beside run id, partition, model, rows and ticket.
+    `since`: publish only if no other run has published the partition since it had this ticket; None: whoever is later
+    wins.
     """
 
     store: str
@@ -122,6 +124,7 @@ class Replacement:
     run_id: str
     staged: Staged
     metadata: dict[str, str]
+    since: int | None = None
 
     def commit(self) -> dict[str, int]:
         """Replaces the partition in images, quarantine and features, in this order; returns the table versions.
@@ -141,11 +144,20 @@ class Replacement:
             with suppress(TableNotFoundError):
                 _existing(self.store, table)  # each may refuse, and before the first commit
             self._check_files(table, keys[table])
-        ticket, version = self._commit(IMAGES, keys[IMAGES], lambda last: last + 1)
+        ticket, version = self._commit(IMAGES, keys[IMAGES], self._draw)
         versions = {"images": version}
         for table in (QUARANTINE, FEATURES):
             versions[table.name] = self._commit(table, keys[table], lambda last: ticket if ticket > last else None)[1]
         return versions
+
+    def _draw(self, last: int) -> int:
+        if self.since not in (None, last):
+            raise JobError(
+                "published_meanwhile",
+                f"Another run has published {self.partition} at this moment, and stands.",
+                "Look at what it published, and decide again.",
+            )
+        return last + 1
 
     def _check_files(self, table: Table, keys: dict[str, str]) -> None:
         """A commit that names files which maintenance has removed would leave a table that nobody can read."""
@@ -215,3 +227,8 @@ def add_action(
     }
     moment = int(time.time() * 1000)
     return AddAction(file.path, file.size_bytes, keys, moment, data_change, json.dumps(statistics))
+
+
+def ticket(store: str, partition: str) -> int:
+    """That of the last publication of a partition, whatever the model; 0: there is none. Raises as `open_table`."""
+    return open_table(store, IMAGES).transaction_version(partition) or 0

@@ -229,7 +229,7 @@ def test_each_publication_starts_a_run_where_they_come_one_at_a_time(
         for _ in range(2):
             run_id = airflow.trigger(conf)
             assert airflow.wait([run_id], timeout=200)[run_id] == _all("success")
-            until(lambda run_id=run_id: bool(told_of(run_id)))  # type: ignore[misc]
+            until(lambda run_id=run_id: bool(told_of(run_id)), 300)  # type: ignore[misc]
             consumers += told_of(run_id)
     assert len(set(consumers)) == len(consumers) == 2
 

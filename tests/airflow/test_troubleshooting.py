@@ -229,6 +229,7 @@ def test_each_quoted_message_is_made_here() -> None:
     assert {message for item in items for message in re.findall(r"`([^`]+)`", item)} == set(MAKERS)
 
 
+@pytest.mark.usefixtures("airflow_app")  # one of them looks for a Dag in the database
 @pytest.mark.parametrize("message", MAKERS)
 def test_the_code_says_it_like_this(message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     try:

@@ -261,6 +261,7 @@ def test_the_api_server_itself_loads_no_model(clients: Clients, filled: None, ph
         "from spark_apps.contract import JobError, Unreachable",
         "from spark_apps.contract import BadSetting, JobError",
         "from spark_apps.contract import partitions as keys_in_order",
+        "from spark_apps.contract import photo_quality",
         "from spark_apps.search import reading",
         "from spark_apps.search.reading import Neighbour as Row",
     }

@@ -11,7 +11,7 @@ import pytest
 from spark_apps import approve as command
 from spark_apps import catalog, contract
 from spark_apps.approve import approve
-from spark_apps.contract import ApproveSettings, BadSetting, NothingToDo, QualityFailed, UndoSettings
+from spark_apps.contract import ApproveSettings, BadSetting, JobError, NothingToDo, QualityFailed, UndoSettings
 from spark_apps.pipeline.publishing import StagedRun
 from spark_apps.spark.jobs import Timings, write_manifest
 from spark_apps.undo import undo
@@ -41,11 +41,13 @@ def folder(store: str, run: str = RUN) -> Path:
 def test_what_was_checked_is_published_with_the_name_of_who_decided(rejected: str) -> None:
     assert catalog.partitions(rejected, MODEL) == []
     before = sorted(path.name for path in Path(rejected, "features").rglob("*.parquet"))
+    (folder(rejected) / "error.json").write_text("{}")  # as the command leaves it
     wanted = settings(rejected)
     done = approve(wanted, Timings())
     write_manifest(wanted, done)
     assert sorted(path.name for path in Path(rejected, "features").rglob("*.parquet")) == before, "nothing is computed"
     assert catalog.vectors(rejected, "d1", MODEL).num_rows == GOOD
+    assert not (folder(rejected) / "error.json").exists()
     said = {"by": "A. Person", "reason": "the disk of camera 3", "checks": ["failed_fraction"]}
     report = catalog.report(rejected, "d1", RUN)
     assert report is not None and report["verdict"] == "published_with_warnings"
@@ -117,6 +119,22 @@ def test_a_day_that_was_published_or_undone_meanwhile_is_left_as_it_is(rejected:
     with pytest.raises(BadSetting) as caught:
         approve(settings(rejected, run_id="later"), Timings())
     assert caught.value.code == "published_meanwhile"
+
+
+def test_a_run_that_publishes_at_the_same_moment_stands(
+    rejected: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = command._refuse_changed
+
+    def at_this_moment(*given: Any) -> None:
+        looked(*given)
+        pipeline(run_id="other")
+
+    monkeypatch.setattr(command, "_refuse_changed", at_this_moment)
+    with pytest.raises(JobError) as caught:
+        approve(settings(rejected), Timings())
+    assert caught.value.code == "published_meanwhile"
+    assert [item.run_id for item in catalog.partitions(rejected, MODEL)] == ["other"]
 
 
 def test_only_a_rejected_run_can_be_approved(rejected: str, pipeline: Pipeline) -> None:
