@@ -84,6 +84,17 @@ def made(folder: Path, wheel: Path, extra: str, *pins: str, as_of: str | None = 
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def of_others(folder: Path, *packages: str) -> Iterator[Environment]:
+    """A new environment with `packages` and nothing of ours. It goes in the end."""
+    try:
+        _uv("venv", "--quiet", "--python", sys.executable, folder)
+        _uv("pip", "install", "--quiet", "--python", folder / "bin" / "python", *packages)
+        yield Environment(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _make(folder: Path, wheel: Path, extra: str, *pins: str, as_of: str | None) -> Environment:
     _uv("venv", "--quiet", "--python", sys.executable, folder)
     dates: list[str] = []

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow.dataset as dataset
 import pyarrow.parquet as pq
 import pytest
 
@@ -64,6 +65,18 @@ def test_a_file_record_tells_its_size_rows_and_row_groups(shelf: Shelf) -> None:
     groups = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
     assert list(file.row_groups) == groups == [3, 3, 1]
     assert (file.rows, file.size_bytes) == (7, path.stat().st_size)
+
+
+def test_readers_skip_row_groups_by_name(shelf: Shelf) -> None:
+    files = {f"u{number}": str(number) for number in range(6)}
+    for table, stage in ((schemas.IMAGES, shelf.images), (schemas.FEATURES, shelf.features)):
+        (file,) = stage("d1", "r", files, row_group_bytes=200)
+        rows = dataset.dataset(f"{table.uri(shelf.store)}/{file.path}")
+        (fragment,) = rows.get_fragments()
+        assert len(file.row_groups) == 3
+        for name, value in (("uri", "u3"), ("image_id", image_id("3"))):
+            kept = fragment.subset(dataset.field(name) == value).to_table()["uri"].to_pylist()
+            assert "u3" in kept and len(kept) < len(files)
 
 
 def test_large_days_are_split_into_files(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
