@@ -38,24 +38,36 @@ MODEL_SOURCES: Mapping[str, ModelSource] = {
 MODEL_HELP = (
     f"Model: {', '.join(source.form for source in MODEL_SOURCES.values())}. python -m spark_apps.models lists them."
 )
+_FORMS = (
+    f"Use {', or '.join(source.form for source in MODEL_SOURCES.values())}. "
+    "python -m spark_apps.models lists the names, and with a word those that hold it."
+)
 
 
 def model_source(model: str) -> str:
     """The source that a model's name belongs to.
 
     Raises:
-        BadSetting: none has such names; the hint says the nearest and what there is.
+        BadSetting: none has such names; the hint says what may be meant and where the names are.
     """
     found = next((name for name, source in MODEL_SOURCES.items() if re.fullmatch(source.pattern, model)), None)
     if found is None:
-        near = difflib.get_close_matches(model, BACKBONES, n=1)
-        guess = f"Did you mean {near[0]}? " if near else ""
-        raise BadSetting(
-            "bad_model",
-            f"{model!r} is not a valid model.",
-            f"{guess}Use {', or '.join(source.form for source in MODEL_SOURCES.values())}: {', '.join(BACKBONES)}.",
-        )
+        raise BadSetting("bad_model", f"{model!r} is not a valid model.", f"{_guess(model)}{_FORMS}")
     return found
+
+
+def _guess(model: str) -> str:
+    """What somebody may have meant who wrote this, as a sentence with a blank behind it; empty: no idea."""
+    if re.fullmatch(r".+\.(pt|pth|bin|ckpt|safetensors)", model):
+        return (
+            "This looks like a file of weights: name its architecture as the model, and give the file as the weights. "
+        )
+    prefix, _, name = re.sub("[:/]", ":", model, count=1).partition(":")
+    sources = difflib.get_close_matches(prefix.lower(), MODEL_SOURCES, n=1)
+    written = [(f"{source}:{name}", MODEL_SOURCES[source].pattern) for source in sources]
+    meant = [one for one, pattern in written if re.fullmatch(pattern, one)]
+    near = meant or difflib.get_close_matches(model.lower(), BACKBONES, n=1)
+    return f"Did you mean {near[0]}? " if near else ""
 
 
 def is_at_a_place(model: str) -> bool:

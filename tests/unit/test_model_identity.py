@@ -72,9 +72,20 @@ def test_model_settings_refuse_what_the_command_refuses(values: dict[str, str], 
     assert refused(ExtractSettings, store="/s", partition="p", run_id="r", **values).code == code
 
 
-def test_a_misspelt_model_is_answered_with_the_nearest_and_all_that_can_be_named() -> None:
-    hint = refused(ModelSettings, model="resnet5O").hint
-    assert "Did you mean resnet50?" in hint
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("resnet5O", "Did you mean resnet50?"),
+        ("ResNet50", "Did you mean resnet50?"),
+        ("openclip:ViT-B-32", "Did you mean open_clip:ViT-B-32?"),
+        ("timm/resnet18", "Did you mean timm:resnet18?"),
+        ("/models/mine.pth", "give the file as the weights"),
+        ("dinov2", "python -m spark_apps.models lists the names"),
+    ],
+)
+def test_a_misspelt_model_is_answered_with_what_may_be_meant_and_how_models_are_named(model: str, says: str) -> None:
+    hint = refused(ModelSettings, model=model).hint
+    assert says in hint
     assert all(source.form in hint for source in MODEL_SOURCES.values())
 
 

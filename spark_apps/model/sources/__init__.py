@@ -125,11 +125,12 @@ def check(model: str) -> None:
     """Refuses a name that its source does not have. Nothing is fetched.
 
     Raises:
-        BadSetting: it names the nearest ones.
+        BadSetting: it names those that hold this one, or the nearest ones.
     """
     if not of(model).knows(model):
         names = of(model).names()
-        near = difflib.get_close_matches(model, names, n=3)
+        word = model.partition(":")[2].lower()
+        near = [name for name in names if word in name.lower()][:3] or difflib.get_close_matches(model, names, n=3)
         guess = f"Did you mean {' or '.join(near)}? " if near else ""
         raise BadSetting(
             "bad_model",
