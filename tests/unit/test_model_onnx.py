@@ -11,19 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-import skimage.data
 from PIL import Image
 
-from spark_apps.contract import BadSetting, ExtractSettings, JobError, ModelInfo, ModelSettings, parse
+from spark_apps.contract import BadSetting, ExtractSettings, ModelInfo, ModelSettings, parse
 from spark_apps.media import imaging
 from spark_apps.media.imaging import Preprocessing
-from spark_apps.model import Calibration, ModelArtifact, load, prepare
+from spark_apps.model import Calibration, ModelArtifact, prepare
 from spark_apps.model.reference import reference
 from spark_apps.model.sources import onnx as source
+from tests import model_numbers
+from tests.model_numbers import assert_close, refused
+from tests.small_onnx import UINT8, made, saved
 
 onnx: Any = __import__("onnx")
 runtime: Any = __import__("onnxruntime")
-FLOAT, INT64, UINT8 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.UINT8
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -37,61 +38,11 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def photos() -> list[Image.Image]:
-    folder = Path(skimage.data.__file__).parent
-    return [Image.open(folder / name).convert("RGB") for name in ("astronaut.png", "coffee.png", "chelsea.png")]
+    return model_numbers.photos("astronaut.png", "coffee.png", "chelsea.png")
 
 
-def made(
-    shape: tuple[Any, ...] = ("n", 3, 64, 48),
-    *,
-    operator: str = "Relu",
-    domain: str = "",
-    kind: int = FLOAT,
-    ends: tuple[str, ...] = ("features",),
-    text: bool = False,
-    frozen: bool = False,
-) -> Any:
-    """A small convolutional network with random weights. `ends`: its outputs, of features, ids (whole numbers), maps
-    and pooled. `text`: a second input, that of a second output. `frozen`: it says that there is one photo at a time."""
-    helper, random = onnx.helper, np.random.default_rng(0)
-    nhwc = shape[-1] == 3
-    nodes, before = [], "photo"
-    if kind != FLOAT:
-        nodes, before = [helper.make_node("Cast", ["photo"], ["cast"], to=FLOAT)], "cast"
-    if nhwc:
-        nodes, before = [*nodes, helper.make_node("Transpose", [before], ["turned"], perm=[0, 3, 1, 2])], "turned"
-    nodes += [
-        helper.make_node("Conv", [before, "kernels"], ["convolved"], strides=[4, 4]),
-        helper.make_node(operator, ["convolved"], ["maps"], domain=domain),
-        helper.make_node("GlobalAveragePool", ["maps"], ["pooled"]),
-    ]
-    weights = {"kernels": random.standard_normal((16, 3, 7, 7)).astype(np.float32) / 12}
-    if frozen:
-        weights["shape"] = np.array([1, 16])
-        nodes.append(helper.make_node("Reshape", ["pooled", "shape"], ["features"]))
-    else:
-        nodes.append(helper.make_node("Flatten", ["pooled"], ["features"]))
-    nodes.append(helper.make_node("Cast", ["features"], ["ids"], to=INT64))
-    batch = shape[0]
-    sizes = {"features": [batch, 16], "ids": [batch, 16], "pooled": [batch, 16, 1, 1], "maps": [batch, 16, None, None]}
-    outputs = [helper.make_tensor_value_info(end, INT64 if end == "ids" else FLOAT, sizes[end]) for end in ends]
-    inputs = [helper.make_tensor_value_info("photo", kind, shape)]
-    if text:
-        weights["words"] = random.standard_normal((10, 16)).astype(np.float32)
-        inputs.insert(0, helper.make_tensor_value_info("tokens", INT64, [batch, 4]))
-        nodes += [helper.make_node("Gather", ["words", "tokens"], ["embedded"]),
-                  helper.make_node("ReduceMean", ["embedded"], ["text"], axes=[1], keepdims=0)]  # fmt: skip
-        outputs.append(helper.make_tensor_value_info("text", FLOAT, [batch, 16]))
-    tensors = [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()]
-    imports = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
-    model = helper.make_model(helper.make_graph(nodes, "g", inputs, outputs, tensors), opset_imports=imports)
-    model.ir_version = 9
-    return model
-
-
-def saved(path: Path, **options: Any) -> str:
-    onnx.save(made(**options), path)
-    return str(path)
+def run(artifact: ModelArtifact, photos: list[Image.Image], streams: int = 1) -> np.ndarray:
+    return model_numbers.run(artifact, photos, streams).features
 
 
 def expected(path: str, photos: list[Image.Image], size: tuple[int, int], output: str = "features") -> np.ndarray:
@@ -103,23 +54,6 @@ def expected(path: str, photos: list[Image.Image], size: tuple[int, int], output
         values = ((pixels - MEAN) / STD).astype(np.float32).transpose(2, 0, 1)[None]
         found.append(session.run([output], {"photo": values})[0].reshape(-1))
     return np.stack(found)
-
-
-def run(artifact: ModelArtifact, photos: list[Image.Image], streams: int = 1) -> np.ndarray:
-    preprocessing = Preprocessing.of(artifact.info.preprocessing)
-    pixels = np.stack([np.asarray(imaging.fit(photo, preprocessing)) for photo in photos])
-    return load(artifact.info, artifact.files[0].parent, streams, streams=streams).run(pixels).features
-
-
-def assert_close(found: np.ndarray, wanted: np.ndarray) -> None:
-    assert found.shape == wanted.shape
-    assert abs(found - wanted).max() <= 1e-4 * abs(wanted).max()
-
-
-def refused(call: Any, *args: Any, **kwargs: Any) -> JobError:
-    with pytest.raises(JobError) as caught:
-        call(*args, **kwargs)
-    return caught.value
 
 
 # --- the numbers ------------------------------------------------------------------------------------------------------
@@ -220,7 +154,8 @@ def test_weights_elsewhere_are_not_read(name: str, tmp_path: Path) -> None:
     assert (error.code, repr(name) in error.message) == ("bad_model_file", True)
 
 
-def test_int8_is_calibrated_unless_the_batch_is_fixed(tmp_path: Path, photos: list[Image.Image]) -> None:
+@pytest.mark.slow_models
+def test_int8_is_calibrated(tmp_path: Path, photos: list[Image.Image]) -> None:
     def pixels(preprocessing: Preprocessing) -> np.ndarray:
         shifted = [photo.rotate(angle) for photo in photos for angle in range(0, 360, 30)]
         return np.stack([np.asarray(imaging.fit(photo, preprocessing)) for photo in shifted])
@@ -229,8 +164,12 @@ def test_int8_is_calibrated_unless_the_batch_is_fixed(tmp_path: Path, photos: li
         ModelSettings(saved(tmp_path / "m.onnx"), precision="int8"), calibration=Calibration("those", pixels)
     )
     assert artifact.info.calibration and artifact.info.calibration["cosine_q05"] >= 0.99
+
+
+def test_int8_is_refused_where_the_batch_is_fixed(tmp_path: Path) -> None:
     four = ModelSettings(saved(tmp_path / "four.onnx", shape=(4, 3, 64, 48)), precision="int8")
-    assert refused(prepare, four, calibration=Calibration("those", pixels)).code == "fixed_batch"
+    noise = np.random.default_rng(0).integers(0, 256, (16, 64, 48, 3), np.uint8)
+    assert refused(prepare, four, calibration=Calibration("those", lambda preprocessing: noise)).code == "fixed_batch"
 
 
 # --- photos and identity ----------------------------------------------------------------------------------------------

@@ -14,18 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import skimage.data
 import torch
 from image_features.web.children import Child
 from image_features.web.refusals import Refused
 from PIL import Image
 
-from spark_apps.contract import BadSetting, IndexSettings, JobError, ModelInfo, ModelSettings
+from spark_apps.contract import BadSetting, IndexSettings, ModelInfo, ModelSettings
 from spark_apps.extractors import kept_models
 from spark_apps.index import index
 from spark_apps.media import imaging
 from spark_apps.media.imaging import Preprocessing
-from spark_apps.model import ModelArtifact, load, prepare, words
+from spark_apps.model import ModelArtifact, prepare, words
 from spark_apps.model.reference import reference
 from spark_apps.model.sources import open_clip as source
 from spark_apps.model.sources import two_towers
@@ -34,6 +33,8 @@ from spark_apps.search import embedding
 from spark_apps.search.__main__ import main as search
 from spark_apps.search.reading import open_index
 from spark_apps.spark.jobs import Timings
+from tests import model_numbers, small_onnx
+from tests.model_numbers import assert_close, refused
 from tests.shelf import Shelf
 from tests.small_open_clip import CONFIG, NAME, TEXT
 
@@ -114,24 +115,15 @@ def sentence_pieces(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def photos() -> list[Image.Image]:
-    folder = Path(skimage.data.__file__).parent
-    return [Image.open(folder / name).convert("RGB") for name in ("astronaut.png", "coffee.png")]
+    return model_numbers.photos("astronaut.png", "coffee.png")
 
 
 def spec(name: str, weights: str = "random:0", **options: str) -> ModelSettings:
     return ModelSettings(f"open_clip:{name}", weights, **options)
 
 
-def refused(call: Any, *args: Any, **kwargs: Any) -> JobError:
-    with pytest.raises(JobError) as caught:
-        call(*args, **kwargs)
-    return caught.value
-
-
 def run(artifact: ModelArtifact, photos: list[Image.Image]) -> np.ndarray:
-    preprocessing = Preprocessing.of(artifact.info.preprocessing)
-    pixels = np.stack([np.asarray(imaging.fit(photo, preprocessing)) for photo in photos])
-    return load(artifact.info, artifact.files[0].parent, threads=1).run(pixels).features
+    return model_numbers.run(artifact, photos).features
 
 
 def plain(name: str) -> tuple[Any, Any]:
@@ -144,12 +136,6 @@ def plain(name: str) -> tuple[Any, Any]:
 def opened(artifact: ModelArtifact) -> words.Words:
     assert artifact.folder
     return words.opened(artifact.info, artifact.folder, 1)
-
-
-def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
-    assert found.shape == expected.shape
-    assert found.dtype == np.float32
-    assert abs(found - expected).max() <= 1e-4 * abs(expected).max()
 
 
 # --- the numbers ------------------------------------------------------------------------------------------------------
@@ -241,18 +227,27 @@ def test_photos_are_prepared_as_open_clip_says() -> None:
 
 
 @pytest.mark.parametrize("form", ["pt", "safetensors"])
-def test_weights_of_ones_own_are_read_whatever_the_file_is_called(
-    form: str, tmp_path: Path, photos: list[Image.Image]
-) -> None:
+def test_weights_of_ones_own_are_read_whatever_the_file_is_called(form: str, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     state = source.resolve(spec("tests-vit", "random:3")).load().state_dict()
     path = tmp_path / "weights"
     save_file(state, path) if form == "safetensors" else torch.save({"state_dict": state}, path)
-    artifact = prepare(spec("tests-vit", str(path)))
-    assert_close(run(artifact, photos), run(prepare(spec("tests-vit", "random:3")), photos))
-    assert artifact.key == f"open_clip_tests_vit-weights_{artifact.info.weights_sha256[:8]}-fp32"
+    found = source.resolve(spec("tests-vit", str(path)))
+    read = found.load().state_dict()
+    assert read.keys() == state.keys()
+    assert all(torch.equal(read[key], state[key]) for key in state)
     assert refused(prepare, spec("tests-resnet", str(path))).code == "weights_mismatch"
+
+
+def test_weights_of_ones_own_give_their_vectors(tmp_path: Path, photos: list[Image.Image]) -> None:
+    model, transform = plain("tests-vit")
+    torch.save(model.state_dict(), tmp_path / "weights")
+    artifact = prepare(spec("tests-vit", str(tmp_path / "weights")))
+    with torch.inference_mode():
+        expected = model.encode_image(transform(photos[0])[None]).numpy()
+    assert_close(run(artifact, photos[:1]), expected)
+    assert artifact.key == f"open_clip_tests_vit-weights_{artifact.info.weights_sha256[:8]}-fp32"
 
 
 def test_weights_of_a_tag_are_found_by_open_clips_own_description(
@@ -348,11 +343,11 @@ def test_words_find_the_photo_whose_vector_is_theirs(shelf: Shelf, kept: ModelAr
     assert search([*arguments, "--text", " "]) == 2
 
 
-def test_a_model_without_a_text_side_says_so(shelf: Shelf, photos: list[Image.Image]) -> None:
-    artifact = prepare(ModelSettings("resnet18", "random:0"))
+def test_a_model_without_a_text_side_says_so(shelf: Shelf, tmp_path: Path) -> None:
+    artifact = prepare(ModelSettings(small_onnx.saved(tmp_path / "m.onnx")))
     kept_models.keep(shelf.store, artifact)
     shelf.publish(
-        "p", "r", {"/a": "a"}, vectors={"/a": [1.0] * 512}, model=artifact.key, fingerprint=artifact.fingerprint
+        "p", "r", {"/a": "a"}, vectors={"/a": [1.0] * 16}, model=artifact.key, fingerprint=artifact.fingerprint
     )
     error = refused(embedding.of_words, shelf.store, artifact.key, "a cat")
     assert (error.code, artifact.key in error.message) == ("no_words", True)
