@@ -1,4 +1,4 @@
-"""A small network as an ONNX file, so that tests have a model of a file without any weights of others."""
+"""Small networks as ONNX files, so that tests have models of files without any weights of others."""
 
 from __future__ import annotations
 
@@ -62,4 +62,26 @@ def made(
 def saved(path: Path, **options: Any) -> str:
     """Writes such a network, and says where."""
     onnx.save(made(**options), path)
+    return str(path)
+
+
+def exported(path: Path, name: str = "test_resnet") -> str:
+    """Exports a model of timm with the weights of seed 0 by torch, as people do, and says where."""
+    import torch
+
+    from spark_apps.contract import ModelSettings
+    from spark_apps.model.sources import package, timm
+
+    model = package("timm", "timm").create_model(name, num_classes=0).eval()
+    drawn = timm.resolve(ModelSettings(f"timm:{name}", "random:0")).load()["state_dict"]
+    model.load_state_dict({key: drawn[key] for key in model.state_dict()})
+    torch.onnx.export(
+        model,
+        (torch.zeros(1, *model.pretrained_cfg["input_size"]),),
+        path,
+        input_names=["photo"],
+        output_names=["features"],
+        dynamic_axes={"photo": {0: "photos"}, "features": {0: "photos"}},
+        dynamo=False,  # the other exporter needs one more package
+    )
     return str(path)
