@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -18,8 +19,13 @@ from playwright.sync_api import Frame, Locator, Page, Route, expect
 
 from demo.airflow_client import ServerError
 from demo.airflow_server import AirflowServer
-from spark_apps import contract, storage
+from spark_apps import contract, model, storage
+from spark_apps.contract import ModelSettings
+from spark_apps.extractors import kept_models
+from spark_apps.model import words
+from tests import small_open_clip
 from tests.browser.conftest import BAD, GOOD, MARKUP, SCREENSHOTS, Open
+from tests.browser.two_stores import PhotoShelf
 from tests.shelf import Shelf
 
 pytestmark = pytest.mark.timeout(1800)
@@ -272,19 +278,45 @@ def test_a_photo_of_ones_own_finds_itself(browse: Open, ended: dict[str, str], l
     _photograph(page, "explore-upload")
 
 
-def test_a_partition_of_another_model_can_be_gone_to_and_left(
-    browse: Open, ended: dict[str, str], airflow: AirflowServer
-) -> None:
-    """Texts here; the pages call things by what they are."""
+@pytest.fixture(scope="module")
+def by_hand(ended: dict[str, str], airflow: AirflowServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Two partitions more: texts, and photos of a model that knows words, whose vectors are those of the words here.
+
+    Name of a photo → words.
+    """
     files = {f"file:///texts/{name}.txt": f"All about {name}." for name in ("tea", "coffee")}
     Shelf(airflow.store).publish("texts", "by-hand", files, model="words_4")
-    moment = {"started_at": contract.now(), "finished_at": contract.now()}
-    asked = {"settings": {"source": "file:///texts", "extractor": "text"}, "counts": {}, "seconds": {}, "versions": {}}
-    manifest = contract.Manifest(stage="ingest", run_id="by-hand", partition="texts", code_hash="", **moment, **asked)
-    storage.write_bytes(
-        contract.join(airflow.store, "runs", "texts", "by-hand", "ingest.json"), manifest.to_json().encode()
-    )
+    _leave(airflow, "texts", "ingest", settings={"source": "file:///texts", "extractor": "text"})
+
+    towers = model.prepare(ModelSettings(small_open_clip.register(tmp_path_factory.mktemp("architecture")), "random:0"))
+    kept_models.keep(airflow.store, towers)
+    assert towers.folder
+    side = words.opened(towers.info, towers.folder, 1)
+    said = {"coffee": "a cup of coffee", "chelsea": "a cat", "rocket": "a rocket that starts"}
+    photos = {f"file:///photos/{name}.jpg": name for name in said}
+    PhotoShelf(airflow.store).publish(
+        "worded", "by-hand", photos, model=towers.key, fingerprint=towers.fingerprint,
+        vectors={uri: side.vector(said[name]).tolist() for uri, name in photos.items()},
+    )  # fmt: skip
+    _leave(airflow, "worded", "ingest", settings={"source": "file:///photos"})
+    _leave(airflow, "worded", "extract", model=towers.info)
     time.sleep(6)  # what the pages know of the store may be five seconds old
+    return said
+
+
+def _leave(airflow: AirflowServer, partition: str, stage: str, **facts: Any) -> None:
+    """The manifest of a stage of the run "by-hand"."""
+    empty: dict[str, Any] = {"settings": {}, "counts": {}, "seconds": {}, "versions": {}}
+    moment = {"started_at": contract.now(), "finished_at": contract.now()}
+    manifest = contract.Manifest(
+        stage=stage, run_id="by-hand", partition=partition, code_hash="", **moment, **{**empty, **facts}
+    )
+    place = contract.join(airflow.store, "runs", partition, "by-hand", f"{stage}.json")
+    storage.write_bytes(place, manifest.to_json().encode())
+
+
+def test_a_partition_of_another_model_can_be_gone_to_and_left(browse: Open, by_hand: dict[str, str]) -> None:
+    """Texts here; the pages call things by what they are."""
     content = _content(browse(EXPLORE))
     title = content.locator("#photos")
     expect(title).to_have_text(f"Photos of {GOOD}")
@@ -295,6 +327,36 @@ def test_a_partition_of_another_model_can_be_gone_to_and_left(
     expect(content.locator(".photos .photo")).to_have_count(2)
     content.get_by_role("combobox", name="Partition", exact=True).select_option(GOOD)
     expect(title).to_have_text(f"Photos of {GOOD}")
+
+
+def test_words_find_the_photo_that_they_say(browse: Open, by_hand: dict[str, str]) -> None:
+    page = browse(EXPLORE)
+    content = _content(page)
+    expect(content.locator("#photos")).to_have_text(f"Photos of {GOOD}")
+    field = content.get_by_label("What the photo shows")
+    expect(field).to_have_count(0)  # a ResNet knows no words
+    content.get_by_role("combobox", name="Partition", exact=True).select_option("worded")
+    expect(content.locator("#photos")).to_have_text("Photos of worded")
+    neighbours = content.locator(".neighbours .photos .photo")
+    for name, said in by_hand.items():
+        field.fill(said)
+        field.press("Enter")
+        expect(content.locator(".query")).to_contain_text(said, timeout=120_000)
+        expect(neighbours).to_have_count(len(by_hand))
+        expect(neighbours.first).to_contain_text(f"{name}.jpg")
+        expect(neighbours.first).to_contain_text("distance 0.000")
+        expect(field).to_have_value(said)
+    _drawn(neighbours.first.locator("img"))
+    _has_no_serious_violation(_frame(page))
+    _photograph(page, "explore-words")
+    first, second, _ = by_hand.values()
+    for earlier in (second, first):
+        _frame(page).evaluate("history.back()")
+        expect(content.locator(".query")).to_contain_text(earlier)
+        expect(field).to_have_value(earlier)
+    neighbours.first.get_by_role("link").click()
+    expect(content.locator(".query")).to_contain_text("coffee.jpg")
+    expect(field).to_have_value("")
 
 
 def test_a_file_that_is_no_photo_is_refused_in_words(
