@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, ImageEnhance, ImageOps
 
+from demo import dng
 from spark_apps.media import icc
 
 DAYS = ("2026-01-05", "2026-01-06", "2026-01-07")
@@ -167,6 +168,7 @@ def _odd_files(edits: dict[str, dict[str, Recipe]]) -> tuple[dict[str, Recipe], 
             "phone/IMG_1003.HEIC": lambda: _heic("rocket.jpg", orientation=1),
             "phone/IMG_2003 (Display P3).HEIC": lambda: _display_p3("astronaut.png", "HEIF"),
             "rocket.jxl": lambda: _jxl("rocket.jpg"),
+            "camera/IMG_3003.DNG": lambda: _dng("coffee.png"),
             "cut out.png": lambda: _cut_out("rocket.jpg"),
             "猫.webp": lambda: _encoded(photo("chelsea.png"), "WEBP", quality=85),
             "motorcycle in motion.webp": lambda: _animation("motorcycle_right.png", "WEBP"),
@@ -226,6 +228,13 @@ def _jxl(name: str) -> bytes:
     return _encoded(photo(name), "JXL", quality=85)
 
 
+def _dng(name: str) -> bytes:
+    """A photo as a camera's RAW file, with its preview, time and camera."""
+    image = photo(name)
+    preview = image.resize((image.width // 2, image.height // 2))
+    return dng.made(image, preview, taken="2026:01:07 11:00:00", offset="+01:00")
+
+
 def _grey_16_bit(name: str) -> bytes:
     grey = np.asarray(photo(name).convert("L"), dtype=np.uint16)
     return _encoded(Image.fromarray(grey * 257), "PNG")
@@ -263,8 +272,8 @@ def flat_png(width: int, height: int) -> bytes:
 
 
 def _edition() -> str:
-    """Changes with this module and with the libraries whose bytes the files are."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
+    """Changes with this module, that of the DNG, and with the libraries whose bytes the files are."""
+    digest = hashlib.sha256(Path(__file__).read_bytes() + Path(dng.__file__).read_bytes())
     for library in ("pillow", "pillow-heif", "pillow-jxl-plugin", "scikit-image", "numpy"):
         digest.update(f"{library} {metadata.version(library)}\n".encode())
     return digest.hexdigest()

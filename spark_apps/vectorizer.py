@@ -57,6 +57,7 @@ class ImageVectorizer:
         layer: an earlier layer to take the features from, for example layer3 of a resnet50.
         weights_within: folders and URIs, one a line, that no link or redirect of the weights may lead out of.
         resize, crop, mean, std, interpolation, layout: of a model in a file, as `ModelSettings` describes them.
+        raw: of a camera's RAW photo the preview in it, where that is large enough, or developed: the sensor's data.
 
     Raises:
         BadSetting, Unreachable: the model cannot be had as asked for.
@@ -84,6 +85,7 @@ class ImageVectorizer:
         std: str = ModelSettings.std,
         interpolation: str = ModelSettings.interpolation,
         layout: str = ModelSettings.layout,
+        raw: str = ModelSettings.raw,
     ) -> None:
         weights = weights or os.environ.get(WEIGHTS_VARIABLE) or ModelSettings.weights
         artifact = prepare(
@@ -104,6 +106,7 @@ class ImageVectorizer:
                 std,
                 interpolation,
                 layout,
+                raw,
             ),
             calibration=Calibration(
                 hashlib.sha256(b"".join(hashlib.sha256(photo).digest() for photo in calibration)).hexdigest(),

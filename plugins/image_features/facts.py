@@ -9,7 +9,7 @@ from image_features import run_key, run_settings
 from image_features.links import FACTS
 from spark_apps import contract
 
-PLACE = ("store", "partition", "extractor", "model", "weights", "precision", "decode", "color", "layer")
+PLACE = ("store", "partition", "extractor", "model", "weights", "precision", "decode", "color", "raw", "layer")
 """The arguments that say where and under what an extract's vectors are published."""
 HINT = "Give them different models, partitions or stores, or remove one of them."
 
@@ -75,7 +75,7 @@ def _model(job: contract.JobSettings) -> str:
         return ""
     if job.extractor != "image":
         return job.extractor
-    return contract.model_key(job.model, job.weights, job.precision, job.decode, job.layer, job.color)
+    return contract.model_key(job.model, job.weights, job.precision, job.decode, job.layer, job.color, job.raw)
 
 
 def _twice(one: str, other: str) -> contract.BadSetting:

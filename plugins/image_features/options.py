@@ -107,6 +107,7 @@ FIELDS: dict[str, list[tuple[str, str, str]]] = {
         ("extract", "device", "Device"),
         ("extract", "decode", "Decoding"),
         ("extract", "color", "Colours"),
+        ("extract", "raw", "RAW photos"),
         ("extract", "resources", "Resources per task"),
         ("extract", "batch_size", "Batch size"),
         ("extract", "lookback", "Partitions to reuse vectors from"),

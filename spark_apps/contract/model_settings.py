@@ -101,6 +101,13 @@ class ModelSettings(Checked):
         "auto",
         choices=photo_input.LAYOUTS,
     )
+    raw: str = setting(
+        "What is seen of a camera's RAW photo: preview, the JPEG that the camera has put into it, where its short side "
+        "is at least what the model scales photos to, else what is developed of the sensor's data; developed, that "
+        "always. developed has a model key of its own.",
+        "preview",
+        choices=("preview", "developed"),
+    )
 
     @classmethod
     def of(cls, settings: ModelSettings) -> ModelSettings:

@@ -120,13 +120,20 @@ def run_key(run: str | RunKey) -> RunKey:
 
 
 def model_key(
-    backbone: str, weights: str, precision: str, decode: str = "exact", layer: str = "", color: str = "stored"
+    backbone: str,
+    weights: str,
+    precision: str,
+    decode: str = "exact",
+    layer: str = "",
+    color: str = "stored",
+    raw: str = "preview",
 ) -> str:
     """The readable name that features are published under, for example `resnet50-imagenet1k_v2-fp32`.
 
     What is as it was before there was a choice is not named, so a key means what it has always meant.
     """
-    chosen = (layer, decode if decode != "exact" else "", color if color != "stored" else "")
+    given = ((decode, "exact"), (color, "stored"), (raw, "preview"))
+    chosen = (layer, *(value for value, default in given if value != default))
     parts = (backbone, weights, precision, *filter(None, chosen))
     return "-".join(re.sub(r"[^a-z0-9_.]+", "_", part.lower()) for part in parts)
 

@@ -64,7 +64,8 @@ class Photos(Extractor):
 
     def reference(self, content: bytes) -> NDArray[np.float32]:
         """By the model's own library in fp32, with its own transforms."""
-        return self._library(imaging.upright_rgb(content, self._max_pixels, colors=self._preprocessing.color))
+        seen = self._preprocessing
+        return self._library(imaging.upright_rgb(content, self._max_pixels, colors=seen.color, of_raw=seen.of_raw))
 
     def _run(self, items: Sequence[NDArray[np.uint8]]) -> model.Outputs:
         assert self._folder is not None

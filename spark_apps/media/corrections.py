@@ -16,17 +16,8 @@ _PNG_KEPT = (b"tRNS", b"eXIf", b"CgBI")
 _EXIF_TEXT = b"Raw profile type exif\0"
 _MOST_TEXT = 2**20
 
-_SUBFILE, _BITS, _PHOTOMETRIC, _MAX_SAMPLE, _SUB_IFDS, _SAMPLE_FORMAT, _DNG_VERSION = (
-    254,
-    258,
-    262,
-    281,
-    330,
-    339,
-    50706,
-)
+_BITS, _PHOTOMETRIC, _MAX_SAMPLE, _SAMPLE_FORMAT = 258, 262, 281, 339
 _SIGNED = 2
-_COLOUR_FILTER_ARRAY = 32803
 
 for _order, _photometric, _bits, _mode, _raw in (
     (b"II", 0, 12, "I;16", "I;12"),
@@ -85,20 +76,6 @@ def _wanted(kind: bytes, named: memoryview, crc: int) -> bool:
     except zlib.error:
         return False
     return unpacker.eof
-
-
-def raw_photo(image: Image.Image, content: bytes) -> bool:
-    """Whether a TIFF is a camera's RAW file, whose first picture is a small preview.
-
-    DNG specification, chapter 4 (DNGVersion; the first directory holds a preview, the photo is in a sub-directory) and
-    TIFF/EP (ISO 12234-2), which NEF, ARW and their like follow; CR2 says so in its ninth and tenth byte.
-    """
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return False
-    tags = image.tag_v2
-    reduced = isinstance(tags.get(_SUBFILE), int) and tags[_SUBFILE] & 1
-    cfa = tags.get(_PHOTOMETRIC) == _COLOUR_FILTER_ARRAY
-    return bool(content[8:10] == b"CR" or _DNG_VERSION in tags or cfa or (reduced and _SUB_IFDS in tags))
 
 
 def opaque(image: Image.Image, content: bytes) -> bool:

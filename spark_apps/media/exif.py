@@ -22,6 +22,15 @@ LONGEST = 64
 """Characters of a camera's make or model that are kept."""
 _READ = 1024
 """Characters of a text that are looked at."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _WESTMOST, _EASTMOST = -12 * 60, 14 * 60
 
 
@@ -43,6 +52,11 @@ def orientation(image: Image.Image) -> int | None:
     with suppress(Exception):
         value = _of(image).get(ORIENTATION)
     return value if isinstance(value, int) and 1 <= value <= 8 else None
+
+
+def turned(image: Image.Image, orientation: int | None) -> Image.Image:
+    """The picture as it was held, from what is stored."""
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def capture(image: Image.Image) -> Capture:

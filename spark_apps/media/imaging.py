@@ -17,7 +17,7 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from spark_apps.contract import BadFile
 from spark_apps.contract.photo_quality import ODD_SHAPE
-from spark_apps.media import color, corrections, exif, jpeg, optional, photo_quality, signatures
+from spark_apps.media import camera_raw, color, corrections, exif, jpeg, optional, photo_quality, signatures
 from spark_apps.media.signatures import FORMATS
 
 JPEGS = ("JPEG", "MPO")
@@ -64,6 +64,7 @@ class Preprocessing:
     `scaled`: large JPEGs are decoded at a fraction of their size, and only the crop is resampled. Faster, not equal.
     `fast`: only the crop is resampled, by a library that is faster than Pillow; see `resampling`.
     `color`: stored, or srgb: as a person sees them, by what the file says of its colours.
+    `raw`: of a camera's RAW photo, preview: that which lies in the file, if it is large enough; or developed.
     """
 
     resize: int | tuple[int, int] = 256
@@ -74,11 +75,12 @@ class Preprocessing:
     fast: bool = False
     fit: str = "short"
     fill: tuple[int, ...] = (0, 0, 0)
+    raw: str = "preview"
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Preprocessing:
         """That of a model, from `ModelInfo.preprocessing`."""
-        names = {"resize", "crop", *({"interpolation", "color", "fit", "fill"} & set(values))}
+        names = {"resize", "crop", *({"interpolation", "color", "fit", "fill", "raw"} & set(values))}
         given: dict[str, Any] = {name: tuple(v) if isinstance(v := values[name], list) else v for name in names}
         decode = values.get("decode")
         return cls(scaled=decode == "scaled", fast=decode == "fast", **given)
@@ -91,8 +93,16 @@ class Preprocessing:
     @property
     def least(self) -> int:
         """Pixels that a decoded photo's short side must have at least; 0: all there are."""
-        longest = self.resize if isinstance(self.resize, int) else max(self.resize)
-        return SCALED_GAP * longest if self.scaled else 0
+        return SCALED_GAP * self._longest if self.scaled else 0
+
+    @property
+    def of_raw(self) -> camera_raw.Wanted:
+        """What is seen of a camera's RAW photo."""
+        return camera_raw.Wanted(self._longest, developed=self.raw == "developed")
+
+    @property
+    def _longest(self) -> int:
+        return self.resize if isinstance(self.resize, int) else max(self.resize)
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Width and height that a photo of this size is scaled to.
@@ -129,15 +139,27 @@ def inspect(content: bytes, max_pixels: int) -> ImageInfo:
         )
 
 
-def upright_rgb(content: bytes, max_pixels: int, least: int = 0, colors: str = "stored") -> Image.Image:
+def upright_rgb(
+    content: bytes,
+    max_pixels: int,
+    least: int = 0,
+    colors: str = "stored",
+    of_raw: camera_raw.Wanted = camera_raw.PREVIEW,
+) -> Image.Image:
     """The photo as a person sees it: turned by its EXIF tag, in RGB, transparency on white, first frame.
 
     `least`: a JPEG is decoded at the smallest of 1/2, 1/4 and 1/8 of its size that leaves so many pixels on its short
     side (the decoder then computes fewer frequencies); 0: at its full size. `colors`: stored, or srgb, see `color`.
+    `of_raw`: what is seen of a camera's RAW photo.
 
     Raises:
         BadImage: see `contract.QUARANTINE_CODES`.
     """
+    if camera_raw.accepts(content):
+        shown = _of_camera(content, max_pixels, of_raw)
+        if isinstance(shown, Image.Image):
+            return shown
+        content = shown
     problem = BadImage("truncated", "It has an end marker, but the data before it ends too early.")
     try:
         photo, corners = _upright_rgb(content, max_pixels, least, colors)
@@ -154,6 +176,16 @@ def upright_rgb(content: bytes, max_pixels: int, least: int = 0, colors: str = "
     if whole is None:
         raise problem
     return whole
+
+
+def _of_camera(content: bytes, max_pixels: int, wanted: camera_raw.Wanted) -> Image.Image | bytes:
+    """What is developed of a camera's RAW photo, or the preview in it, a JPEG."""
+    with _open(content, max_pixels) as photo:
+        assert isinstance(photo, camera_raw.RawImage)
+        try:
+            return (None if wanted.developed else photo.preview(wanted.side)) or photo.developed(wanted.side)
+        except Exception as error:
+            raise _as_bad_image(error) from error
 
 
 Corners = list[tuple[int, ...]]
@@ -187,10 +219,8 @@ def _upright_rgb(content: bytes, max_pixels: int, least: int, colors: str) -> tu
     except Exception as error:
         undecoded = signatures.undecoded(content)
         raise BadImage(undecoded.code, undecoded.message) if undecoded else _as_bad_image(error) from error
-    orientation = exif.orientation(image)  # asked after loading: Pillow turns a TIFF by itself and then drops the tag
-    if orientation in _TRANSPOSITIONS:
-        rgb = rgb.transpose(_TRANSPOSITIONS[orientation])
-    return rgb, corners
+    # The tag is asked for after loading: Pillow turns a TIFF by itself and then drops it.
+    return exif.turned(rgb, exif.orientation(image)), corners
 
 
 def _corners(image: Image.Image) -> Corners:
@@ -247,7 +277,7 @@ def decode(content: bytes, preprocessing: Preprocessing, max_pixels: int) -> np.
     Raises:
         BadImage: see `contract.QUARANTINE_CODES`.
     """
-    photo = upright_rgb(content, max_pixels, preprocessing.least, preprocessing.color)
+    photo = upright_rgb(content, max_pixels, preprocessing.least, preprocessing.color, preprocessing.of_raw)
     try:
         return np.asarray(fit(photo, preprocessing))
     except Exception as error:
@@ -258,22 +288,11 @@ def decode_and_measure(
     content: bytes, preprocessing: Preprocessing, max_pixels: int
 ) -> tuple[np.ndarray, photo_quality.PhotoQuality]:
     """The same, and how good the photo is, which is decoded once for both. Raises as `decode`."""
-    photo = upright_rgb(content, max_pixels, preprocessing.least, preprocessing.color)
+    photo = upright_rgb(content, max_pixels, preprocessing.least, preprocessing.color, preprocessing.of_raw)
     try:
         return np.asarray(fit(photo, preprocessing)), photo_quality.measured(photo)
     except Exception as error:
         raise _as_bad_image(error) from error
-
-
-_TRANSPOSITIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def _open(content: bytes, max_pixels: int) -> Image.Image:
@@ -281,6 +300,8 @@ def _open(content: bytes, max_pixels: int) -> Image.Image:
         raise BadImage("empty", "The file has no bytes.")
     try:
         Image.MAX_IMAGE_PIXELS = max(PILLOW_PIXELS, max_pixels // 2)  # Pillow refuses what has more than twice as many
+        if camera_raw.accepts(content):
+            raise UnidentifiedImageError  # Pillow would take it for the small preview that a TIFF begins with
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image: Image.Image = Image.open(io.BytesIO(corrections.readable(content)), formats=FORMATS)
@@ -294,8 +315,6 @@ def _open(content: bytes, max_pixels: int) -> Image.Image:
             if kind.code == "not_an_image" and kind is not signatures.UNKNOWN:
                 bad = BadImage(kind.code, kind.message)
         raise bad from error
-    if corrections.raw_photo(image, content):
-        raise BadImage("unsupported_format", "This is a camera's RAW file; what it shows at once is a small preview.")
     if image.width * image.height > max_pixels:
         raise BadImage("too_many_pixels", _too_many(image.width, image.height, max_pixels))
     if image.width < 1 or image.height < 1:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from spark_apps.contract import BadSetting
 from spark_apps.media import imaging
+from spark_apps.media.camera_raw import Wanted
 
 EDITION = 1
 """Raised when the same bytes give another `Look`."""
@@ -43,7 +44,7 @@ def look(content: bytes, max_pixels: int) -> Look:
     """The look of a photo. Raises BadImage."""
     import imagehash  # an extra: only who looks for duplicates needs it, and SciPy with it
 
-    photo = imaging.upright_rgb(content, max_pixels, least=SIDE).convert("L")
+    photo = imaging.upright_rgb(content, max_pixels, least=SIDE, of_raw=Wanted(SIDE)).convert("L")
     photo.thumbnail((SIDE, SIDE))
 
     def of(picture: Image.Image) -> Any:

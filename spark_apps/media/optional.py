@@ -1,4 +1,4 @@
-"""Formats that Pillow does not decode and packages of their own do, where they are installed: HEIC and JPEG XL.
+"""Formats that Pillow does not decode and packages of their own do, where they are installed: HEIC, JPEG XL, RAW.
 
 Each package is imported at the first photo of its kind, so that a worker without such photos neither needs nor loads
 it. They are called by hand and not through Pillow, which would pass over the reason of a refusal.
@@ -15,12 +15,13 @@ from types import ModuleType
 from PIL import Image
 
 from spark_apps.contract import DECODERS, BadFile
-from spark_apps.media import jxl, signatures
+from spark_apps.media import camera_raw, jxl, signatures
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format, by its key in `contract.DECODERS`. `open` reads the header alone, and decodes when it is loaded."""
+    """A format; `extra` is its key in `contract.DECODERS`. `accepts`: whether a file says that it is one. `open` reads
+    the header alone, and decodes when it is loaded."""
 
     name: str
     what: str
@@ -48,6 +49,7 @@ def _heif(module: ModuleType, content: bytes) -> Image.Image:
 FORMATS = (
     Format("HEIF", "a HEIF image (HEIC), as telephones and cameras make them", "heic", signatures.heif, _heif),
     Format("JPEG XL", "a JPEG XL image", "jxl", jxl.accepts, jxl.JxlImage.of),
+    Format("RAW", "a camera's RAW photo", "raw", camera_raw.accepts, camera_raw.RawImage.of),
 )
 
 
@@ -58,7 +60,7 @@ def opened(content: bytes) -> Image.Image | None:
         BadFile: `decoder_missing`, no package that decodes it is installed.
         ValueError: its header is damaged, or of a kind that the package does not decode.
     """
-    format = next((format for format in FORMATS if format.accepts(content[: signatures.HEAD])), None)
+    format = next((format for format in FORMATS if format.accepts(content)), None)
     if format is None:
         return None
     module = _module(format)

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from spark_apps.contract import BadFile
 from spark_apps.media import imaging
+from spark_apps.media.camera_raw import Wanted
 from spark_apps.media.imaging import BadImage
 
 PAPER, INK, WAVE = (250, 250, 247), (40, 42, 46), (64, 105, 170)
@@ -24,7 +25,7 @@ def draw(content: bytes, side: int, max_pixels: int) -> Image.Image:
         BadFile: it is neither a photo that can be decoded, nor a text or a sound.
     """
     try:
-        photo = imaging.upright_rgb(content, max_pixels, least=side, colors="srgb")
+        photo = imaging.upright_rgb(content, max_pixels, least=side, colors="srgb", of_raw=Wanted(side))
         photo.thumbnail((side, side), Image.Resampling.BILINEAR)
         return photo
     except BadImage as bad:

@@ -76,8 +76,6 @@ _DECODED: tuple[Signature, ...] = (
 """Formats that are decoded here, under Pillow's names."""
 
 _NOT_DECODED: tuple[Signature, ...] = (
-    *((0, magic, "an Olympus RAW photo (ORF)") for magic in (b"IIRO", b"IIRS", b"MMOR")),
-    (0, b"\0MRM", "a Minolta RAW photo (MRW)"),
     (0, b"\x8aMNG\r\n\x1a\n", "an MNG animation"),
     (0, b"\x8bJNG\r\n\x1a\n", "a JNG image"),
     (0, b"\xff\x10\xff\x50", "a JPEG XS image"),
@@ -267,8 +265,6 @@ def _media(head: bytes) -> Kind | None:
     brands = _brands(head)
     if not brands:
         return None
-    if brands[0] == b"crx ":
-        return _undecoded("a Canon RAW photo (CR3)")
     if b"avif" in brands or b"avis" in brands:
         return Kind("corrupt", "It begins like AVIF, but its header is damaged.")
     if any(_HEIF.fullmatch(brand) for brand in brands):

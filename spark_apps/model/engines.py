@@ -84,7 +84,7 @@ def prepare(spec: ModelSettings, *, here: bool = True, calibration: Calibration 
         made = _make(folder, found, engine, spec.precision, identity, pixels)
     name, weights = found.names
     info = ModelInfo(
-        key=model_key(name, weights, spec.precision, spec.decode, found.named_layer, spec.color),
+        key=model_key(name, weights, spec.precision, spec.decode, found.named_layer, spec.color, spec.raw),
         fingerprint=identity,
         backbone=found.model,
         variant=found.variant,
@@ -189,7 +189,8 @@ def _preprocessing(spec: ModelSettings, found: Resolved) -> dict[str, Any]:
     # What every model did before there was a choice goes without saying: fingerprints are older.
     decode = {} if spec.decode == "exact" else {"decode": spec.decode}
     color = {} if spec.color == "stored" else {"color": spec.color}
-    return found.preset.to_json() | dict(found.details) | decode | color
+    raw = {} if spec.raw == "preview" else {"raw": spec.raw}
+    return found.preset.to_json() | dict(found.details) | decode | color | raw
 
 
 def _identity(spec: ModelSettings, found: Resolved, engine: str, calibration: Calibration | None) -> str:

@@ -89,7 +89,7 @@ def test_each_argument_reaches_the_job(stage: str, monkeypatch: pytest.MonkeyPat
         "resize": "64", "crop": "32", "mean": "0", "std": "1", "interpolation": "box", "layout": "NCHW",
         "check_levels": "drift=off", "image_id": "a" * 64, "uri": "s3://photos/a b.jpg", "uri_prefix": "s3://photos/c/",
         "list": "s3://photos/list.txt", "reason": "asked for", "requested_by": "somebody",
-        "pattern": "*.jpg", "exclude": "drafts", "content": "reference", "color": "srgb",
+        "pattern": "*.jpg", "exclude": "drafts", "content": "reference", "color": "srgb", "raw": "developed",
         "to": "/data/y", "sink": "module:Class",
     }  # fmt: skip
     given = {}

@@ -1,4 +1,4 @@
-"""Thousands of damaged HEIC and JPEG XL files: each gives pixels or a reason, and the decoding child goes on."""
+"""Thousands of damaged HEIC, JPEG XL and RAW files: each gives pixels or a reason, and the decoding child goes on."""
 
 from __future__ import annotations
 

@@ -67,6 +67,7 @@ EVERYTHING: dict[type[Settings], dict[str, Any]] = {
         "interpolation": "bicubic",
         "layout": "NHWC",
         "color": "srgb",
+        "raw": "developed",
         "resources": "wide",
         "batch_size": 1024,
         "lookback": 0,
@@ -333,6 +334,7 @@ def test_the_model_key_is_readable_and_safe() -> None:
     assert contract.model_key("resnet18", "random:0", "fp32", "scaled", "layer3", "srgb") == (
         "resnet18-random_0-fp32-layer3-scaled-srgb"
     )
+    assert contract.model_key("resnet18", "random:0", "fp32", raw="developed") == "resnet18-random_0-fp32-developed"
     assert "/" not in contract.model_key("resnet50", "s3://bucket/a b.pth", "fp32")
 
 

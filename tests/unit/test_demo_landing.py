@@ -13,6 +13,7 @@ from PIL import Image
 
 from demo import landing
 from spark_apps.media import imaging
+from spark_apps.media.camera_raw import Wanted
 
 LIMIT = 100_000_000
 
@@ -144,6 +145,16 @@ def test_the_last_day_has_a_jpeg_xl(root: Path) -> None:
     assert imaging.inspect(content, LIMIT).format == "JXL"
     original = np.asarray(landing.photo("rocket.jpg"), dtype=int)
     assert np.abs(np.asarray(imaging.upright_rgb(content, LIMIT), dtype=int) - original).mean() < 5
+
+
+def test_the_last_day_has_a_raw_photo(root: Path) -> None:
+    content = (root / landing.DAYS[2] / "camera" / "IMG_3003.DNG").read_bytes()
+    info = imaging.inspect(content, LIMIT)
+    assert (info.format, info.taken_at, info.camera_model) == ("RAW", "2026-01-07T11:00:00", "Camera 1")
+    original = landing.photo("coffee.png")
+    for wanted in (Wanted(), Wanted(developed=True)):
+        seen = imaging.upright_rgb(content, LIMIT, of_raw=wanted)
+        assert np.abs(np.asarray(seen, dtype=int) - np.asarray(original.resize(seen.size), dtype=int)).mean() < 5
 
 
 def test_duplicates_have_the_same_bytes_within_a_day_and_across_days(root: Path) -> None:

