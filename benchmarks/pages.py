@@ -1,6 +1,6 @@
-"""How quickly the pages answer: a store of 365 partitions, and a partition of 100,000 vectors of 2,048 numbers.
+"""How quickly the pages answer: 365 small partitions, and two of 100,000 vectors of 2,048 numbers, one with an index.
 
-Makes both in a temporary folder, starts a real Airflow on it and asks its api-server over HTTP, signed in, as a browser
+Makes them in a temporary folder, starts a real Airflow on it and asks its api-server over HTTP, signed in, as a browser
 does: each request by itself, the pages' own few seconds of memory cold, warm and run out.
 
     python -m benchmarks.pages --report pages.json
@@ -30,9 +30,12 @@ from PIL import Image
 from demo.airflow_client import DAG_ID
 from demo.airflow_server import AirflowServer
 from spark_apps import contract
+from spark_apps.index import index
+from spark_apps.spark.jobs import Timings
 from spark_apps.tables import commits, schemas, staging
 
 MODEL, LARGE_MODEL, LARGE_DAY = "resnet50-synthetic-fp32", "resnet50-large-fp32", "large"
+INDEXED_MODEL, INDEXED_DAY = "resnet50-indexed-fp32", "indexed"
 PHOTOS = 40
 """Photos of each of the many days."""
 WARM_TRIES, STALE_TRIES = 30, 5
@@ -60,6 +63,8 @@ def main() -> int:
         for day in days:
             publish(location, day, MODEL, PHOTOS, 16)
         publish(location, LARGE_DAY, LARGE_MODEL, options.vectors, options.dimension)
+        publish(location, INDEXED_DAY, INDEXED_MODEL, options.vectors, options.dimension)
+        index(contract.IndexSettings(store=location, model=INDEXED_MODEL), Timings())
         with AirflowServer(Path(folder, "airflow"), store=location, source=f"{folder}/photos") as airflow:
             airflow.api("PATCH", f"/api/v2/dags/{DAG_ID}", {"is_paused": True})
             for day in days:
@@ -78,6 +83,7 @@ def measure(airflow: AirflowServer, day: str) -> dict[str, Any]:
     airflow.api("GET", "/image-features/api/dags")  # the first request of all makes the app
     photo = airflow.api("GET", f"{api}/partitions/{day}/photos?model={MODEL}")["photos"][0]["image_id"]
     requests = {
+        "neighbours by the index": f"{api}/partitions/{INDEXED_DAY}/neighbours?image={image_id(INDEXED_DAY, 7)}",
         "page": "/image-features/",
         "overview": f"{api}/overview?model={MODEL}",
         "run report": f"{api}/runs/{run_id(day)}",
@@ -142,7 +148,7 @@ def _rows(table: schemas.Table, day: str, numbers: range, dimension: int, random
         "top1_label": ["tabby"] * count,
         "top1_score": pa.array(random.random(count), pa.float32()),
         "run_id": [run_id(day)] * count,
-        "content": [PHOTO if day != LARGE_DAY else b""] * count,
+        "content": [PHOTO if day not in (LARGE_DAY, INDEXED_DAY) else b""] * count,
     }
     columns = {
         field.name: made[field.name] if field.name in made else pa.nulls(count, field.type) for field in table.columns
