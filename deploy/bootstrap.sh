@@ -6,6 +6,7 @@
 # taken from the environment and from their configuration files.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
+PATH=${PATH//"$PWD/.venv/bin:"/} # make puts it first; a .venv that came with a copied folder is deleted before it is made anew
 
 problem() {
     printf '%s\n' "$*" >&2

@@ -201,6 +201,18 @@ def test_a_venv_made_elsewhere_is_made_anew(checkout: Checkout, tmp_path: Path) 
     assert str(tmp_path / "moved" / ".venv") in (checkout.root / ".venv" / "bin" / "activate").read_text()
 
 
+def test_a_venv_that_came_with_a_copied_folder_does_not_make_itself(checkout: Checkout) -> None:
+    """`make` has .venv/bin first in the PATH, and its python is one of 3.11."""
+    assert checkout.setup().returncode == 0
+    bin_folder = checkout.root / ".venv" / "bin"
+    (bin_folder / "activate").write_text("/elsewhere/.venv")
+    (bin_folder / "python").rename(bin_folder / "python3.11")
+    (checkout.root / ".venv" / "installed").write_text("elsewhere")
+    done = checkout.setup(PATH=f"{bin_folder}:{checkout.bin}")
+    assert done.returncode == 0, done.stderr
+    assert str(checkout.root) in (bin_folder / "activate").read_text()
+
+
 def test_pips_settings_are_handed_to_uv(checkout: Checkout) -> None:
     checkout.command("uv", f'echo "$UV_FIND_LINKS $UV_DEFAULT_INDEX $UV_INDEX" > {checkout.log}/uv.log')
     checkout.setup(PIP_FIND_LINKS="/wheels", PIP_INDEX_URL="file:///a", PIP_EXTRA_INDEX_URL="file:///b")
