@@ -10,11 +10,13 @@
 | plan | `plan.plan` over staged images (one byte each, row groups of 160), one in ten a copy | 10,000,000 photos |
 | reused | the same, and of nine in ten the vector is published, in files of 16,000 | 10,000,000 photos |
 | checks | `measure.measure` over staged vectors of 2,048 numbers | 100,000 vectors |
+| short | the same over vectors of 64 numbers | 10,000,000 vectors |
+| spread | the same by Spark tasks | 10,000,000 vectors |
 | units | `contexts.spread` of work units that do nothing, a task each, on two cores | 10,000 units |
 | publish | a manifest of so many staged files written and read, and `Replacement.commit` of them | 100,000 files |
 
-Each measurement is a fresh process. Memory is by how much its peak grows; `units` tells the size of the JVM too.
-`cpu_s`: processor time of the process, which other work on the machine changes least. Linux.
+Each measurement is a fresh process. Memory is by how much its peak grows; `units` and `spread` tell the size of the JVM
+too. `cpu_s`: processor time of the process, which other work on the machine changes least. Linux.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -55,6 +58,8 @@ SIZES = {
     "plan": LARGE,
     "reused": LARGE,
     "checks": (1_000, 10_000, 100_000),
+    "short": LARGE,
+    "spread": LARGE,
     "units": (100, 1_000, 10_000),
     "publish": (1_000, 10_000, 100_000),
 }
@@ -65,7 +70,7 @@ COPIES = 10
 """One photo in so many is a copy of another."""
 PUBLISHED_ROWS = 16_000
 """Vectors of 2,048 numbers in a file of 128 MiB."""
-DIM = 2048
+DIM, SHORT = 2048, 64
 
 
 def main() -> int:
@@ -229,20 +234,31 @@ def publish(size: int, folder: Path) -> dict[str, float]:
     return {**measured.result(), "manifest_s": manifest_s, "json_kb": json_kb, "log_mb": round(log / 1e6, 1)}
 
 
-def checks(size: int, folder: Path) -> dict[str, float]:
+def checks(size: int, folder: Path, dim: int = DIM, spread: spreading.Spread = spreading.here) -> dict[str, float]:
     """Measures `size` staged vectors as validate does."""
     settings = contract.ValidateSettings(store=str(folder), partition="d1", run_id="r")
     chance, where, files = np.random.default_rng(0), staging.folder(settings), []
-    per_group = staging.ROW_GROUP_BYTES // (4 * DIM)
+    per_group = staging.ROW_GROUP_BYTES // (4 * dim)
     with staging.StagedWriter(settings.store, schemas.FEATURES, where) as writer:
         for begin in range(0, size, per_group):
-            writer.add_table(_features(begin, min(per_group, size - begin), chance))
+            writer.add_table(_features(begin, min(per_group, size - begin), chance, dim))
     files += writer.files
     measured = Measured()
-    found = measure.measure(spreading.here, measure.units({"features": files}), measure.Asked(settings.store, DIM))
+    found = measure.measure(spread, measure.units({"features": files}), measure.Asked(settings.store, dim, images=size))
     result = measured.result()
     assert len(found.featured) == size
     return result
+
+
+def spread(size: int, folder: Path) -> dict[str, float]:
+    """Measures `size` staged vectors of 64 numbers by Spark tasks."""
+    os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master local[2] {contexts.BY_HAND}"
+    with patch.object(spreading, "SPREAD_BYTES", 0):
+        over_spark = spreading.of("scaling", 1)
+    result = checks(size, folder, SHORT, over_spark)
+    resident = _jvm_mb()
+    contexts.context("scaling").stop()
+    return {**result, "jvm_mb": resident}
 
 
 def units(size: int, folder: Path) -> dict[str, float]:
@@ -255,10 +271,15 @@ def units(size: int, folder: Path) -> dict[str, float]:
     records = contexts.spread(spark, work, _nothing, 1)
     result = measured.result()
     assert len(records) == size
-    [jvm] = [child for child in psutil.Process().children(recursive=True) if child.name() == "java"]
-    resident = round(jvm.memory_info().rss / 1e6)
+    resident = _jvm_mb()
     spark.stop()
     return {**result, "jvm_mb": resident}
+
+
+def _jvm_mb() -> int:
+    [jvm] = [child for child in psutil.Process().children(recursive=True) if child.name() == "java"]
+    resident: int = jvm.memory_info().rss
+    return round(resident / 1e6)
 
 
 PROBES: dict[str, Callable[[int, Path], dict[str, float]]] = {
@@ -268,6 +289,8 @@ PROBES: dict[str, Callable[[int, Path], dict[str, float]]] = {
     "plan": planned,
     "reused": reused,
     "checks": checks,
+    "short": partial(checks, dim=SHORT),
+    "spread": spread,
     "units": units,
     "publish": publish,
 }
@@ -283,9 +306,9 @@ def _images(begin: int, count: int) -> pa.Table:
     return _table(schemas.IMAGES, count, uri=names, image_id=_ids(begin, count, COPIES), content=[b"x"] * count)
 
 
-def _features(begin: int, count: int, chance: np.random.Generator) -> pa.Table:
+def _features(begin: int, count: int, chance: np.random.Generator, dim: int) -> pa.Table:
     names = [f"s3://bucket/landing/2026-11-22/camera-07/IMG_{begin + number:08}.jpg" for number in range(count)]
-    vectors = pa.FixedSizeListArray.from_arrays(chance.random(count * DIM, np.float32), DIM)
+    vectors = pa.FixedSizeListArray.from_arrays(chance.random(count * dim, np.float32), dim)
     made = vectors.cast(pa.list_(pa.float32()))
     return _table(schemas.FEATURES, count, uri=names, image_id=_ids(begin, count), features=made)
 

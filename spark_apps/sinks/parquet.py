@@ -63,8 +63,7 @@ class ParquetSink:
             if written:
                 self._files.move(unfinished, target)
             else:
-                with suppress(FileNotFoundError):
-                    self._files.delete_dir(folder)
+                storage.delete_folder(contract.join(self.where, f"{FOLDER}{partition}"))
 
     def counts(self) -> dict[str, int]:
         """See `Sink`: what the files' own footers say."""

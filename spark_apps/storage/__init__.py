@@ -7,7 +7,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,15 +103,26 @@ def write_json(uri: str, value: Any) -> None:
 def delete(uri: str) -> None:
     """Removes a file; a missing one is not an error."""
     filesystem_, path = filesystem(uri)
-    with suppress(FileNotFoundError):
+    with _whether_or_not_there(filesystem_, path):
         filesystem_.delete_file(path)
 
 
 def delete_folder(uri: str) -> None:
     """Removes a folder and what is in it; a missing one is not an error."""
     filesystem_, path = filesystem(uri)
-    with suppress(FileNotFoundError):
+    with _whether_or_not_there(filesystem_, path):
         filesystem_.delete_dir(path)
+
+
+@contextmanager
+def _whether_or_not_there(filesystem_: fs.FileSystem, path: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except OSError:  # Google's filesystem says so of a missing folder, and of everything else
+        if filesystem_.get_file_info(path).type is not fs.FileType.NotFound:
+            raise
 
 
 def ensure_folder(uri: str) -> None:

@@ -82,6 +82,19 @@ def test_a_day_from_a_bucket_to_a_bucket_and_again(cloud: servers.Cloud, tmp_pat
     assert extracted is not None and extracted.counts["computed"] == 0
 
 
+def test_what_is_missing_is_missing_and_nothing_else(cloud: servers.Cloud) -> None:
+    missing = f"{cloud.uri}/a store/none"
+    assert storage.read_json(f"{missing}.json") is None
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(missing)
+    storage.delete(missing)
+    storage.delete_folder(missing)
+    assert catalog.partitions(missing) == []
+    storage.write_json(f"{missing}/there.json", 1)
+    storage.delete_folder(missing)
+    assert storage.read_json(f"{missing}/there.json") is None
+
+
 def test_a_version_is_written_once(cloud: servers.Cloud) -> None:
     """Of writers who have read the same version one gets through, and the server itself refuses the others."""
     shelf = Shelf(f"{cloud.uri}/store")
