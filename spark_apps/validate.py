@@ -20,7 +20,7 @@ from spark_apps import catalog, contract, storage
 from spark_apps.contract import REPORT_VERSION, Manifest, QualityFailed, ValidateSettings, photo_quality
 from spark_apps.erasure.heeding import heeding
 from spark_apps.erasure.sweep import sweep
-from spark_apps.pipeline import drift, measure, quality, twins
+from spark_apps.pipeline import drift, drift_explained, measure, quality, twins
 from spark_apps.pipeline.publishing import StagedRun
 from spark_apps.pipeline.recheck import recheck
 from spark_apps.pipeline.reconcile import reconcile
@@ -71,7 +71,8 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
         with timings.phase("reconcile"):
             alike = sharing.suspects if looked is None else looked.differing
             reconciled = reconcile(spread, settings.store, files, measured, alike)
-    today = measured.sketch()
+        with timings.phase("drift"):
+            drifted = drift_explained.explained(spread, settings.store, staged["features"], measured, info, sketches)
     evidence = quality.Evidence(
         settings=settings,
         measured=measured,
@@ -82,7 +83,7 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
         neighbour_fingerprints=fingerprints,
         cosines=cosines,
         not_read=not_read,
-        drift=drift.drift(today, list(sketches.values())) if today and sketches else None,
+        drift=drifted.value,
         twins=looked,
         looks_before=[report["looks"] for report in reports.values() if "looks" in report],
     )
@@ -111,12 +112,7 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
         "model": {name: value for name, value in info.to_record().items() if name != "categories"},
         "looks": {name: measured.looks[name] for name in ("measured", *photo_quality.POOR)},
         "norms": _norms(measured.norms),
-        "drift": {
-            "value": evidence.drift,
-            "limit": settings.max_drift,
-            "sketch": today,
-            "by_partition": {key: drift.drift(today, [sketch]) for key, sketch in sketches.items()} if today else {},
-        },
+        "drift": drifted.to_record(settings.max_drift),
         "recomputed": [{"uri": uri, "cosine": cosine} for uri, cosine in cosines],
         "rows_before": {partition.partition: partition.rows for partition in history},
         "seconds": {"ingest": ingested.seconds, "extract": extracted.seconds},
@@ -173,6 +169,7 @@ def _measured(
             recheck=0 if off else settings.recheck * (quality.LOSSY_SAMPLE if quality.lossy(extracted.model) else 1),
             images=rows - extracted.counts.get("duplicates", 0),
             notes=notes,
+            partition=settings.partition,
         )
         return measure.measure(spread, files, asked)
 

@@ -50,6 +50,7 @@ from spark_apps.contract.names import (
     check_location,
     check_partition,
     check_store,
+    is_image_id,
     is_of_dag,
     join,
     model_key,

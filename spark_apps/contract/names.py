@@ -34,6 +34,11 @@ def check_partition(key: str) -> str:
     return key
 
 
+def is_image_id(text: str) -> bool:
+    """Whether it may be an image_id: the sha256 of a file's bytes, as 64 hexadecimal digits."""
+    return re.fullmatch("[0-9a-f]{64}", text) is not None
+
+
 def path_safe(run_id: str) -> str:
     """A folder name for a run id (Airflow's hold `:` and `+`): readable, and different for different ids."""
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", run_id)[:120]

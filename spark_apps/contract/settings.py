@@ -6,7 +6,6 @@ choices of a trigger form (`describe`), and the checks (`__post_init__`): a valu
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +15,16 @@ from spark_apps.contract.errors import BadSetting
 from spark_apps.contract.extractors import EXTRACTOR_HELP, PHOTOS, check_extractor
 from spark_apps.contract.fields import Checked, setting
 from spark_apps.contract.model_settings import WEIGHTS_WITHIN_HELP, ModelSettings
-from spark_apps.contract.names import RunKey, check_location, check_partition, check_store, join, path_safe, run_folder
+from spark_apps.contract.names import (
+    RunKey,
+    check_location,
+    check_partition,
+    check_store,
+    is_image_id,
+    join,
+    path_safe,
+    run_folder,
+)
 
 MAX_RETENTION_HOURS = 28 * 24
 """Four weeks: Delta keeps a table's log for 30 days, and without the log the age of a file is unknown."""
@@ -329,7 +337,7 @@ class EraseSettings(JobSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.image_id and not re.fullmatch("[0-9a-f]{64}", self.image_id):
+        if self.image_id and not is_image_id(self.image_id):
             raise BadSetting(
                 "bad_image_id", "image-id is no sha256.", "Give the 64 hexadecimal digits of the column image_id."
             )

@@ -18,8 +18,6 @@ from spark_apps import contract, storage
 from spark_apps.contract import BadSetting, EraseSettings, names
 from spark_apps.erasure import data
 
-IMAGE_ID = re.compile("[0-9a-f]{64}")
-
 
 @dataclass(frozen=True)
 class Photos:
@@ -38,7 +36,7 @@ def given(settings: EraseSettings) -> Photos:
     images = {settings.image_id} if settings.image_id else set()
     uris = {as_listed(settings.uri)} if settings.uri else set()
     for number, line in enumerate(_lines(settings.list), start=1):
-        if IMAGE_ID.fullmatch(line):
+        if contract.is_image_id(line):
             images.add(line)
         elif re.match(r"/|[A-Za-z][A-Za-z0-9+.-]*:/", line):
             uris.add(as_listed(line))

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from spark_apps import contract, storage
 from spark_apps.contract import Staged, photo_quality
-from spark_apps.pipeline import drift, keys
+from spark_apps.pipeline import drift, keys, samples
 from spark_apps.pipeline.keys import Keys
+from spark_apps.pipeline.samples import Sample
 from spark_apps.spark import progress
 from spark_apps.spark.spreading import Spread
 from spark_apps.tables import schemas
@@ -87,7 +88,7 @@ class Measured:
     `norms`, by row of features. `codes`, `fingerprints`: rows by error code, by model fingerprint. `refused`: the rows
     of quarantine. `looks`: photos that were measured, and how many of them are `photo_quality.POOR` in which way;
     `poor`: those that are. `drawn`: rows of features to be computed again. `sketched`, `slices`: keys of images drawn
-    for the sketch, and `drift.slices` of each; of broken vectors there are none.
+    for the sketch, and `drift.slices` of each, `sample`: vectors for a second opinion; of broken ones there are none.
     """
 
     listed: Keys = field(default_factory=_NO_KEYS)
@@ -107,17 +108,24 @@ class Measured:
     not_finite: Found = Found()
     constant: Found = Found()
     drawn: Drawn = Drawn()
+    sample: Sample = field(default_factory=Sample)
 
     def sketch(self) -> drift.Sketch | None:
-        """That of the day: each image once. None without a sound vector."""
-        _, first = np.unique(self.sketched, return_index=True)
-        return drift.sketch(self.slices[first]) if len(first) else None
+        """That of the day. None without a sound vector."""
+        _, values = self.by_image()
+        return drift.sketch(values) if len(values) else None
+
+    def by_image(self) -> tuple[Keys, NDArray[np.float32]]:
+        """`sketched` and `slices` of the day: each image once, by key."""
+        images, first = np.unique(self.sketched, return_index=True)
+        return images, self.slices[first]
 
 
 @dataclass(frozen=True)
 class Asked:
     """What tasks need to know. `dim`: of a sound vector; `run_id`, `recheck`: by which lot how many rows are drawn to
-    be computed again; `images`: about how many distinct ones there are; `notes`: where progress is noted, or empty."""
+    be computed again; `images`: about how many distinct ones there are; `notes`: where progress is noted, or empty;
+    `partition`: by which lot a sample is drawn."""
 
     store: str
     dim: int
@@ -125,6 +133,7 @@ class Asked:
     recheck: int = 0
     images: int = 0
     notes: str = ""
+    partition: str = ""
 
 
 def units(staged: Staged, listing: Iterable[str] = ()) -> list[Unit]:
@@ -186,7 +195,7 @@ def _quarantine(rows: pa.Table, _: Asked) -> Measured:
 
 def _features(rows: pa.Table, asked: Asked) -> Measured:
     uris, images = rows["uri"].to_pylist(), keys.of(rows["image_id"].to_pylist())
-    vectors, right = _vectors(rows["features"].combine_chunks(), asked.dim)
+    vectors, right = samples.sound(rows["features"].combine_chunks(), asked.dim)
     wide = vectors.astype(np.float64)
     norms = drift.norms(wide)
     finite = np.isfinite(norms)
@@ -213,6 +222,7 @@ def _features(rows: pa.Table, asked: Asked) -> Measured:
         not_finite=where(right & ~finite),
         constant=where(right & finite & constant),
         drawn=_drawn(uris, images, asked),
+        sample=samples.drawn(vectors, images, right & finite, asked.partition, asked.images),
     )
 
 
@@ -233,17 +243,6 @@ def _poor(rows: pa.Table) -> dict[str, NDArray[np.bool_]]:
     blurred = (sharpness < photo_quality.BLURRED) & ~blank
     dark = brightness < photo_quality.DARK
     return {"measured": ~np.isnan(contrast), "blank": blank, "dark": dark, "blurred": blurred}
-
-
-def _vectors(column: Any, dim: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The vectors [n, dim], zeros where one has another length, and which have the right one."""
-    right: NDArray[np.bool_] = np.asarray(column.value_lengths().fill_null(0)) == dim
-    sound = np.asarray((column if right.all() else column.filter(right)).flatten(), np.float32).reshape(-1, dim)
-    if right.all():
-        return sound, right
-    vectors = np.zeros((len(right), dim), np.float32)
-    vectors[right] = sound
-    return vectors, right
 
 
 def _drawn(uris: Sequence[str], images: Keys, asked: Asked) -> Drawn:

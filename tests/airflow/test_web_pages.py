@@ -304,6 +304,8 @@ def test_a_published_run_s_report(get: Any, shelf: Shelf) -> None:
         (DAY, True),
     ]
     assert report["drift"]["days"][0]["norm_median"] == 2.0
+    assert report["drift"]["moved"] == [{"image_id": image_id("A"), "name": "a b.jpg", "moved": 0.25}]
+    assert report["drift"]["second_opinion"] == {"today": 20, "before": 30, "mmd2": 0.01, "p": 0.04, "auc": 0.75}
     assert report["quarantine"][0]["code"] == "empty" and "Send it again" in report["quarantine"][0]["hint"]
     assert report["model"]["key"] == MODEL
     assert report["model"]["calibration"] is None
@@ -401,6 +403,20 @@ def test_a_check_beyond_its_narrower_limit_is_shown_with_both(get: Any, shelf: S
     again = published(shelf)
     assert get(run_path(run))["verdict"]["status"] == "superseded", "by a run without a warning"
     assert get(run_path(again))["verdict"]["status"] == "published"
+
+
+def test_what_moved_the_drift_is_told_without_what_was_erased_since(get: Any, shelf: Shelf) -> None:
+    run = published(shelf)
+    report = json.loads((run.folder / "report.json").read_text())
+    left = [{"image_id": "(erased)", "uri": "(erased)", "moved": 0.5}, *report["drift"]["moved"]]
+    run.leaves("report.json", {**report, "drift": {**report["drift"], "moved": left, "second_opinion": None}})
+    drift = get(run_path(run))["drift"]
+    assert [photo["name"] for photo in drift["moved"]] == ["a b.jpg"]
+    assert drift["second_opinion"] is None
+    before = {name: report["drift"][name] for name in ("value", "limit", "sketch", "by_partition")}
+    run.leaves("report.json", {**report, "drift": before})
+    drift = get(run_path(run))["drift"]
+    assert (drift["value"], drift["moved"], drift["second_opinion"]) == (0.1, [], None), "a report of an older version"
 
 
 def test_a_rejected_run_s_report_names_the_files(get: Any, shelf: Shelf) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spark_apps import contract
-from tests.shelf import MODEL, Shelf
+from tests.shelf import MODEL, Shelf, image_id
 
 PREFIX = "/image-features"
 API = f"{PREFIX}/api/image_features"
@@ -180,7 +180,11 @@ def report(run: Run, verdict: str) -> dict[str, Any]:
             {"name": "row_count", **good, "severity": "warning"},
         ],
         "norms": {"quantiles": {"0.05": 1.0, "0.5": 2.0, "0.95": 3.0}, "histogram": {"edges": [0, 1], "counts": [2]}},
-        "drift": {"value": 0.1, "limit": 0.5, "sketch": None, "by_partition": {}},
+        "drift": {
+            **{"value": 0.1, "limit": 0.5, "sketch": None, "by_partition": {}},
+            "moved": [{"image_id": image_id("A"), "uri": "file:///photos/day/a%20b.jpg", "moved": 0.25}],
+            "second_opinion": {"today": 20, "before": 30, "mmd2": 0.01, "p": 0.04, "auc": 0.75},
+        },
         "rows_before": {},
         "seconds": {"ingest": {"total": 3.0}, "extract": {"compute": 0.5, "total": 4.0}, "validate": {"read": 1.0}},
     }

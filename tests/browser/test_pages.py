@@ -121,6 +121,32 @@ def test_the_poorest_photos_are_drawn_with_their_values(browse: Open, ended: dic
         expect(kind.locator(".photo-facts", has_text=re.compile("brightness|sharpness"))).to_have_count(6)
 
 
+def test_what_moved_the_drift_is_drawn_beside_a_second_opinion(
+    browse: Open, airflow: AirflowServer, ended: dict[str, str]
+) -> None:
+    page = browse(OVERVIEW)
+
+    def of_a_drifted_day(route: Route) -> None:
+        report = route.fetch().json()
+        photos = page.request.get(f"{route.request.url.partition('?')[0]}/photos").json()["photos"][:3]
+        moved = [{"image_id": one["image_id"], "name": one["name"], "moved": 0.25} for one in photos]
+        second = {"today": 256, "before": 240, "mmd2": 0.05, "p": 0.002, "auc": 0.753}
+        report["drift"] |= {"value": 0.31, "limit": 0.5, "moved": moved, "second_opinion": second}
+        route.fulfill(json=report)
+
+    page.route(re.compile(r"/api/image_features/runs/[^/]+$"), of_a_drifted_day)
+    page.goto(airflow.url + _run_page(ended[GOOD]))
+    panel = _content(page).get_by_role("region", name="What the drift says")
+    expect(panel.locator(".figure")).to_have_text(["0.310 limit 0.5", "0.75 AUC, 0.5 is chance"])
+    expect(panel).to_contain_text("in 75 of 100 pairs")
+    expect(panel.locator(".photo")).to_have_count(3)
+    _drawn(panel.locator("img").first)
+    expect(panel.locator(".photo-facts")).to_have_text(["moved0.250"] * 3)
+    _has_no_serious_violation(_frame(page))
+    panel.get_by_role("link").first.click()
+    expect(_content(page).locator(".neighbours")).to_be_visible()
+
+
 def test_a_rejected_run_says_which_check_failed_and_by_how_much(browse: Open, ended: dict[str, str]) -> None:
     page = browse(_run_tab(ended[BAD]))
     content = _content(page)

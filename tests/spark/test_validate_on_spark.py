@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,20 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spark_apps import catalog, contract
+from spark_apps import catalog, contract, storage
 from spark_apps.contract import ExtractSettings, IngestSettings, Manifest, QualityFailed, ValidateSettings
 from spark_apps.extract import extract
 from spark_apps.ingest import ingest
-from spark_apps.pipeline import measure
+from spark_apps.pipeline import drift, drift_explained, measure
 from spark_apps.spark import spreading
 from spark_apps.spark.jobs import Timings, write_manifest
 from spark_apps.validate import validate
 from tests.faults.day import PARTITION
 from tests.faults.jobs import REPOSITORY, Job
+from tests.shelf import Shelf
 
 FILES, DIM = 90, 12
 RUN: dict[str, Any] = {"partition": PARTITION, "run_id": "r"}
@@ -207,3 +210,63 @@ def lying(store: Path) -> set[str]:
     return {
         str(path.relative_to(store)) for path in store.rglob("*") if path.is_file() and "_delta_log" not in str(path)
     }
+
+
+def test_a_day_with_odd_photos_names_them_and_has_a_second_opinion(
+    staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = {f"{number:03}" for number in range(FILES) if number % 3 == 0}  # 3 of 10, and none of the copies
+
+    def planted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {**row, "features": [value / 4 + 300 for value in row["features"]]} if row["uri"][-7:-4] in odd else row
+            for row in rows
+            if row["uri"][-7:-4] < "080"
+        ]
+
+    store = changed(staged, tmp_path, "features", planted)
+    publish_before(store, ["2026-01-01", "2026-01-02"])
+    report, _ = both_ways(store, monkeypatch, max_failed_fraction=0.5, check_levels="recomputation=off")
+    found = report["drift"]
+    assert found["value"] > 0.05
+    assert len(found["moved"]) == drift_explained.NAMED
+    assert {one["uri"][-7:-4] for one in found["moved"]} <= odd
+    parts = [one["moved"] for one in found["moved"]]
+    assert parts == sorted(parts, reverse=True)
+    first = found["moved"][0]
+    assert first["image_id"] == hashlib.sha256(f"photo {int(first['uri'][-7:-4])}".encode()).hexdigest()
+    second = found["second_opinion"]
+    assert (second["p"], 0.55 < second["auc"] < 0.75, second["before"]) == (1 / 500, True, 160)
+
+
+def test_a_day_like_those_before_is_no_news_to_either(
+    staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(staged, store)
+    publish_before(store, ["2026-01-01", "2026-01-02"])
+    report, _ = both_ways(store, monkeypatch, max_failed_fraction=0.5)
+    found, second = report["drift"], report["drift"]["second_opinion"]
+    assert found["value"] < 0.02
+    assert (second["p"] > 0.05, 0.38 < second["auc"] < 0.62) == (True, True)
+
+
+def publish_before(store: Path, days: list[str]) -> None:
+    """Publishes days of vectors like those of the extractor, and leaves what a later day compares itself with."""
+    extracted = catalog.manifest(str(store), PARTITION, "r", "extract")
+    assert extracted is not None and extracted.model is not None
+    model = extracted.model
+    for day in days:
+        vectors = {
+            f"file:///{day}/{number}": [
+                float(byte) for byte in hashlib.sha256(f"{day}{number}".encode()).digest()[:DIM]
+            ]
+            for number in range(80)
+        }
+        shelf = Shelf(str(store))
+        shelf.publish(
+            day, "old", {uri: uri for uri in vectors}, model=model.key, vectors=vectors, fingerprint=model.fingerprint
+        )
+        sketch = drift.sketch(drift.slices(np.array([*vectors.values()], np.float32)))
+        report = {"report_version": 1, "model": {"fingerprint": model.fingerprint}, "drift": {"sketch": sketch}}
+        storage.write_json(contract.join(contract.run_folder(str(store), day, "old"), "report.json"), report)

@@ -124,3 +124,59 @@ def test_a_day_of_equal_photos_has_a_drift() -> None:
     same = np.repeat(day(1, 0), 50, axis=0)
     assert drift.drift(sketch(same), [sketch(same)]) == 0
     assert drift.drift(sketch(same), [sketch(day(50, 1))]) > 0.1
+
+
+def planted(n: int, odd: int, seed: int) -> tuple[Floats, set[int]]:
+    """A day with some photos of another kind, and which these are."""
+    vectors = day(n, seed)
+    places = np.random.default_rng(seed).permutation(n)[:odd]
+    vectors[places] = day(odd, seed + 1, scale=0.3) + 3 * day(1, 77)
+    return vectors, set(places.tolist())
+
+
+@pytest.mark.parametrize("n", [40, 400])
+def test_the_photos_that_moved_the_drift_most_are_the_odd_ones(n: int) -> None:
+    history = [sketch(day(300, seed)) for seed in range(5)]
+    vectors, odd = planted(n, 3 * n // 10, 50)
+    values = drift.slices(vectors)
+    parts = drift.moved(values, drift.sketch(values), history)
+    order = np.argsort(-parts)
+    assert set(order[: len(odd)].tolist()) == odd
+    usual = parts[order[len(odd) :]]
+    assert abs(usual.mean()) < 0.1, "of photos like those before it is about nothing"
+
+
+def test_what_photos_moved_is_on_average_what_was_measured() -> None:
+    history = [sketch(day(300, seed)) for seed in range(5)]
+    for shift in (0.1, 0.3, 2.0):
+        values = drift.slices(day(500, 99, shift))
+        today = drift.sketch(values)
+        taken_away = np.mean([gap.excess > 0 for gap in drift._gaps(today, history)]) * allowance(500, 1500)
+        expected = drift.drift(today, history) + taken_away
+        assert drift.moved(values, today, history).mean() == pytest.approx(expected, abs=1 / drift.QUANTILES)
+
+
+def test_without_them_the_drift_is_less_than_without_any_others() -> None:
+    history = [sketch(day(300, seed)) for seed in range(5)]
+    vectors, _ = planted(300, 90, 50)
+    values = drift.slices(vectors)
+    order = np.argsort(-drift.moved(values, drift.sketch(values), history))
+    left = [
+        drift.drift(drift.sketch(np.delete(values, order[part], axis=0)), history)
+        for part in (slice(0, 60), slice(120, 180), slice(240, 300))
+    ]
+    assert left == sorted(left)
+    assert left[0] < 0.5 * left[1]
+
+
+def test_without_a_drift_nothing_moved_it() -> None:
+    values = drift.slices(day(300, 1))
+    same = drift.sketch(values)
+    assert not drift.moved(values, same, [same]).any()
+
+
+def test_a_slice_that_is_one_value_throughout_is_told_by_the_digits_that_a_sketch_keeps() -> None:
+    values = np.full((50, drift.DIRECTIONS + 1), 1.23456789, np.float32)
+    other = np.full((50, drift.DIRECTIONS + 1), 2, np.float32)
+    today = drift.sketch(values)
+    assert drift.moved(values, today, [drift.sketch(other)]).tolist() == [1.0] * 50

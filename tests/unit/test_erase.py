@@ -74,6 +74,7 @@ def leave_documents(shelf: Shelf, day: str, run: str, uris: list[str], staged: A
     report = {
         "checks": [{"name": "finite", "offenders": uris[3:8]}],
         "recomputed": [{"uri": one, "cosine": 1.0} for one in uris],
+        "drift": {"moved": [{"image_id": image_id(photo(day, 3)), "uri": uris[3], "moved": 0.25}], "value": 0.5},
     }
     storage.write_json(contract.join(folder, "report.json"), report)
     words = "Check finite failed: 5.\n  " + "\n  ".join(uris) + f"\nid {image_id(photo(day, 3))}: no such file"
@@ -385,3 +386,21 @@ def test_killed_between_any_two_steps_it_is_finished_by_the_next(
     assert places_with(store) == {}
     assert rows(store) == without(before)
     assert all(json.loads(one.read_text())["finished_at"] for one in Path(store.store).glob("erasures/*/receipt.json"))
+
+
+def test_a_photo_that_moved_the_drift_is_redacted_in_its_report_and_looked_for(shelf: Shelf) -> None:
+    shelf.publish("d1", "r", {"file:///l/a.jpg": "a", "file:///l/b.jpg": "b"})
+    first, second = (
+        {"image_id": image_id(name), "uri": f"file:///l/{name}.jpg", "moved": moved}
+        for name, moved in (("a", 0.4), ("b", 0.2))
+    )
+    report = {"drift": {"value": 0.1, "moved": [first, second]}}
+    place = contract.join(contract.run_folder(shelf.store, "d1", "r"), "report.json")
+    storage.write_json(place, report)
+    erase(settings(shelf, image_id=image_id("a")), Timings())
+    left = {"image_id": "(erased)", "uri": "(erased)", "moved": 0.4}
+    assert storage.read_json(place) == {"drift": {"value": 0.1, "moved": [left, second]}}
+    assert erase(settings(shelf, verify=True), Timings()).counts == {"found": 0}
+    storage.write_json(place, {"drift": {"value": 0.1, "moved": [{**first, "uri": ""}]}})
+    with pytest.raises(QualityFailed, match=r"runs/d1/.*report\.json"):
+        erase(settings(shelf, verify=True), Timings())

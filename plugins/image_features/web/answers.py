@@ -306,15 +306,40 @@ class Day(BaseModel):
     distance: float | None
 
 
+class MovedPhoto(BaseModel):
+    """A photo that moved the drift: `moved`, -1 to 1, is its part of a mean over the day; about 0 of usual photos."""
+
+    image_id: str
+    name: str
+    moved: float
+
+
+class SecondOpinion(BaseModel):
+    """What a comparison of `today` vectors of the run with `before` vectors of the days before says, drawn by lot.
+
+    `auc`: how often a classifier finds which of two vectors is the run's, 0.5 by chance. `p`: how often two samples of
+    one kind differ as much, 0 to 1. `mmd2`: squared maximum mean discrepancy.
+    """
+
+    today: int
+    before: int
+    mmd2: float
+    p: float
+    auc: float
+
+
 class Drift(BaseModel):
     """Drift of this run, 0 to 1, and its limit; `value` is null without an earlier day of this model.
 
-    `days`: oldest first, this run last.
+    `days`: oldest first, this run last. `moved`: the photos that moved it most, the first first; none without a drift,
+    and none that were erased since. `second_opinion`: null without one.
     """
 
     value: float | None
     limit: float | None
     days: list[Day]
+    moved: list[MovedPhoto] = []
+    second_opinion: SecondOpinion | None = None
 
 
 class QuarantineCode(BaseModel):

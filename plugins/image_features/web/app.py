@@ -30,6 +30,7 @@ from image_features.web.answers import (
     Sample,
 )
 from image_features.web.refusals import Refused, busy, by_status, checked_partition
+from spark_apps import contract
 
 UPLOAD_BYTES = 20 * 2**20
 UPLOAD_SECONDS = 60
@@ -290,7 +291,7 @@ api.include_router(dag)
 
 def checked_image(image_id: str) -> str:
     """`image_id` when it may be one. Raises Refused."""
-    if not re.fullmatch(r"[0-9a-f]{64}", image_id):
+    if not contract.is_image_id(image_id):
         raise Refused(400, "bad_image_id", "This is not a valid image id.", "Image ids are 64 hexadecimal digits.")
     return image_id
 

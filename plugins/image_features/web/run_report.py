@@ -23,6 +23,7 @@ from image_features.web.answers import (
     Drift,
     JobErrorInfo,
     ModelInfo,
+    MovedPhoto,
     Norms,
     PoorPhotos,
     Progress,
@@ -30,6 +31,7 @@ from image_features.web.answers import (
     RunPart,
     RunReport,
     Sample,
+    SecondOpinion,
     Stage,
     Status,
     StoreChoice,
@@ -300,7 +302,22 @@ def _drift(run: Run, found: Mapping[str, Any], summary: run_documents.Summary | 
         distance = distances.get(item.partition)
         then = known[item.partition, item.folder]
         days.append(_day(item.partition, then, current=False, rows=item.rows, distance=distance))
-    return Drift(value=summary.drift, limit=summary.max_drift, days=days[::-1])
+    return Drift(
+        value=summary.drift,
+        limit=summary.max_drift,
+        days=days[::-1],
+        moved=_moved(found["drift"].get("moved", []), run.source),
+        second_opinion=SecondOpinion(**told) if (told := found["drift"].get("second_opinion")) else None,
+    )
+
+
+def _moved(told: list[dict[str, Any]], source: str | None) -> list[MovedPhoto]:
+    """Without those that were erased since, which have a word in the place of their ids."""
+    return [
+        MovedPhoto(image_id=one["image_id"], name=name_of(one["uri"], source), moved=one["moved"])
+        for one in told
+        if contract.is_image_id(one["image_id"])
+    ]
 
 
 def _day(

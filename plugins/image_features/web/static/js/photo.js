@@ -22,17 +22,19 @@ export function picture(source, alternative = "") {
   return frame;
 }
 
-/** A photo with what is known of it: the end of its name, `more`, label and score. `link`: attributes of its link. */
+/**
+ * A photo with what is known of it: the end of its name, `more`, label and score. `link`: attributes of its link; null
+ * where it leads nowhere.
+ */
 export function photoCard(photo, place, { link, current, more }) {
-  const label = photo.label === null ? null : element("span", { class: "label", title: photo.label }, photo.label);
-  const score =
-    photo.score === null ? null : element("span", { class: "number muted" }, `${count(100 * photo.score)} %`);
+  const label = photo.label && element("span", { class: "label", title: photo.label }, photo.label);
+  const score = Number.isFinite(photo.score) && element("span", { class: "number muted" }, `${count(100 * photo.score)} %`);
   return element(
     "li",
     { class: "photo" },
     element(
-      "a",
-      { ...link, "aria-current": current ? "true" : null, "data-key": photo.image_id },
+      link ? "a" : "span",
+      { ...link, class: "photo-link", "aria-current": current ? "true" : null, "data-key": photo.image_id },
       picture(thumbnail(place, photo.image_id)),
       element("span", { class: "photo-name", title: photo.name }, photo.name.split("/").at(-1)),
     ),

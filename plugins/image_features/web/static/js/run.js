@@ -7,6 +7,7 @@ import { checkTable } from "./checks.js";
 import { countsPanel } from "./counts.js";
 import { daysCharts } from "./days.js";
 import { element, fill } from "./dom.js";
+import { driftPanel } from "./drift.js";
 import { clock, zone } from "./format.js";
 import { notice, refusal, storeNotice } from "./notice.js";
 import { partsPanel } from "./parts.js";
@@ -37,6 +38,12 @@ const PARTS = [
   [({ counts, live, duplicates }) => ({ counts, live, duplicates }), countsPanel],
   [({ stages }) => stages, timesPanel],
   [({ norms, drift, partition }) => ({ norms, drift, partition }), daysCharts],
+  [
+    ({ drift, published, partition, model, chosen_store, part }) => ({
+      ...{ drift, published, partition, model, chosen_store, part },
+    }),
+    (shown) => driftPanel(shown, at(shown)),
+  ],
   [
     ({ quarantine, part, chosen_store }) => ({ quarantine, part, chosen_store }),
     (shown) => quarantinePanel(shown.quarantine, at(shown)),
