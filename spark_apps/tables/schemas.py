@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from spark_apps import contract
+from spark_apps.contract import photo_quality
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ COMMENTS = {
     "model_fingerprint": "of all that decides the vector; folder of models/",
     "top1_label": "the most likely category, where the model has a classifier",
     "top1_score": "its softmax score, 0 to 1",
-    "sharpness": "variance of the Laplacian in grey; below 20: blurred",
+    "sharpness": f"variance of the Laplacian in grey; below {photo_quality.BLURRED:g}: blurred",
     "brightness": "mean of the grey values, 0 to 255",
     "contrast": "standard deviation of the grey values",
     "blank": "nothing can be told apart in the photo",

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from spark_apps import catalog, contract
-from spark_apps.contract import IngestSettings, StagedFile
+from spark_apps.contract import EraseSettings, IngestSettings, MaintainSettings, StagedFile, UndoSettings
+from spark_apps.erase import erase
+from spark_apps.maintain import maintain
 from spark_apps.media import exif
 from spark_apps.pipeline import intake
 from spark_apps.pipeline.landing import list_files
+from spark_apps.spark.jobs import Timings
 from spark_apps.tables import commits, schemas, staging
+from spark_apps.undo import undo
 from spark_apps.upkeep import compaction
 from tests import old_store
 from tests.shelf import FINGERPRINT, MODEL, Shelf, image_id, vector
@@ -96,3 +102,32 @@ def test_files_of_before_and_of_today_are_merged(shelf: Shelf) -> None:
     assert [features[name]["features"] for name in names] == [vector(name) for name in names]
     rejected = catalog.staged_rows(shelf.store, "features", [file.path for file in staged["features"]])
     assert rejected is not None and rejected["sharpness"].to_pylist() == [None, None, 7.0, 7.0]
+
+
+def seen(store: str) -> dict[str, list[dict[str, Any]]]:
+    """Every row of both tables."""
+    found = {name: catalog.dataset(store, name).to_table().to_pylist() for name in NEW}
+    return {name: sorted(rows, key=lambda row: (row["partition"], row["uri"])) for name, rows in found.items()}
+
+
+def test_undo_erase_and_emptying_work_on_files_of_before(tmp_path: Path) -> None:
+    """In tables that have the columns already: the files lack them, the rows have null there."""
+    store = old_store.unpack(tmp_path)
+    Shelf(store).publish("2026-11-23", "new", {"u": "x"})
+    before = seen(store)
+    day = {"store": store, "partition": "2026-11-20", "model": MODEL}
+    first, again = [item for item in catalog.publications(store, "2026-11-20", MODEL) if item.restored is None][::-1]
+    undo(UndoSettings(**day, to_version=again.version))
+    assert {row["run_id"] for row in seen(store)["images"] if row["partition"] == "2026-11-20"} == {"again"}
+    undo(UndoSettings(**day, to_version=first.version))
+    assert seen(store) == before
+
+    gone = next(row["image_id"] for row in before["features"] if row["uri"].endswith("/4.jpg"))
+    erase(EraseSettings(store=store, image_id=gone, reason="asked for", requested_by="somebody"), Timings())
+    left = {name: [row for row in rows if row["image_id"] != gone] for name, rows in before.items()}
+    assert seen(store) == left != before
+
+    later = datetime.now(UTC) + timedelta(days=3650)
+    emptied = maintain(MaintainSettings(store=store, content_days=1), Timings(), later).counts["emptied"]
+    assert emptied == len(left["images"])
+    assert seen(store) == {**left, "images": [{**row, "content": None} for row in left["images"]]}

@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+import skimage.data
 from PIL import Image, ImageFilter
 
 from spark_apps.contract.photo_quality import BLURRED, DARK
@@ -35,6 +36,27 @@ def test_blur_is_seen_at_every_size(size: tuple[int, int]) -> None:
     assert values == sorted(values, reverse=True)
     assert values[0] > 20 * BLURRED
     assert values[-1] < BLURRED
+
+
+PHOTOS = ["astronaut", "camera", "chelsea", "coffee", "coins", "rocket", "brick", "grass", "gravel"]
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_real_photos_are_told_from_blurred_copies(name: str) -> None:
+    photo = Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
+    side = max(photo.size)
+    sharp, soft, blurred = (
+        measured(photo.filter(ImageFilter.GaussianBlur(part * side))).sharpness for part in (0, 0.002, 0.008)
+    )
+    assert sharp > 5 * BLURRED and soft > 2 * BLURRED
+    assert blurred < BLURRED
+
+
+def test_a_moving_camera_blurs() -> None:
+    """scikit-image's example of motion blur, and its photo of the moon, which is sharp and smooth."""
+    photos = skimage.data.clock(), skimage.data.moon()
+    moving, still = (measured(Image.fromarray(photo).convert("RGB")).sharpness for photo in photos)
+    assert moving < BLURRED < still
 
 
 def test_a_lens_cap_and_a_night_are_dark_and_only_the_cap_is_blank() -> None:
