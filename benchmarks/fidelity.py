@@ -3,10 +3,11 @@
 Each picture is a scene, and crops of it are the photos. int8 is measured on scenes that its calibration has seen no
 crop of: the scenes are dealt into parts, and those of each part are measured by a model calibrated on the others'.
 Edits are the same photos with strong contrast, saturation or sharpening. A line tells of each precision and kind the
-cosines to fp32 (smallest, quantiles of 0.1 %, 1 % and 5 %, median, share below 0.99), in how many of 100 the first
-category stays, how many of the ten nearest neighbours stay, and the ratio of speed to fp32's by processor time, of
-int8 also to that of a model quantised by NNCF's defaults, measured by turns on one core. Pictures that lie in folders
-named by the number of their category also tell how often the first category is right.
+cosines to fp32 (smallest, quantiles of 0.1 %, 1 % and 5 %, median, share below 0.99), the same without what all photos
+share (smallest, median: vectors of random weights are all alike), in how many of 100 the first category stays, how many
+of the ten nearest neighbours stay, and the ratio of speed to fp32's by processor time, of int8 also to that of a model
+quantised by NNCF's defaults, measured by turns on one core. Pictures that lie in folders named by the number of their
+category also tell how often the first category is right.
 """
 
 from __future__ import annotations
@@ -55,10 +56,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class Distance:
-    """Of n photos: cosines [n] to fp32; the first category in fp32 and here [n], and the right one [n] (-1: not known);
-    how many of the `NEIGHBOURS` nearest in fp32 are the nearest here [n]."""
+    """Of n photos: cosines [n] to fp32, and those of what is left without the mean vector in fp32 [n]; the first
+    category in fp32 and here [n], and the right one [n] (-1: not known); how many of the `NEIGHBOURS` nearest in fp32
+    are the nearest here [n]."""
 
     cosines: NDArray[np.float64]
+    centred: NDArray[np.float64]
     exact: NDArray[np.int64]
     here: NDArray[np.int64]
     right: NDArray[np.int64]
@@ -68,7 +71,9 @@ class Distance:
     def between(cls, one: Outputs, other: Outputs, right: NDArray[np.int64]) -> Distance:
         a, b = unit(one.features), unit(other.features)
         kept = np.array([len({*x} & {*y}) for x, y in zip(nearest(a), nearest(b), strict=True)])
-        return cls((a * b).sum(1), one.logits.argmax(1), other.logits.argmax(1), right, kept)
+        mean = one.features.mean(0)
+        centred = (unit(one.features - mean) * unit(other.features - mean)).sum(1)
+        return cls((a * b).sum(1), centred, one.logits.argmax(1), other.logits.argmax(1), right, kept)
 
     @classmethod
     def pooled(cls, parts: Sequence[Distance]) -> Distance:
@@ -89,6 +94,7 @@ class Distance:
             right += f" (fp32 {np.mean((self.exact == self.right)[known]):.1%})"
         return (
             f"{len(self.cosines)} photos, cosine min 0.1% 1% 5% median {quantiles}, below 0.99 {self.below:.2%}, "
+            f"centred min median {self.centred.min():.4f} {np.median(self.centred):.4f}, "
             f"first category {(self.exact == self.here).mean():.1%}{right}, "
             f"neighbours {self.kept.mean():.2f} of {NEIGHBOURS}"
         )
@@ -230,7 +236,7 @@ def edited(photo: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     wide = vectors.astype(np.float64)
-    scaled: NDArray[np.float64] = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    scaled: NDArray[np.float64] = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
     return scaled
 
 

@@ -35,6 +35,10 @@ def test_a_distance_tells_cosines_categories_and_neighbours() -> None:
     assert found.quantile(0) == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
     assert found.cosines[1:] == pytest.approx(1)
     assert found.below == 1 / 40
+    shifted = Outputs(one.features + 100, one.logits)
+    apart = Distance.between(shifted, Outputs(features + 100, logits), right)
+    assert apart.cosines.min() > 0.999 > apart.centred[0]
+    assert apart.centred[1:] == pytest.approx(1)
     assert found.kept[0] < 10
     assert "first category 90.0%, right of 8 known 50.0% (fp32 100.0%)" in str(found)
     assert len(Distance.pooled([found, found]).cosines) == 80
