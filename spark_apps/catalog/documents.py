@@ -9,6 +9,7 @@ from typing import Any
 from pyarrow import fs
 
 from spark_apps import contract, storage
+from spark_apps.storage import folders
 from spark_apps.tables import staged_lists
 
 
@@ -42,7 +43,7 @@ def runs(store: str, partition: str) -> list[str]:
     folder = contract.join(store, "runs", contract.check_partition(partition))
     with storage.reaching("store", store):
         filesystem, path = storage.filesystem(folder)
-        found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        found = folders.inside(filesystem, path)
     return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from spark_apps.contract import BadSetting, Unreachable
-from spark_apps.storage import filesystem, filesystems, is_local, listing, reaching
+from spark_apps.storage import filesystem, filesystems, folders, is_local, listing, reaching
 
 DENIED = re.compile(
     "ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|InvalidToken|status 403|Forbidden|"  # of S3
@@ -93,7 +93,7 @@ def _names(source: str, filesystem_: fs.FileSystem, folder: str) -> Iterator[str
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
             yield from (entry.name for entry in entries)
         return
-    for info in filesystem_.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
+    for info in folders.inside(filesystem_, folder):
         yield info.base_name
 
 

@@ -15,6 +15,7 @@ from spark_apps.contract import JobError
 from spark_apps.dedup import groups, table
 from spark_apps.erasure import data
 from spark_apps.search import ann, datasets, writing
+from spark_apps.storage import folders
 from spark_apps.tables import commits, data_files, delta_log
 from spark_apps.tables.schemas import DUPLICATES, FEATURES
 from spark_apps.tables.tombstones import Tombstones
@@ -105,7 +106,7 @@ def _evidence(rows: pa.Table) -> Iterator[str]:
 def indexed_models(store: str) -> list[str]:
     """The models that have a search index. Raises OSError."""
     filesystem, root = storage.filesystem(contract.join(store, "search"))
-    found = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True))
+    found = folders.inside(filesystem, root)
     return sorted(info.base_name.removesuffix(".lance") for info in found if info.base_name.endswith(".lance"))
 
 

@@ -22,6 +22,7 @@ from spark_apps import contract, storage
 from spark_apps.contract import StagedFile
 from spark_apps.erasure.texts import redacted, redacted_document
 from spark_apps.pipeline import lists
+from spark_apps.storage import folders
 from spark_apps.tables import delta_log, schemas, staged_lists, tombstones
 from spark_apps.tables.tombstones import Tombstones
 
@@ -42,9 +43,9 @@ def places(store: str, partitions: Iterable[str] | None = None) -> dict[str, dat
     written. Raises OSError."""
     filesystem, root = storage.filesystem(store)
     if partitions is None:
-        tops = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True))
-        folders = [info.path for info in tops if info.type == fs.FileType.Directory]
-        below = [path for path in folders if path.rsplit("/", 1)[-1] not in ELSEWHERE] + [f"{root}/search/runs"]
+        tops = folders.inside(filesystem, root)
+        all_folders = [info.path for info in tops if info.type == fs.FileType.Directory]
+        below = [path for path in all_folders if path.rsplit("/", 1)[-1] not in ELSEWHERE] + [f"{root}/search/runs"]
     else:
         below = [f"{root}/runs/{contract.check_partition(key)}" for key in partitions]
     found = {}

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pyarrow import fs
-
 from spark_apps import contract, model, storage
 from spark_apps.contract import PRECISIONS, ExtractSettings, Manifest, ModelInfo, ModelSettings
 from spark_apps.extractors import calibration
+from spark_apps.storage import folders
 
 
 def prepare(settings: ExtractSettings, ingested: Manifest, here: bool) -> model.ModelArtifact:
@@ -45,10 +44,8 @@ def _first(store_uri: str, kin: str) -> ModelInfo | None:
     """The model that was calibrated first, among those of one kin in the store."""
     filesystem, root = storage.filesystem(contract.join(store_uri, "models"))
     with storage.reaching("store", store_uri):
-        folders = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True))
-        found = [
-            storage.read_json(contract.join(store_uri, "models", item.base_name, "model.json")) for item in folders
-        ]
+        names = [item.base_name for item in folders.inside(filesystem, root)]
+        found = [storage.read_json(contract.join(store_uri, "models", name, "model.json")) for name in names]
     calibrated = [
         (info.calibration["at"], info.fingerprint, info)
         for info in map(ModelInfo.from_record, filter(None, found))

@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from spark_apps import contract, storage
 from spark_apps.sinks.sink import ROWS, schema
+from spark_apps.storage import folders
 
 MARK, FILE, UNFINISHED = "_image_features_sync.json", "vectors.parquet", "_vectors.unfinished"
 """Names with an underscore are no data to those who read a folder of Parquet."""
@@ -68,10 +68,10 @@ class ParquetSink:
     def counts(self) -> dict[str, int]:
         """See `Sink`: what the files' own footers say."""
         with storage.reaching("sink", self.where):
-            folders = self._files.get_file_info(fs.FileSelector(self._root, allow_not_found=True))
-            names = [info.base_name for info in folders if info.base_name.startswith(FOLDER)]
-            found = {name.removeprefix(FOLDER): self._file(f"{self._root}/{name}/{FILE}") for name in names}
-            return {key: file.metadata.num_rows for key, file in found.items() if file and file.metadata.num_rows}
+            found = folders.inside(self._files, self._root)
+            names = [info.base_name for info in found if info.base_name.startswith(FOLDER)]
+            files = {name.removeprefix(FOLDER): self._file(f"{self._root}/{name}/{FILE}") for name in names}
+            return {key: file.metadata.num_rows for key, file in files.items() if file and file.metadata.num_rows}
 
     def close(self) -> None:
         """See `Sink`."""

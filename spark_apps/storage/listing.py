@@ -14,7 +14,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from spark_apps.contract import Unreachable
-from spark_apps.storage import filesystem, is_local
+from spark_apps.storage import filesystem, folders, is_local
 from spark_apps.storage.filesystems import locate
 from spark_apps.storage.ignored import Ignored
 
@@ -39,8 +39,9 @@ def files(
 ) -> Iterator[Row]:
     """Each file below `source` whose name matches `pattern`, in no order; as `pipeline.landing.list_files` says.
 
-    Of an object store the listing of one folder of the source is held at a time, some 300 bytes an object; where the
-    source has more than `FOLDERS` of them, that of the whole source, unless it is to be `lean`, for a request a folder.
+    Of an object store the listing of one folder of the source is held at a time, some 300 bytes an object; of Google's,
+    and where the source has more than `FOLDERS` of them, that of the whole source, unless it is to be `lean`, for a
+    request a folder.
 
     Raises:
         Unreachable: the source is missing (`source_missing`, `bucket_missing`) or no folder.
@@ -146,15 +147,15 @@ def _walk_store(source: str, pattern: str, ignored: Ignored, store: str, lean: b
         anything = anything or bool(found or nameless)
         for path in nameless:
             yield place.uri(path), NOT_A_FILE, None
-        folders = {info.path for info in found if info.type == fs.FileType.Directory}
-        tables = [path.removesuffix(LOG) for path in folders if path.endswith(f"/{LOG}")]
+        known = {info.path for info in found if info.type == fs.FileType.Directory}
+        tables = [path.removesuffix(LOG) for path in known if path.endswith(f"/{LOG}")]
         stores = [path.removesuffix("images/") for path in tables if path.endswith("/images/")]
         # One that holds the source, as a store at the root of its bucket does, closes nothing.
         closed = tuple(path for path in (*tables, *stores, ours) if path and not here.startswith(path))
         for info in found:
             if info.type != fs.FileType.File or info.path.startswith(closed):
                 continue
-            if not info.size and info.path in folders:
+            if not info.size and info.path in known:
                 continue  # an object without bytes that stands for a folder
             names = info.path.removeprefix(root).strip("/").split("/")
             if fnmatchcase(names[-1], pattern) and not ignored.file(names):
@@ -188,15 +189,18 @@ Found = tuple[list[fs.FileInfo], list[str]]
 
 def _by_folder(filesystem_: fs.FileSystem, root: str, lean: bool) -> Iterator[Found]:
     """The same as `_everything`, in pieces: what lies in `root` itself, then what lies below each of its folders."""
+    if filesystem_.type_name == "gcs":  # to know its folders it has to list everything
+        yield _everything(filesystem_, root)
+        return
     top, nameless = _folder(filesystem_, root)
-    folders = [info.path for info in top if info.type == fs.FileType.Directory]
-    odd = nameless or any(folder.endswith(("/.", "/..")) for folder in folders)  # they cannot be asked for by name
-    if not lean and (odd or len(folders) > FOLDERS):
+    within = [info.path for info in top if info.type == fs.FileType.Directory]
+    odd = nameless or any(folder.endswith(("/.", "/..")) for folder in within)  # they cannot be asked for by name
+    if not lean and (odd or len(within) > FOLDERS):
         yield _everything(filesystem_, root)
         return
     yield top, nameless
     del top
-    for folder in folders:
+    for folder in within:
         yield _everything(filesystem_, folder)
 
 
@@ -204,20 +208,20 @@ def _everything(filesystem_: fs.FileSystem, root: str) -> Found:
     """What lies below `root`. Of folders without a name Azure's listing says that they are the folder around them, and
     Arrow follows it without an end."""
     if filesystem_.type_name != "abfs":
-        return filesystem_.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True)), []
-    found, nameless, folders = [], [], [root]
-    while folders:
-        inside, without = _folder(filesystem_, folders.pop())
+        return folders.below(filesystem_, root), []
+    found, nameless, waiting = [], [], [root]
+    while waiting:
+        inside, without = _folder(filesystem_, waiting.pop())
         found += inside
         nameless += without
-        folders += [info.path for info in inside if info.type == fs.FileType.Directory]
+        waiting += [info.path for info in inside if info.type == fs.FileType.Directory]
     return found, nameless
 
 
 def _folder(filesystem_: fs.FileSystem, folder: str) -> Found:
     """What lies in one folder."""
     found, nameless = [], []
-    for info in filesystem_.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
+    for info in folders.inside(filesystem_, folder):
         if info.type == fs.FileType.Directory and info.path.rstrip("/") == folder.rstrip("/"):
             nameless.append(f"{folder.rstrip('/')}//")
         else:

@@ -6,16 +6,18 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
+from pyarrow import fs
 
 from spark_apps import catalog, storage
 from spark_apps.contract import Unreachable
+from spark_apps.storage import folders, listing
 from spark_apps.tables import schemas
 from tests.clouds import servers
 from tests.conftest import REPOSITORY
@@ -200,3 +202,29 @@ def test_a_missing_bucket_is_unreachable_and_an_empty_prefix_is_an_empty_day(
     assert empty.returncode == 5, empty.stderr[-3000:]
     with pytest.raises(Unreachable):
         catalog.partitions(f"{scheme}://no-such-bucket/store")
+
+
+def test_folders_are_known_by_what_lies_in_them(cloud: servers.Cloud) -> None:
+    for name in ("a/x.jpg", "a/b/y.jpg", "a/b/c/z.jpg"):
+        cloud.put(f"some/{name}", b"photo")
+    filesystem, root = storage.filesystem(f"{cloud.uri}/some/a")
+
+    def told(found: Iterable[fs.FileInfo]) -> dict[str, bool]:
+        return {info.path.removeprefix(root): info.type == fs.FileType.Directory for info in found}
+
+    assert told(folders.inside(filesystem, root)) == {"/x.jpg": False, "/b": True}
+    everything = {"/x.jpg": False, "/b": True, "/b/y.jpg": False, "/b/c": True, "/b/c/z.jpg": False}
+    assert told(folders.below(filesystem, root)) == everything
+    assert folders.inside(filesystem, f"{root}/none") == folders.below(filesystem, f"{root}/none") == []
+    listed = {uri.removeprefix(f"{cloud.uri}/some/a") for uri, *_ in listing.files(f"{cloud.uri}/some/a")}
+    assert listed == {path for path, is_folder in everything.items() if not is_folder}
+
+
+def test_what_lies_in_folders_of_a_store_is_found(cloud: servers.Cloud, tmp_path: Path) -> None:
+    """Runs, and the table of another store within a source."""
+    shelf = Shelf(f"{cloud.uri}/photos/store")
+    shelf.publish("d1", "r", {"u": "a"})
+    storage.write_json(f"{shelf.store}/runs/d1/run_1/ingest.json", {})
+    assert catalog.runs(shelf.store, "d1") == ["run_1"]
+    cloud.put("photos/one.jpg", b"photo")
+    assert [uri for uri, *_ in listing.files(f"{cloud.uri}/photos")] == [f"{cloud.uri}/photos/one.jpg"]
