@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import DAG, chain
+from airflow.sdk import DAG, BaseOperator, chain
 from image_features import assets, form, partition, settings
 from image_features.operators import (
     DuplicatesOperator,
@@ -36,7 +36,8 @@ with DAG(
 photo with a pretrained ResNet. **validate** accounts for every file, checks the result and publishes it in one commit;
 when a check fails, what was published before stays. **index**, where `[image_features] index` is on, makes what is
 published searchable, and **duplicates**, where that is on, says which files show the same picture; when they fail, it
-stays published.
+stays published. Where `[image_features] ask_to_publish` is on, a person may overrule some of the checks: **ask** waits
+for the answer, under *Required Actions*, and **approve** publishes.
 
 * **Scheduled**: every day after midnight, in UTC or the configured time zone, for the day before. **Trigger**: the
   form's partition, else the run's partition key, else the last day that was complete at the logical date. Without any
@@ -53,9 +54,16 @@ stays published.
     extract = ExtractOperator(task_id="extract")
     validate = ValidateOperator(task_id="validate", outlets=[assets.image_features()])
 
-    stages = [ingest, extract, validate]
+    following: list[BaseOperator] = []
     if settings.index():
-        stages.append(IndexOperator(task_id="index"))
+        following.append(IndexOperator(task_id="index"))
     if settings.duplicates():
-        stages.append(DuplicatesOperator(task_id="duplicates"))
-    chain(*stages)
+        following.append(DuplicatesOperator(task_id="duplicates"))
+
+    published: BaseOperator = validate
+    if settings.ask_to_publish():
+        from image_features import human_step
+
+        published = human_step.after(validate)
+    chain(ingest, extract, validate)
+    chain(published, *following)

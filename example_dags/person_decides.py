@@ -1,7 +1,8 @@
 """Asks a person about a night that the checks have rejected; approved, it is published with a name and a reason.
 
 The question is under *Required Actions* in Airflow, for half a day; then the run is left rejected. Needs
-`[image_features] store` and `source`. docs/operations.md, *A person decides*.
+`[image_features] store` and `source`. In most Dags `ask_to_publish=True` of the group does the same, and lets what
+follows a publication follow (missing_at_six.py). docs/operations.md, *A person decides*.
 """
 
 from __future__ import annotations

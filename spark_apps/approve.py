@@ -13,6 +13,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from spark_apps import catalog, contract, storage
@@ -24,7 +25,8 @@ from spark_apps.tables import commits, schemas
 
 
 def approve(settings: ApproveSettings, timings: jobs.Timings) -> Manifest:
-    """Publishes the run that `settings` name, whose `validate` has rejected it.
+    """Publishes the run that `settings` name, whose `validate` has rejected it. Of an attempt that was killed it
+    finishes what is left to do; the same again gives the same.
 
     Raises:
         NothingToDo: it is published already.
@@ -34,11 +36,15 @@ def approve(settings: ApproveSettings, timings: jobs.Timings) -> Manifest:
         Unreachable: the store cannot be used.
     """
     run = StagedRun.of(settings.of_run)
+    if again := _done_before(settings, run):
+        return again
     report = _rejected(settings)
     overruled = _overruled(settings, report["checks"])
     with storage.reaching("store", settings.store):
         since = commits.ticket(settings.store, settings.partition)
-    _refuse_changed(run, report)
+    replaced = _published_before(run, report)
+    if not replaced:
+        _refuse_changed(run, report)
     for check in overruled:
         check["severity"] = "warning"
     approval = {
@@ -49,7 +55,7 @@ def approve(settings: ApproveSettings, timings: jobs.Timings) -> Manifest:
     }
     warned = contract.warned(report["checks"])
     with timings.phase("publish"):
-        versions = run.publish(
+        versions = replaced or run.publish(
             report["counts"],
             warned,
             since,
@@ -65,11 +71,6 @@ def approve(settings: ApproveSettings, timings: jobs.Timings) -> Manifest:
             )
     folder = settings.of_run.folder
     place = contract.join(folder, "report.json")
-    with storage.reaching("store", settings.store):
-        storage.write_json(
-            place,
-            {**report, "verdict": verdict, "at": approval["at"], "table_versions": versions, "approval": approval},
-        )
     done = timings.manifest(
         "approve",
         settings,
@@ -88,9 +89,39 @@ def approve(settings: ApproveSettings, timings: jobs.Timings) -> Manifest:
         },
     )
     jobs.write_manifest(settings.of_run, replace(done, stage="validate"))  # the run has passed that stage now
+    said = {"verdict": verdict, "at": approval["at"], "table_versions": versions, "approval": approval}
     with storage.reaching("store", settings.store):
         storage.delete(contract.join(folder, "error.json"))
+        storage.write_json(place, {**report, **said})  # last: as long as it says rejected, all this is done again
     return done
+
+
+def _done_before(settings: ApproveSettings, run: StagedRun) -> Manifest | None:
+    """What the same approval has left that was over, but for its own manifest."""
+    report = catalog.report(settings.store, settings.partition, settings.run) or {}
+    approval = report.get("approval") or {}
+    asked = (settings.approved_by, settings.reason, sorted(settings.named))
+    if (approval.get("by"), approval.get("reason"), approval.get("checks")) != asked:
+        return None
+    done = catalog.manifest(settings.store, settings.partition, settings.run, "validate")
+    if done is None:
+        return None
+    return replace(done, stage="approve", outcome={**done.outcome, "verdict": run.verdict(done.outcome["warnings"])})
+
+
+def _published_before(run: StagedRun, report: dict[str, Any]) -> dict[str, int]:
+    """The versions of the tables in which an attempt that was killed after its commit has published the run, if another
+    publication has come since; else empty."""
+    settings, checked = run.settings, datetime.fromisoformat(report["at"])
+    by_table: dict[str, int] = {}
+    if run.standing() == settings.run.folder:
+        return {}
+    for name in schemas.TABLES:
+        for item in catalog.publications(settings.store, settings.partition, run.model.key, name):
+            by_approval = item.restored is None and "approved_by" in item.facts and item.at >= checked
+            if by_approval and (item.run_id, item.facts.get("dag_id", "")) == (settings.run_id, settings.dag_id):
+                by_table.setdefault(name, item.version)
+    return by_table if schemas.FEATURES.name in by_table else {}
 
 
 def _rejected(settings: ApproveSettings) -> dict[str, Any]:

@@ -46,11 +46,24 @@ class SparkLink(BaseOperatorLink):
 
 def run_page(dag_id: str, run_id: str) -> str:
     """The whole address of the tab of a Dag run with its report, for readers who are not in Airflow."""
-    return (settings.base_url() or "http://localhost:8080").rstrip("/") + _run_page(dag_id, run_id)
+    return _address(_run_page(dag_id, run_id))
+
+
+def question_page(dag_id: str, run_id: str, task_id: str) -> str:
+    """The whole address of what a task of a run asks a person."""
+    return _address(f"{_run(dag_id, run_id)}/tasks/{quote(task_id, safe='')}/required_actions")
+
+
+def _address(path: str) -> str:
+    return (settings.base_url() or "http://localhost:8080").rstrip("/") + path
 
 
 def _run_page(dag_id: str, run_id: str) -> str:
-    return f"/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/plugin/image-features-run"
+    return f"{_run(dag_id, run_id)}/plugin/image-features-run"
+
+
+def _run(dag_id: str, run_id: str) -> str:
+    return f"/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
 
 
 def show(operator: Any, context: Any) -> None:

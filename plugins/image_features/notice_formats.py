@@ -24,7 +24,7 @@ def html(notice: Notice) -> str:
 def slack_blocks(notice: Notice) -> list[dict[str, Any]]:
     """The message in Slack's Block Kit."""
     title = f"{SIGNS[notice.tone]} {notice.title}"[:HEADER]
-    links = " · ".join(f"<{url}|{word}>" for word, url in (("Report", notice.report), ("Log", notice.log)) if url)
+    links = " · ".join(f"<{url}|{word}>" for word, url in notice.links)
     parts = [_section(_mrkdwn(part, len(notice.parts) > 1)) for part in notice.parts[: BLOCKS - 2]]
     return [{"type": "header", "text": {"type": "plain_text", "text": title}}, *parts, _section(links)]
 

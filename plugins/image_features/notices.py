@@ -54,7 +54,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Notice:
-    """`task_id`: empty where it is of a Dag run as a whole. `log`: the task's; empty without a task."""
+    """`task_id`: empty where it is of a Dag run as a whole. `log`: the task's; empty without a task. `answer`: where a
+    person is asked whether it is published all the same; empty where nobody is."""
 
     dag_id: str
     run_id: str
@@ -62,6 +63,13 @@ class Notice:
     parts: tuple[Part, ...]
     report: str
     log: str
+    answer: str = ""
+
+    @property
+    def links(self) -> list[tuple[str, str]]:
+        """What a reader may want to open: a word, and its address."""
+        named = (("Decide", self.answer), ("Report", self.report), ("Log", self.log))
+        return [(word, address) for word, address in named if address]
 
     @property
     def tone(self) -> Tone:
@@ -90,7 +98,7 @@ class Notice:
             for check in part.checks:
                 lines += [f"- {check.name} {check.value} ({check.limits}): {check.message}"]
                 lines += [f"    {name}" for name in check.files]
-        return "\n".join([*lines, "", f"Report: {self.report}", *([f"Log: {self.log}"] if self.log else [])])
+        return "\n".join([*lines, "", *(f"{word}: {address}" for word, address in self.links)])
 
 
 def of(context: Mapping[str, Any]) -> Notice:
@@ -107,15 +115,36 @@ def of(context: Mapping[str, Any]) -> Notice:
         parts=tuple(sorted(parts, key=lambda part: ORDER.index(part.tone))[:PARTS]),
         report=links.run_page(dag.dag_id, run_id),
         log=str(getattr(ti, "log_url", "")) if of_task else "",
+        answer=_answer(task, run_id, parts) if of_task else "",
     )
+
+
+def _answer(task: Any, run_id: str, parts: Iterable[Part]) -> str:
+    """Where a person may answer, if the task is asked about next: rejected by checks that can be overruled."""
+    asks = [one for one in getattr(task, "downstream_list", []) if _asks(one)]
+    failed = {check.name for part in parts for check in part.checks if check.level == "error"}
+    if not asks or not failed or failed - {*contract.OVERRULABLE} or {part.status for part in parts} != {"rejected"}:
+        return ""
+    return links.question_page(task.dag_id, run_id, asks[0].task_id)
 
 
 def _of_task(ti: Any, task: Any, context: Mapping[str, Any]) -> list[Part]:
     exception = context.get("exception")
+    if decided := getattr(exception, "status", ""):  # by a person (`human_step`)
+        return [
+            Part(
+                getattr(exception, "partition", ""),
+                "",
+                getattr(exception, "model", ""),
+                decided,
+                "bad",
+                _short(exception),
+            )
+        ]
     if found := getattr(getattr(ti, "task", task), "outcome", None):  # the task has run in this process
         return [_part(found, exception)]
     told = None
-    if run_key.stage(task):
+    if run_key.stage(task) and not _asks(task):
         told = _pulled(ti, task_ids=task.task_id, map_indexes=getattr(ti, "map_index", -1))
     found = _read(told, task, getattr(ti, "start_date", None) if exception else None) if told else None
     if found is not None:
@@ -124,6 +153,10 @@ def _of_task(ti: Any, task: Any, context: Mapping[str, Any]) -> list[Part]:
     status, tone = ("failed", "bad") if exception else ("done", "good")
     place = told or {}
     return [Part(place.get("partition", ""), place.get("stage", ""), "", status, tone, message)]  # type: ignore[arg-type]
+
+
+def _asks(task: Any) -> bool:
+    return bool(getattr(task, "asks_to_publish", False))
 
 
 def _of_run(ti: Any, dag: Any, context: Mapping[str, Any]) -> list[Part]:

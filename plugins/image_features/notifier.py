@@ -70,11 +70,13 @@ class ImageFeaturesNotifier(BaseNotifier):
             _check_provider(provider)
 
     def notify(self, context: Context) -> None:
-        """Sends the notice.
+        """Sends the notice; none of a task that has failed because another had, of which there was one.
 
         Raises:
             Exception: that of the first receiver who could not be reached; the others have been tried.
         """
+        if getattr(context.get("exception"), "is_old_news", False):
+            return
         notice = notices.of(context)
         if self.quiet and notice.tone in ("good", "neutral"):
             return

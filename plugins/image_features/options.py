@@ -283,6 +283,23 @@ _OWN = (
         version_added="0.2.0",
     ),
     Option(
+        name="ask_to_publish",
+        description="Whether the Dag image_features, and each ImageFeaturesTaskGroup that does not say so itself, asks "
+        "a person, under Required Actions in Airflow, whether a rejected run is published all the same.",
+        kind=bool,
+        default=False,
+        version_added="0.2.0",
+    ),
+    Option(
+        name="ask_hours",
+        description="How many hours that person has; then the run is left rejected. Until then it is active, and "
+        "counts for max_active_runs.",
+        kind=float,
+        default=12.0,
+        minimum=0.01,
+        version_added="0.2.0",
+    ),
+    Option(
         name="history_server",
         description="Address of Spark's history server, for the links of tasks.",
         example="http://history:18080",

@@ -11,6 +11,7 @@ from image_features.options import OPTIONS
 from spark_apps import contract
 from spark_apps.contract import locations
 
+PLACES = ("store", "source", "partition")
 NOT_BY_A_PARAM = frozenset({"store", "to", "sink"})
 """Settings that whoever triggers a run does not choose, unless the Dag's author lets them by a template."""
 OF_OTHER_MEANING: Mapping[type[contract.JobSettings], frozenset[str]] = dict.fromkeys(
@@ -157,7 +158,7 @@ def check_in_dag(kind: type[contract.JobSettings], given: Mapping[str, Any], map
     needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING} - set(literal)
     stand_in = {name: "0" if name in ("partition", "run_id") else "/" for name in needed}
     values = {**chosen(kind, literal, {}, {}), **stand_in}
-    if not mapped and set(arguments.given(given)) <= {*literal, *needed}:
+    if not mapped and set(arguments.given(given)) <= {*literal, *PLACES}:
         values = vars(kind(**values))
     check_places(kind, {name: values[name] for name in ("partition", *literal) if name in values})
 

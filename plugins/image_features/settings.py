@@ -242,6 +242,16 @@ def duplicates() -> bool:
     return bool(value("duplicates"))
 
 
+def ask_to_publish() -> bool:
+    """Whether a person is asked about a run that its checks have rejected. Raises BadSetting."""
+    return bool(value("ask_to_publish"))
+
+
+def ask_hours() -> float:
+    """How many hours that person has. Raises BadSetting."""
+    return float(value("ask_hours"))
+
+
 def default(name: str, kind: type, fallback: Any) -> Any:
     """`value` as Dags written for 0.1.0 ask for it. Raises BadSetting."""
     found = value(name)

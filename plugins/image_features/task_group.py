@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow.sdk import TaskGroup
+from airflow.sdk import BaseOperator, TaskGroup
 
 from image_features import arguments, run_settings
 from image_features import settings as options
@@ -33,7 +33,8 @@ class ImageFeaturesTaskGroup(TaskGroup):
     """`ingest >> extract >> validate`, or several `extract >> validate` after one ingest.
 
     With `index`, each validate is followed by an index, which makes its model searchable, and with `duplicates` by one
-    that looks for duplicates.
+    that looks for duplicates. With `ask_to_publish` a person is asked about a run that validate has rejected
+    (`human_step`), and both follow that publication, too.
 
     Takes every setting of these stages as a keyword argument, each a template, and hands it to the stages that have
     it. `default_args` of the group or the Dag set what else operators take: pool, queue, retries, callbacks,
@@ -44,6 +45,8 @@ class ImageFeaturesTaskGroup(TaskGroup):
         settings of the group.
     :param index: whether to bring what is published into the search index; by default [image_features] index.
     :param duplicates: whether to look for duplicates of what is published; by default [image_features] duplicates.
+    :param ask_to_publish: whether to ask a person about a rejected run, or arguments of `AskToPublishOperator`, such as
+        `{"assigned_users": […]}`; by default [image_features] ask_to_publish.
     :param conn_id: the Spark connection of all tasks.
     :param storage_conn_id: the connection (aws, wasb or adls) that the store is reached with.
     :param conf: settings of Spark for all jobs.
@@ -60,14 +63,16 @@ class ImageFeaturesTaskGroup(TaskGroup):
         models: Sequence[Mapping[str, Any]] | None = None,
         index: bool | None = None,
         duplicates: bool | None = None,
+        ask_to_publish: bool | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         takes = set(inspect.signature(TaskGroup).parameters)
-        own_arguments = {"models", "index", "duplicates"}
+        own_arguments = {"models", "index", "duplicates", "ask_to_publish"}
         arguments.refuse_unknown(type(self).__name__, kwargs, {*takes, *_settings(CHAIN), *OF_ALL, *own_arguments})
         settings = {name: value for name, value in kwargs.items() if name in _settings(CHAIN)}
         index = options.index() if index is None else index
         duplicates = options.duplicates() if duplicates is None else duplicates
+        ask = options.ask_to_publish() if ask_to_publish is None else ask_to_publish
         following: list[tuple[type[StageOperator], str]] = []
         following += [(IndexOperator, "index")] if index else []
         following += [(DuplicatesOperator, "duplicates")] if duplicates else []
@@ -82,7 +87,12 @@ class ImageFeaturesTaskGroup(TaskGroup):
                 extract = self._task(ExtractOperator, f"extract{ending}", {**settings, **model}, shared)
                 validate = self._task(ValidateOperator, f"validate{ending}", {**settings, **model}, shared)
                 ingest >> extract >> validate
-                last = validate
+                last: BaseOperator = validate
+                if ask is not False:
+                    from image_features import human_step  # not at the top: only here Airflow has to have such a step
+
+                    asking = ask if isinstance(ask, Mapping) else {}
+                    last = human_step.after(validate, ending, given={**settings, **model}, shared=shared, asking=asking)
                 for operator, name in following:
                     task = self._task(operator, f"{name}{ending}", {**settings, **model}, shared)
                     last >> task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -36,6 +37,18 @@ def published(
     if off:
         return f"{vectors}, and every check that was run has passed.{turned_off}", ""
     return f"{vectors}, and every check has passed.", ""
+
+
+NO_ANSWER = "Nobody has answered in time, so it stays rejected."
+NO_REASON = "none given"
+
+
+def left_rejected(who: str, when: datetime | None, reason: str) -> str:
+    """Of a rejected run that a person was asked about; `who`: empty where nobody has answered."""
+    if not who:
+        return NO_ANSWER
+    at = f" on {when.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if when else ""
+    return f"{who} has left it so{at}; reason: {reason.rstrip('.') or NO_REASON}."
 
 
 def rejected(failed: Iterable[str]) -> str:

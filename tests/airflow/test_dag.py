@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -45,6 +45,30 @@ def test_with_the_options_others_follow_what_publishes(monkeypatch: pytest.Monke
     for one, next_one in itertools.pairwise(["validate", *following]):
         assert tasks[one].downstream_task_ids == {next_one}
     assert tasks[following[-1]].downstream_task_ids == set()
+
+
+def test_where_a_person_is_asked_the_rest_follows_the_publication_whoever_decided_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__ASK_TO_PUBLISH", "true")
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__ASK_HOURS", "1.5")
+    alone = DagBag(REPO / "dags" / "image_features.py").dags["image_features"]
+    assert alone.task_dict["published"].downstream_task_ids == set()
+    monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__INDEX", "true")
+    tasks = DagBag(REPO / "dags" / "image_features.py").dags["image_features"].task_dict
+    rules = {name: (task.upstream_task_ids, task.trigger_rule) for name, task in list(tasks.items())[2:]}
+    assert rules == {
+        "validate": ({"extract"}, "all_success"),
+        "ask": ({"validate"}, "one_failed"),
+        "approve": ({"ask"}, "all_success"),
+        "published": ({"validate", "approve"}, "one_success"),
+        "index": ({"published"}, "all_success"),
+    }
+    assert tasks["approve"].outlets == tasks["validate"].outlets != []
+    assert (tasks["ask"].defaults, tasks["ask"].response_timeout) == (["Reject"], timedelta(hours=1.5))
+    assert [tasks[name].checks.key for name in ("approve",)] == ["checks"], "the answer, by name"
 
 
 def test_a_daily_run_covers_one_utc_day_and_the_past_is_left_alone(dag: DAG) -> None:

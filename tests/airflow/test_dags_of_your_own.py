@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Label, Param, TaskGroup, cross_downstream, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from image_features import ImageFeaturesTaskGroup, arguments, assets, form
+from image_features import ImageFeaturesTaskGroup, arguments, assets, form, run_key
 from image_features.operators import (
     DuplicatesOperator,
     EraseOperator,
@@ -470,6 +470,30 @@ def test_without_index_a_group_has_none_unless_it_is_configured(monkeypatch: pyt
     monkeypatch.setenv("AIRFLOW__IMAGE_FEATURES__DUPLICATES", "true")
     assert tasks() == {*contract.STAGES, "index", "duplicates"}
     assert tasks(index=False, duplicates=False) == set(contract.STAGES)
+
+
+def test_a_person_is_asked_about_each_model_by_itself() -> None:
+    models = [{"model": "resnet50"}, {"model": "resnet18"}]
+    with DAG("d", schedule=None, default_args={"retries": 2, "on_success_callback": print}) as dag:
+        asking = {"response_timeout": timedelta(hours=1)}
+        given = {"storage_conn_id": "aws", "store": "/data/x", "partition": DAY, "index": True}
+        ImageFeaturesTaskGroup(group_id="f", models=models, ask_to_publish=asking, **given)
+    for ending in ("resnet50", "resnet18"):
+        ask, approve, published, index = (
+            dag.task_dict[f"f.{name}_{ending}"] for name in ("ask", "approve", "published", "index")
+        )
+        assert ask.upstream_task_ids == {f"f.validate_{ending}"}
+        assert (ask.store, ask.storage_conn_id) == (approve.store, approve.storage_conn_id) == ("/data/x", "aws")
+        assert (ask.partition, approve.partition) == (DAY, DAY)
+        assert ask.response_timeout == timedelta(hours=1)
+        assert {task.task_id for task in (approve.checks.operator, approve.reason.operator)} == {ask.task_id}
+        assert published.upstream_task_ids == {f"f.validate_{ending}", approve.task_id}
+        assert index.upstream_task_ids == {published.task_id}
+        assert not published.on_success_callback, "else Airflow would start a process for it"
+        approve.resolve_template_files()
+        index.resolve_template_files()
+        validate = job(dag.task_dict[f"f.validate_{ending}"])
+        assert job(index).branch == validate.branch and run_key.branch(ask) == run_key.branch(approve) != ""
 
 
 def test_an_index_that_fails_fails_alone_and_one_that_ends_says_what_it_counted(spark: FakeSpark) -> None:

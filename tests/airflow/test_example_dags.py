@@ -24,6 +24,7 @@ from PIL import Image
 
 from demo.airflow_server import AirflowServer
 from spark_apps import catalog
+from spark_apps.search import open_index
 from tests.airflow import loopback
 from tests.airflow.scheduling import environment, scheduling, until
 
@@ -34,6 +35,8 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "example_dags"
 BACKFILL = f"{COMMAND.partition('--from-date')[0]}--from-date {{}} --to-date {{}}"
 RUN_ELSEWHERE = {"any_submitter"}
 """The examples that other tests run."""
+BESIDE_ANOTHER = {"by_six"}
+"""Dags that are in the file of another."""
 OF_LARGE = ["image_features.extract_resnet34", "image_features.validate_resnet34"]
 SMALL, LARGE = "resnet18-random_0-fp32", "resnet34-random_0-fp32"
 
@@ -77,9 +80,11 @@ def airflow(
 ) -> Iterator[AirflowServer]:
     """A server with the examples; what they name in capitals is set to what is small and here."""
     stores, dags = tmp_path_factory.mktemp("stores"), tmp_path_factory.mktemp("dags")
-    named = {"PHOTOS": f"{landing}/cameras", "STORES": f"{stores}/cameras", "MODEL": LARGE}
-    assert {example.stem for example in EXAMPLES.glob("*.py")} - RUN_ELSEWHERE == set(SHAPES)
-    for name in SHAPES:
+    named: dict[str, Any] = {"PHOTOS": f"{landing}/cameras", "STORES": f"{stores}/cameras", "MODEL": LARGE}
+    named["LIMITS"] = {"warn_failed_fraction": 0.02, "max_failed_fraction": 0.5}
+    names = {example.stem for example in EXAMPLES.glob("*.py")} - RUN_ELSEWHERE
+    assert names == set(SHAPES) - BESIDE_ANOTHER
+    for name in names:
         text = (EXAMPLES / f"{name}.py").read_text()
         for constant, value in named.items():
             text = re.sub(rf"^{constant} = .*", f"{constant} = {value!r}", text, flags=re.MULTILINE)
@@ -122,6 +127,9 @@ SHAPES: dict[str, set[str]] = {
     "new_features": {"read"},
     "new_partitions": {"read"},
     "missing_at_six": {"look"},
+    "by_six": {
+        f"features.{task}" for task in ("ingest", "extract", "validate", "ask", "approve", "published", "index")
+    },
     "undo_features": {"undo"},
     "wake_somebody": {"image_features.ingest", "image_features.extract", "image_features.validate"},
     "erase_photos": {"erase", "verify"},
@@ -210,12 +218,13 @@ def test_two_models_share_one_ingest(airflow: AirflowServer, both: Run) -> None:
     }
 
 
-def test_missing_features_raise_the_alarm(airflow: AirflowServer, both: Run) -> None:
+def test_missing_features_raise_the_alarm(airflow: AirflowServer, both: Run, on_call: tuple[int, list[Any]]) -> None:
     trigger(airflow, "missing_at_six", logical_date="2026-11-22T05:00:00Z")
     trigger(airflow, "missing_at_six", logical_date="2026-11-23T05:00:00Z")
     there, missing = ended(airflow, "missing_at_six")
     assert (there["state"], missing["state"]) == ("success", "failed")
-    assert "ALARM: There are no features of 2026-11-22 yet." in log(airflow, missing, "look")
+    (told,) = [body for _, _, body in on_call[1] if body["dag_id"] == "missing_at_six"]
+    assert "There are no features of 2026-11-22 yet." in told["text"] and told["run_id"] == missing["dag_run_id"]
 
 
 def test_a_night_with_warnings_and_a_rejected_one_are_told(
@@ -224,7 +233,7 @@ def test_a_night_with_warnings_and_a_rejected_one_are_told(
     for morning_after in ("2026-11-25", "2026-11-26"):
         trigger(airflow, "wake_somebody", logical_date=f"{morning_after}T09:00:00Z")
         ended(airflow, "wake_somebody")
-    said = [body for _, _, body in on_call[1]]
+    said = [body for _, _, body in on_call[1] if body["dag_id"] == "wake_somebody"]
     assert [(body["title"], body["tone"], body["task_id"]) for body in said] == [
         (f"{WARNED} published with warnings (wake_somebody)", "warning", "image_features.validate"),
         (f"{REJECTED} rejected (wake_somebody)", "bad", "image_features.validate"),
@@ -281,22 +290,8 @@ def consumed(airflow: AirflowServer, read: list[int], rows: int) -> None:
     assert {run["partition_key"] for run in runs(airflow, "new_partitions")} == {DAY}
 
 
-def test_a_person_decides_about_a_rejected_night(airflow: AirflowServer) -> None:
-    said: dict[str, Run] = {}
-    for answer in ("Reject", "Approve"):
-        trigger(airflow, "person_decides", logical_date=f"2026-11-26T{10 + len(said)}:00:00Z")
-        until(lambda: runs(airflow, "person_decides")[-1]["tasks"].get("ask") in ("awaiting_input", "deferred"), 600)
-        run = runs(airflow, "person_decides")[-1]
-        of_run = f"/api/v2/dags/person_decides/dagRuns/{quote(run['dag_run_id'])}"
-        (asked,) = airflow.api("GET", f"{of_run}/hitlDetails")["hitl_details"]
-        assert REJECTED in asked["subject"] and SMALL in asked["subject"]
-        assert "**failed fraction** 66.67 % (" in asked["body"] and "1 vectors wait to be published" in asked["body"]
-        time.sleep(5)  # one second after the question, Airflow takes an answer for a task that changed by itself
-        reply = {"chosen_options": [answer], "params_input": {"reason": f"because of {answer}"}}
-        airflow.api("PATCH", f"{of_run}/taskInstances/ask/-1/hitlDetails", reply)
-        said[answer] = ended(airflow, "person_decides")[-1]
-    rejected, approved = said.values()
-    assert (rejected["state"], rejected["tasks"]["ask"]) == ("failed", "failed")
+def test_a_person_publishes_a_rejected_night_and_that_is_kept(airflow: AirflowServer) -> None:
+    approved = answered(airflow, "person_decides", "ask", "Approve", "2026-11-26T10:00:00Z")
     assert (approved["state"], approved["tasks"]["approve"]) == ("success", "success")
     assert approved["tasks"]["image_features.validate"] == "failed"
     (shown,) = [item for item in catalog.partitions(airflow.store, SMALL) if item.partition == REJECTED]
@@ -306,6 +301,68 @@ def test_a_person_decides_about_a_rejected_night(airflow: AirflowServer) -> None
     events = airflow.api("GET", "/api/v2/assets/events?order_by=-timestamp&limit=4")["asset_events"]
     told = [event["extra"]["approval"] for event in events if event["source_task_id"] == "approve"]
     assert told and told[0]["by"] == "admin" and told[0]["checks"] == ["failed_fraction"]
+
+
+def test_what_follows_a_publication_follows_the_answer_and_each_step_is_told_once(
+    airflow: AirflowServer, on_call: tuple[int, list[Any]]
+) -> None:
+    def states(run: Run) -> list[Any]:
+        names = ("ingest", "validate", "ask", "approve", "published", "index")
+        return [run["state"], *(run["tasks"][f"features.{name}"] for name in names)]
+
+    rejected = answered(airflow, "by_six", "features.ask", "Reject", "2026-11-26T10:00:00Z")
+    none = "upstream_failed"
+    assert states(rejected) == ["failed", "success", "failed", "failed", none, none, none]
+    approved = answered(airflow, "by_six", "features.ask", "Approve", "2026-11-26T11:00:00Z")
+    assert states(approved) == ["success", "success", "failed", "success", "success", "success", "success"]
+    good = run_to_its_end(airflow, "by_six", "2026-11-25T10:00:00Z")
+    assert states(good) == ["success", "success", "success", "skipped", "skipped", "success", "success"]
+    no_folder = run_to_its_end(airflow, "by_six", "2026-11-01T10:00:00Z")
+    assert states(no_folder) == ["failed", "failed", none, "failed", none, none, none]
+    assert {REJECTED, WARNED} <= set(open_index(airflow.store, SMALL).between("2026-11-01", "2026-11-30"))
+
+    said = [body for _, _, body in on_call[1] if body["dag_id"] == "by_six"]
+    told = {
+        run["dag_run_id"]: [body for body in said if body["run_id"] == run["dag_run_id"]]
+        for run in (rejected, approved, good, no_folder)
+    }
+    first, second, third, fourth = told.values()
+    assert [body["title"] for body in first] == [f"{REJECTED} rejected (by_six)", f"{REJECTED} left rejected (by_six)"]
+    assert first[0]["answer"].endswith("/tasks/features.ask/required_actions") and first[1]["answer"] == ""
+    assert "reason: because of Reject." in first[1]["text"] and "admin has left it so on" in first[1]["text"]
+    assert [body["title"] for body in second] == [
+        f"{REJECTED} rejected (by_six)",
+        f"{REJECTED} published with warnings (by_six)",
+    ]
+    assert "failed fraction overruled by admin" in second[1]["text"]
+    assert [body["task_id"] for body in third] == ["features.validate"] and "warnings" in third[0]["title"]
+    assert [body["task_id"] for body in fourth] == ["features.ingest"]
+
+
+def answered(airflow: AirflowServer, dag_id: str, task_id: str, answer: str, logical_date: str) -> Run:
+    """A run of a rejected night, ended after its question was answered."""
+    run_id = trigger(airflow, dag_id, logical_date=logical_date)
+    until(lambda: found(airflow, dag_id, run_id)["tasks"].get(task_id) in ("awaiting_input", "deferred"), 600)
+    of_run = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}"
+    (asked,) = airflow.api("GET", f"{of_run}/hitlDetails")["hitl_details"]
+    assert REJECTED in asked["subject"] and SMALL in asked["subject"]
+    assert "**failed fraction** 66.67 % (" in asked["body"] and "1 vectors of 3 files wait" in asked["body"]
+    assert f"({airflow.url}/dags/{dag_id}/runs/{quote(run_id, safe='')}/plugin/" in asked["body"]
+    time.sleep(5)  # one second after the question, Airflow takes an answer for a task that changed by itself
+    reply = {"chosen_options": [answer], "params_input": {"reason": f"because of {answer}"}}
+    airflow.api("PATCH", f"{of_run}/taskInstances/{task_id}/-1/hitlDetails", reply)
+    ended(airflow, dag_id)
+    return found(airflow, dag_id, run_id)
+
+
+def run_to_its_end(airflow: AirflowServer, dag_id: str, logical_date: str) -> Run:
+    run_id = trigger(airflow, dag_id, logical_date=logical_date)
+    ended(airflow, dag_id)
+    return found(airflow, dag_id, run_id)
+
+
+def found(airflow: AirflowServer, dag_id: str, run_id: str) -> Run:
+    return next(run for run in runs(airflow, dag_id) if run["dag_run_id"] == run_id)
 
 
 # --- what the tests share ---------------------------------------------------------------------------------------------
@@ -320,9 +377,11 @@ def fill(folder: Path, count: int) -> None:
     (folder / "broken.jpg").touch()
 
 
-def trigger(airflow: AirflowServer, dag_id: str, conf: dict[str, Any] | None = None, **more: Any) -> None:
-    airflow.api("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"conf": conf or {}, "logical_date": None, **more})
+def trigger(airflow: AirflowServer, dag_id: str, conf: dict[str, Any] | None = None, **more: Any) -> str:
+    """The id of the new run."""
+    made = airflow.api("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"conf": conf or {}, "logical_date": None, **more})
     pause(airflow, False, dag_id)
+    return str(made["dag_run_id"])
 
 
 def pause(airflow: AirflowServer, paused: bool, *dag_ids: str) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.bases.operator import BaseOperator
-from image_features import notices
+from airflow.sdk.exceptions import AirflowFailException
+from image_features import human_step, notices
 from image_features.notifier import ImageFeaturesNotifier
 
 from spark_apps import contract
@@ -114,6 +115,43 @@ def test_a_rejected_run_is_told_with_its_checks_and_the_first_files(spark: FakeS
     assert text[3:6] == ["    a b.jpg", "    {{ c }}.jpg", "    <b>.jpg"]
     assert text[-2:] == [f"Report: {notice.report}", "Log: http://airflow.example/sub/dags/image_features/log"]
     assert "secret" not in notice.text()
+
+
+def test_where_a_person_is_asked_next_the_notice_says_where(spark: FakeSpark, ended: Ended) -> None:  # noqa: F811
+    def answer(checks: list[dict[str, Any]]) -> str:
+        rejects(spark)
+        reports(spark, checks)
+        task, given = operator("validate"), context()
+        with task.dag:
+            human_step.after(task)
+        with pytest.raises(AirflowFailException) as caught:
+            task.execute(given)
+        return notices.of(callback(task, given["ti"], caught.value)).answer
+
+    place = answer([WARNED, FAILED])
+    assert place == f"{RUN_PAGE.removesuffix('/plugin')}/tasks/ask/required_actions"
+    assert answer([FAILED, {**FAILED, "name": "finite"}]) == "", "nobody can overrule that"
+    rejects(spark)
+    assert notices.of(ended()).answer == "", "nobody is asked there"
+
+
+def test_what_a_person_has_left_rejected_is_told_and_that_nobody_is_asked_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[notices.Notice] = []
+    notifier = ImageFeaturesNotifier(http_conn_id="on_call")
+    monkeypatch.setattr(notifier, "_ways", {"http": sent.append})
+    task = operator("validate")
+    with task.dag as dag:
+        human_step.after(task)
+    ask = dag.task_dict["ask"]
+    assert [*ask.params] == ["reason"], "the person is not asked for the params of the Dag"
+    said = "Not published, because of drift. A. Person has left it so; reason: dark."
+    notifier.notify(callback(ask, {}, human_step.LeftRejected(said, DAY, MODEL)))
+    notifier.notify(callback(ask, {}, human_step.NothingToDecide("The run was not rejected by its checks.")))
+    (notice,) = sent
+    assert (notice.title, notice.tone) == (f"{DAY} left rejected (image_features)", "bad")
+    assert notice.text().splitlines()[1] == said
 
 
 def test_a_warned_run_and_a_good_one_differ(spark: FakeSpark, ended: Ended) -> None:  # noqa: F811

@@ -285,6 +285,7 @@ def test_a_published_run_s_report(get: Any, shelf: Shelf) -> None:
         "tone": "good",
         "message": "2 vectors are published, and every check has passed.",
         "hint": "",
+        "question": None,
     }
     assert (report["published"], report["published_run_id"], report["live"]) == (True, run.run_id, False)
     assert [stage["state"] for stage in report["stages"]] == ["done"] * 3
@@ -383,6 +384,46 @@ def test_what_a_person_has_overruled_is_published_with_a_name_and_a_reason(get: 
     assert (verdict["message"], verdict["hint"]) == (said, "A person has decided this, not the checks.")
 
 
+def test_a_rejected_run_that_a_person_is_asked_about_says_where_and_then_what_the_answer_was(
+    get: Any, shelf: Shelf
+) -> None:
+    def asked(**answer: Any) -> Any:
+        run = Run(shelf.store, "2026-11-20", state="running", began=datetime.now(UTC) - timedelta(minutes=10))
+        run.reports("rejected").fails("validate", contract.QualityFailed("quality_failed", "Check drift failed."))
+        return run.enter().asks("ask", **answer)
+
+    open_one = asked()
+    verdict = get(run_path(open_one))["verdict"]
+    assert (verdict["status"], verdict["tone"]) == ("rejected", "warning")
+    assert verdict["message"].endswith("A person is asked whether it is published all the same.")
+    run_id = quote(open_one.run_id, safe="")
+    assert verdict["question"] == f"dags/image_features/runs/{run_id}/tasks/ask/required_actions"
+    at = datetime(2026, 11, 20, 9, 15, tzinfo=UTC)
+    answer = {"responded_at": at, "responded_by": {"id": "1", "name": "A. Person"}, "params_input": {"reason": "Dark."}}
+    verdict = get(run_path(asked(chosen_options=["Reject"], **answer)))["verdict"]
+    said = "Not published, because of drift. A. Person has left it so on 2026-11-20 09:15 UTC; reason: Dark."
+    assert (verdict["status"], verdict["tone"], verdict["question"]) == ("rejected", "bad", None)
+    assert verdict["message"] == said
+    verdict = get(run_path(asked(chosen_options=["Approve"], **answer)))["verdict"]
+    assert (verdict["status"], verdict["message"]) == ("running", "A. Person has approved it.")
+    verdict = get(run_path(asked(chosen_options=["Reject"], responded_at=at)))["verdict"]
+    assert verdict["message"].endswith("Nobody has answered in time, so it stays rejected.")
+
+
+def test_of_a_run_in_parts_each_is_asked_about_by_itself(get: Any, shelf: Shelf) -> None:
+    began = datetime.now(UTC) - timedelta(minutes=10)
+    first, second = (
+        Run(shelf.store, "2026-11-20", "manual__parts", "running", began, branch=name) for name in ("a", "b")
+    )
+    first.enter()
+    for run in (first, second):
+        run.tells(f"validate_{run.branch}", "validate", folder=str(run.folder)).reports("rejected")
+    first.asks("ask_a")
+    parts = {part["branch"]: part["key"] for part in get(run_path(first))["parts"]}
+    assert get(f"{run_path(first)}?part={parts['a']}")["verdict"]["question"].endswith("/tasks/ask_a/required_actions")
+    assert get(f"{run_path(first)}?part={parts['b']}")["verdict"]["question"] is None
+
+
 def test_a_check_beyond_its_narrower_limit_is_shown_with_both(get: Any, shelf: Shelf) -> None:
     run = published(shelf)
     warned = json.loads((run.folder / "report.json").read_text())
@@ -437,7 +478,7 @@ def test_a_failed_run_speaks_with_the_words_of_its_job(get: Any, shelf: Shelf) -
     report = get(run_path(run))
     assert report["verdict"] == {
         **{"status": "failed", "tone": "bad"},
-        **{"message": "extract failed: No such weights.", "hint": "Use DEFAULT."},
+        **{"message": "extract failed: No such weights.", "hint": "Use DEFAULT.", "question": None},
     }
     assert [stage["state"] for stage in report["stages"]] == ["done", "failed", "missing"]
     assert report["counts"]["quarantined"] == 1

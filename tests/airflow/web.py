@@ -83,6 +83,22 @@ class Run:
             session.execute(insert(XComModel).values(**task, dag_run_id=number, key=FACTS, value=told))
         return self
 
+    def asks(self, task_id: str, **answer: Any) -> Run:
+        """Adds a task that asks a person whether the run is published all the same; `answer`: columns of it."""
+        from airflow.models.hitl import HITLDetail
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+        from sqlalchemy import select, update
+
+        self.tells(task_id, "approve", folder=str(self.folder))
+        key = {"run_id": self.run_id, "task_id": task_id, "map_index": self.map_index}
+        of_task = [getattr(TaskInstance, name) == value for name, value in key.items()]
+        with create_session() as session:
+            session.execute(update(TaskInstance).where(*of_task).values(operator="AskToPublishOperator"))
+            ti_id = session.scalar(select(TaskInstance.id).where(*of_task))
+            session.add(HITLDetail(ti_id=ti_id, options=["Approve", "Reject"], subject="Publish?", **answer))
+        return self
+
     def leaves(self, name: str, content: Any) -> Run:
         """Writes a document; text as it is, everything else as JSON."""
         self.folder.mkdir(parents=True, exist_ok=True)

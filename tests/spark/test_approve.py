@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -56,27 +57,61 @@ def test_what_was_checked_is_published_with_the_name_of_who_decided(rejected: st
     assert catalog.manifest(rejected, "d1", RUN, "validate").outcome == done.outcome
     facts = catalog.publications(rejected, "d1", MODEL)[0].facts
     assert (facts["approved_by"], facts["approved_reason"]) == ("A. Person", "the disk of camera 3")
+    again = approve(wanted, Timings())  # killed before its own manifest: done again, it says the same
+    assert (again.outcome, again.counts) == (done.outcome, done.counts)
     with pytest.raises(NothingToDo):
-        approve(wanted, Timings())
+        approve(settings(rejected, reason="another"), Timings())
 
 
-def test_a_kill_after_the_commit_is_made_good_by_the_next_attempt(
-    rejected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Killed(BaseException):
-        pass
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def killed_after_the_commit(rejected: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The store, after an approval that was killed there."""
 
     def dead(*_: Any) -> None:
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(command.storage, "write_json", dead)
+        patch.setattr(command.jobs, "write_manifest", dead)
         with pytest.raises(Killed):
             approve(settings(rejected), Timings())
-    versions = catalog.table(rejected, "features").version()
-    assert catalog.report(rejected, "d1", RUN)["verdict"] == "rejected"
-    assert approve(settings(rejected), Timings()).outcome["verdict"] == "published_with_warnings"
-    assert catalog.table(rejected, "features").version() == versions
+    assert catalog.partitions(rejected, MODEL) != [] and catalog.report(rejected, "d1", RUN)["verdict"] == "rejected"
+    return rejected
+
+
+def test_a_kill_after_the_commit_and_a_publication_since_leave_it_superseded_and_not_rejected(
+    killed_after_the_commit: str, pipeline: Pipeline
+) -> None:
+    store = killed_after_the_commit
+    pipeline(run_id="other")
+    version = catalog.table(store, "features").version()
+    done = approve(settings(store), Timings())
+    assert done.outcome["verdict"] == "superseded" and done.outcome["table_versions"]["features"] < version
+    report = catalog.report(store, "d1", RUN)
+    assert (report["verdict"], report["approval"]["by"]) == ("superseded", "A. Person")
+    assert catalog.table(store, "features").version() == version, "what was published since stands"
+    assert [item.run_id for item in catalog.partitions(store, MODEL)] == ["other"]
+
+
+def test_an_approval_of_an_attempt_before_is_none_of_this_one(killed_after_the_commit: str, pipeline: Pipeline) -> None:
+    store = killed_after_the_commit
+    time.sleep(1.1)  # reports tell the second
+    with pytest.raises(QualityFailed):
+        pipeline(run_id=RUN, max_failed_fraction=0.0, batch_size=3, recompute=True)
+    pipeline(run_id="other")
+    with pytest.raises(BadSetting) as caught:
+        approve(settings(store), Timings())
+    assert caught.value.code == "published_meanwhile"
+
+
+def test_a_kill_after_the_commit_is_made_good_by_the_next_attempt(killed_after_the_commit: str) -> None:
+    store = killed_after_the_commit
+    versions = catalog.table(store, "features").version()
+    assert approve(settings(store), Timings()).outcome["verdict"] == "published_with_warnings"
+    assert catalog.table(store, "features").version() == versions
 
 
 def test_who_names_other_checks_than_failed_is_refused(rejected: str) -> None:

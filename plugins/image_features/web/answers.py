@@ -221,13 +221,15 @@ class DagRunInfo(BaseModel):
 class Verdict(BaseModel):
     """The first thing to read: `status` (see `Status`), a sentence, and what to do, which may be empty.
 
-    `tone` is good, warning, bad or neutral (running, queued, skipped).
+    `tone` is good, warning, bad or neutral (running, queued, skipped). `question`: where a person may answer
+    what is asked about the run, as a path below Airflow's address; null where nobody is asked.
     """
 
     status: Status
     tone: Literal["good", "warning", "bad", "neutral"]
     message: str
     hint: str
+    question: str | None = None
 
 
 class Stage(BaseModel):

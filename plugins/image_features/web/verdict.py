@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from image_features import wording
-from image_features.web import run_documents
+from image_features.web import questions, run_documents
 from image_features.web.answers import JobErrorInfo, Status, Verdict
 from image_features.web.overview import judge
 from image_features.web.run_lookup import Run
+
+BELOW = "The checks below say by how much, and which files."
 
 
 def verdict(run: Run, summary: run_documents.Summary | None, error: JobErrorInfo | None, readable: bool) -> Verdict:
     attempt = run.attempt
     done = run.ended_well
+    rejected = summary is not None and summary.verdict == "rejected"
+    question = questions.of_part(attempt) if rejected else None
+    if attempt.active and not done and question and summary:
+        return _asked(question, summary)
     if attempt.active and not done:
         status: Status = "running" if attempt.state == "running" else "queued"
         message = "The run is in progress." if attempt.state == "running" else "The run waits for its turn."
@@ -39,10 +45,9 @@ def verdict(run: Run, summary: run_documents.Summary | None, error: JobErrorInfo
     if standing:
         return Verdict(status=status, tone="good", message="The vectors of this run are published.", hint="")
     if status == "rejected" and summary is not None:
-        message = f"{wording.rejected(summary.failed)} {stands}".strip()
-        return Verdict(
-            status=status, tone="bad", message=message, hint="The checks below say by how much, and which files."
-        )
+        left = f"{wording.left_rejected(question.by, question.answered_at, question.reason)}" if question else ""
+        message = " ".join(filter(None, [wording.rejected(summary.failed), left, stands]))
+        return Verdict(status=status, tone="bad", message=message, hint=BELOW)
     if status == "failed":
         message = f"{error.stage} failed: {error.message}" if error else "The run failed before it could say why here."
         hint = error.hint if error else "The log of the failed task has the reason."
@@ -52,3 +57,15 @@ def verdict(run: Run, summary: run_documents.Summary | None, error: JobErrorInfo
     return Verdict(
         status=status, tone="bad", message="There is no report of this run.", hint="It may have been removed."
     )
+
+
+def _asked(question: questions.Question, summary: run_documents.Summary) -> Verdict:
+    """Of a rejected run that a person is asked about, or was a moment ago."""
+    message = wording.rejected(summary.failed)
+    if question.answered_at is None:
+        message += " A person is asked whether it is published all the same."
+        return Verdict(status="rejected", tone="warning", message=message, hint=BELOW, question=question.path)
+    if question.approved:
+        return Verdict(status="running", tone="neutral", message=f"{question.by} has approved it.", hint="")
+    left = wording.left_rejected(question.by, question.answered_at, question.reason)
+    return Verdict(status="rejected", tone="bad", message=f"{message} {left}", hint=BELOW)

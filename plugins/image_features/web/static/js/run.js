@@ -33,7 +33,7 @@ const PARTS = [
   [({ search }) => warning(search), ({ tone, message, hint }) => notice(tone, message, hint)],
   [({ duplicates }) => warning(duplicates), ({ tone, message, hint }) => notice(tone, message, hint)],
   [({ parts, part }) => (parts.length > 1 ? { parts, part } : null), (told) => partsPanel(told, asked)],
-  [({ live, progress, stages }) => (live ? { progress, stages } : null), progressPanel()],
+  [({ live, verdict, progress, stages }) => (live && !verdict.question ? { progress, stages } : null), progressPanel()],
   [({ checks }) => checks, checkTable],
   [({ counts, live, duplicates }) => ({ counts, live, duplicates }), countsPanel],
   [({ stages }) => stages, timesPanel],

@@ -1,11 +1,12 @@
 // The first thing to read: did it work, and may the vectors be trusted.
 
+import { airflowLink } from "./airflow.js";
 import { element } from "./dom.js";
 import { toneIcon, word } from "./status.js";
 
 /** The verdict as a notice, and whose vectors readers see when they are not this run's. */
 export function verdictNotice({ verdict, published, published_run_id }) {
-  const { status, tone, message, hint } = verdict;
+  const { status, tone, message, hint, question } = verdict;
   const other = !published && published_run_id;
   return element(
     "div",
@@ -14,6 +15,7 @@ export function verdictNotice({ verdict, published, published_run_id }) {
     element("p", { class: "headline" }, capital(word(status))),
     element("p", { class: "message" }, message),
     hint && element("p", {}, hint),
+    question && element("p", {}, airflowLink(question, "Answer under Required Actions")),
     other &&
       element("p", { class: "muted" }, "Readers see the vectors of ", element("code", {}, published_run_id), "."),
   );
