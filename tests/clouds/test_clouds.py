@@ -16,12 +16,15 @@ from deltalake.exceptions import CommitFailedError
 from pyarrow import fs
 
 from spark_apps import catalog, storage
-from spark_apps.contract import Unreachable
+from spark_apps.contract import IndexSettings, Unreachable
+from spark_apps.index import index
+from spark_apps.search import open_index
+from spark_apps.spark.jobs import Timings
 from spark_apps.storage import folders, listing
 from spark_apps.tables import schemas
 from tests.clouds import servers
 from tests.conftest import REPOSITORY
-from tests.shelf import MODEL, Shelf
+from tests.shelf import MODEL, Shelf, vector
 from tests.spark.conftest import BAD, GOOD, fill
 
 pytestmark = pytest.mark.clouds
@@ -228,3 +231,14 @@ def test_what_lies_in_folders_of_a_store_is_found(cloud: servers.Cloud, tmp_path
     assert catalog.runs(shelf.store, "d1") == ["run_1"]
     cloud.put("photos/one.jpg", b"photo")
     assert [uri for uri, *_ in listing.files(f"{cloud.uri}/photos")] == [f"{cloud.uri}/photos/one.jpg"]
+
+
+@pytest.mark.parametrize("cloud", ["azure"], indirect=True)
+def test_the_search_index_lies_there_too(cloud: servers.Cloud) -> None:
+    shelf = Shelf(f"{cloud.uri}/store")
+    shelf.publish("d1", "r1", {"u1": "a", "u2": "b"})
+    assert index(IndexSettings(store=shelf.store, model=MODEL), Timings()).counts["differing"] == 0
+    shelf.publish("d1", "r2", {"u2": "b", "u3": "c"})
+    assert index(IndexSettings(store=shelf.store, model=MODEL), Timings()).counts["differing"] == 0
+    found = open_index(shelf.store, MODEL).nearest(vector("c"), k=3)
+    assert {one.uri for one in found} == {"u2", "u3"} and found[0].uri == "u3"
