@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,13 @@ from PIL import Image
 from skimage import data
 
 from demo import dng
+from spark_apps.contract import ModelSettings
+from spark_apps.extractors.image import Photos
 from spark_apps.media import camera_raw, imaging, likeness, preview
 from spark_apps.media.camera_raw import Wanted
 from spark_apps.media.imaging import BadImage, Preprocessing
+from spark_apps.model import prepare
+from tests.model_numbers import assert_close
 from tests.unit.test_optional_formats import TURNS, photo
 
 LIMIT = 10**7
@@ -120,3 +125,19 @@ def test_a_kind_that_is_not_decoded_is_told_by_its_name() -> None:
     with pytest.raises(BadImage, match="RAF") as caught:
         imaging.inspect(b"FUJIFILMCCD-RAW 0201" + bytes(999), LIMIT)
     assert caught.value.code == "unsupported_format"
+
+
+def test_the_recomputation_sees_the_picture_that_the_vector_was_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The preview shows another scene, so that nobody can take one for the other."""
+    monkeypatch.setenv("IMAGE_FEATURES_CACHE", str(tmp_path))
+    cat, coffee = (Image.fromarray(scene).resize((440, 300)) for scene in (data.chelsea(), data.coffee()))
+    content, vectors = dng.made(cat, coffee), []
+    for raw in ("preview", "developed"):
+        artifact = prepare(ModelSettings("resnet18", "random:0", engine="torch", raw=raw))
+        photos = Photos(artifact.info, LIMIT, artifact.files[0].parent)
+        vectors.append(photos.extract([photos.prepare(content)])[0])
+        assert_close(vectors[-1], photos.reference(content))
+    camera, developed = vectors
+    assert np.abs(camera - developed).max() > 0.01 * np.abs(camera).max()
