@@ -82,7 +82,8 @@ class Notice:
         worst = next(part for part in self.parts if part.tone == self.tone)
         places = list(dict.fromkeys(part.partition for part in self.parts if part.partition))
         where = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
-        return f"{where or self.task_id or self.run_id} {worst.status} ({self.dag_id})"
+        became = f"{worst.stage} {worst.status}".strip() if worst.status.startswith("failed") else worst.status
+        return f"{where or self.task_id or self.run_id} {became} ({self.dag_id})"
 
     def record(self) -> dict[str, Any]:
         """JSON-able, for a webhook: these fields, `title`, `tone`, and the whole as `text`."""
@@ -219,8 +220,9 @@ def _part(found: Outcome, exception: Any) -> Part:
     status, tone = found.status, found.tone
     if exception and tone != "bad":  # what came after the job has failed
         status, tone, message, hint = f"{status}, then failed", "bad", f"{message} {_short(exception)}", ""
-    elif exception and found.error is None:
-        message = f"{message} {_short(exception)}"
+    elif exception and found.error is None:  # the job has left no word, so the task's come first, and Spark's last
+        how, _, tail = _short(exception).partition("\n")
+        message, hint = "\n".join(filter(None, [f"{how} {message} {hint}".strip(), tail])), ""
     return Part(
         partition=found.partition,
         stage=found.stage,

@@ -110,7 +110,7 @@ class Outcome:
         """A sentence, and what to do, which may be empty."""
         if self.verdict == "rejected" and self.checks:
             failed = [check["name"] for check in self.checks if check["severity"] == "error"]
-            return wording.rejected(failed), self.error.hint if self.error else ""
+            return wording.rejected(failed), wording.STANDS
         if self.verdict in contract.STANDING and self.stage in JUDGED and self.manifest:
             told = self.manifest.outcome
             featured, approval = self.counts.get("featured", 0), told.get("approval")

@@ -53,6 +53,10 @@ def check_provider() -> None:
 check_provider()
 
 
+OF_EACH_START = "WARNING: Using incubator modules: "
+"""What Java says when Spark uses its module for vectors."""
+
+
 class StageHook(SparkSubmitHook):
     """Runs one spark-submit; the scheme of the master says where it leads.
 
@@ -114,8 +118,9 @@ class StageHook(SparkSubmitHook):
 
     @property
     def last_lines(self) -> str:
-        """What spark-submit wrote last, under a line that says so."""
-        return str(self._submit_log_tail)
+        """What spark-submit wrote last, under a line that says so; without what Java says of each start."""
+        kept = [line for line in str(self._submit_log_tail).split("\n") if not line.startswith(OF_EACH_START)]
+        return "\n".join(kept) if len(list(filter(None, kept))) > 1 else ""
 
     def end_on_cluster(self, *, by_request: bool) -> None:
         """Tell the cluster to end the driver, then kill spark-submit.

@@ -31,7 +31,8 @@ def published(
     if approval:
         who, when = approval["by"], str(approval["at"])[:16].replace("T", " ")
         decided = f"{words(approval['checks'])} overruled by {who} on {when} UTC"
-        return f"{vectors}, {decided}: {approval['reason']}{turned_off}", "A person has decided this, not the checks."
+        reason = str(approval["reason"]).rstrip(".")
+        return f"{vectors}, {decided}: {reason}.{turned_off}", "A person has decided this, not the checks."
     if warned:
         return f"{vectors}. Worth a look: {warned}.{turned_off}", "A warning does not hold a publication back."
     if off:
@@ -39,6 +40,7 @@ def published(
     return f"{vectors}, and every check has passed.", ""
 
 
+STANDS = "What was published before stays."
 NO_ANSWER = "Nobody has answered in time, so it stays rejected."
 NO_REASON = "none given"
 
@@ -79,19 +81,23 @@ def value(check: str, number: float | None) -> str:
 
 
 def limits(check: Mapping[str, Any]) -> str:
-    """The limits of a check of a report, the narrower one first: without a warning at most 5 %, at most 10 %."""
-    found = [f"{before}{_limit(check, check[name])}" for name, before in _LIMITS if check.get(name) is not None]
+    """The limits of a check of a report: at most 10 %, warning above 5 %."""
+    found = [] if check.get("limit") is None else [_limit(check, check["limit"])]
+    if (narrower := check.get("warn_limit")) is not None:
+        beyond = {"at_least": "below", "within": "outside"}.get(str(check.get("relation")), "above")
+        found.append(f"warning {beyond} {_limit(check, narrower).removeprefix(_word(check)).strip()}")
     return ", ".join(found)
-
-
-_LIMITS = (("warn_limit", "without a warning "), ("limit", ""))
 
 
 def _limit(check: Mapping[str, Any], limit: float) -> str:
     name, relation = str(check["name"]), check.get("relation")
     if relation == "within" and limit > 0:
         return f"{value(name, limit)} to {value(name, 1 / limit)}"
-    return f"{RELATIONS.get(str(relation), 'limit')} {value(name, limit)}"
+    return f"{_word(check)} {value(name, limit)}"
+
+
+def _word(check: Mapping[str, Any]) -> str:
+    return RELATIONS.get(str(check.get("relation")), "limit")
 
 
 def name_of(uri: str, source: str | None) -> str:

@@ -218,7 +218,7 @@ def test_a_rejected_run_has_the_checks_and_the_code_and_no_output(
     assert (event["eventType"], event["outputs"]) == ("FAIL", [])
     said = by_name(event, "inputs")["features"]["dataQualityAssertions"]["assertions"]
     assert [(one["severity"], one["success"]) for one in said] == [("warn", False), ("error", False), ("error", True)]
-    assert said[1]["expected"] == "without a warning at most 5 %, at most 10 %"
+    assert said[1]["expected"] == "at most 10 %, warning above 5 %"
     run = event["run"]["facets"][lineage.FACET]
     exit_code = int(contract.ExitCode.QUALITY_FAILED)
     assert (run["verdict"], run["code"], run["exitCode"]) == ("rejected", "quality_failed", exit_code)

@@ -108,8 +108,8 @@ def test_a_rejected_run_is_told_with_its_checks_and_the_first_files(spark: FakeS
     text = notice.text().splitlines()
     assert text[:3] == [
         f"{DAY} rejected (image_features)",
-        "Not published, because of failed fraction. Look at it.",
-        "- failed_fraction 66.67 % (without a warning at most 5 %, at most 10 %): Share of listed files in quarantine: "
+        "Not published, because of failed fraction. What was published before stays.",
+        "- failed_fraction 66.67 % (at most 10 %, warning above 5 %): Share of listed files in quarantine: "
         "2 truncated.",
     ]
     assert text[3:6] == ["    a b.jpg", "    {{ c }}.jpg", "    <b>.jpg"]
@@ -159,7 +159,7 @@ def test_a_warned_run_and_a_good_one_differ(spark: FakeSpark, ended: Ended) -> N
     warned = notices.of(ended())
     assert (warned.title, warned.tone) == (f"{DAY} published with warnings (image_features)", "warning")
     assert "38 vectors are published. Worth a look: failed fraction." in warned.text()
-    assert "failed_fraction 9 % (without a warning at most 5 %, at most 10 %)" in warned.text()
+    assert "failed_fraction 9 % (at most 10 %, warning above 5 %)" in warned.text()
     publishes(spark, [])
     good = notices.of(ended())
     assert (good.title, good.tone, good.parts[0].checks) == (f"{DAY} published (image_features)", "good", ())
@@ -168,7 +168,7 @@ def test_a_warned_run_and_a_good_one_differ(spark: FakeSpark, ended: Ended) -> N
 def test_a_stage_that_failed_speaks_with_the_words_of_its_job(spark: FakeSpark, ended: Ended) -> None:  # noqa: F811
     spark.fails("extract", contract.Unreachable("no_weights", "https://me:pass@hub/x?sig=1 is away.", "Try later."))
     notice = notices.of(ended("extract"))
-    assert notice.title == f"{DAY} failed (image_features)"
+    assert notice.title == f"{DAY} extract failed (image_features)"
     assert notice.parts[0].message == "https://…@hub/x?… is away."
     assert notice.parts[0].hint == "Try later."
 
@@ -179,7 +179,11 @@ def test_a_job_that_was_killed_left_no_word_and_that_is_said(spark: FakeSpark, e
     notice = notices.of(ended())
     (part,) = notice.parts
     assert (part.status, part.checks) == ("failed", ()), "the earlier attempt's checks are not told"
-    assert "left neither a manifest nor an error" in part.message and "signal 9" in part.message
+    first, *spark_s = part.message.splitlines()
+    assert first.startswith("validate was ended by signal 9. The job left neither a manifest nor an error")
+    assert first.endswith("are often a lack of memory.") and part.hint == ""
+    assert not spark_s or spark_s[0].startswith("Last spark-submit output")
+    assert notice.title == f"{DAY} validate failed (image_features)"
 
 
 def test_what_is_refused_before_a_job_starts_is_told_by_its_sentence(spark: FakeSpark, ended: Ended) -> None:  # noqa: F811

@@ -376,6 +376,14 @@ def test_without_error_json_the_exit_code_and_spark_s_last_lines_count(
     assert type(raised.value) is meaning
 
 
+def test_of_a_killed_job_what_java_says_of_each_start_is_no_last_word(spark: FakeSpark) -> None:
+    said = "print('WARNING: Using incubator modules: jdk.incubator.vector', flush=True)\n"
+    spark.does(f"import signal\n{said}os.kill(os.getpid(), signal.SIGKILL)\n")
+    with pytest.raises(AirflowException) as raised:
+        operator("ingest").execute(context())
+    assert str(raised.value) == "ingest was ended by signal 9."
+
+
 def test_a_job_that_leaves_no_manifest_has_not_succeeded(spark: FakeSpark) -> None:
     with pytest.raises(AirflowException, match="left no manifest"):
         operator("validate").execute(context())
