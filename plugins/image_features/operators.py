@@ -59,8 +59,8 @@ class StageOperator(lineage.Reports, SparkSubmitOperator):
     ours, and `env_vars` to the job's environment, which has none of Airflow's own variables.
 
     :param conn_id: the Spark connection; by default the setting `conn_id`, else `spark_default`.
-    :param storage_conn_id: (templated) the connection (aws, wasb or adls) that the store is reached with; by default
-        the setting `storage_conn_id`, else the environment's credentials.
+    :param storage_conn_id: (templated) the connection (aws, wasb, adls, google_cloud_platform) that the store is
+        reached with; by default the setting `storage_conn_id`, else the environment's credentials.
     """
 
     stage: ClassVar[str]

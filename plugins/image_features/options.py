@@ -175,8 +175,8 @@ _OWN = (
     ),
     Option(
         name="storage_conn_id",
-        description="Airflow connection that S3 (type aws) or Azure (wasb, adls) is reached with. Not set: the "
-        "environment's credentials.",
+        description="Airflow connection that S3 (type aws), Azure (wasb, adls) or Google (google_cloud_platform) is "
+        "reached with. Not set: the environment's credentials.",
         example="aws_default",
     ),
     Option(

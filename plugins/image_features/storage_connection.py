@@ -1,5 +1,5 @@
 """The Airflow connection to object storage, as environment variables that reach it and come from it alone: S3 here,
-Azure in a module of its own."""
+Azure and Google in modules of their own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from image_features import azure_connection, connections
+from image_features import azure_connection, connections, google_connection
 from spark_apps.contract import BadSetting
 
 NOT_OURS = "Leave it out: Arrow and delta-rs know no settings of botocore."
@@ -22,6 +22,7 @@ REFUSED: Mapping[str, str] = {"config_kwargs": NOT_OURS, "botocore_kwargs": NOT_
 ROLES = ("role_arn", "assume_role_method", "assume_role_kwargs")
 """What a connection says that takes on a role: with its keys, by a web identity or by SAML."""
 METHODS = ("assume_role", "assume_role_with_saml", "assume_role_with_web_identity")
+ELSEWHERE = (*azure_connection.TYPES, *google_connection.TYPES)
 OTHER_TYPES = ("google", "gcp", "azure", "hdfs", "webhdfs")
 NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
@@ -41,7 +42,8 @@ def variables(conn_id: str) -> dict[str, str]:
 
 
 def access(conn_id: str) -> Access:
-    """What the connection stands for; nothing for an empty `conn_id`. Of type wasb or adls: see `azure_connection`.
+    """What the connection stands for; nothing for an empty `conn_id`. Of `ELSEWHERE`: see `azure_connection` and
+    `google_connection`.
 
     As the amazon provider reads it: keys from login and password, from extra, or from a profile; without any, what the
     machine offers (environment, instance profile, web identity) at the connection's region and endpoint. Whoever takes
@@ -53,15 +55,18 @@ def access(conn_id: str) -> Access:
     """
     if not conn_id:
         return Access()
-    hint = "Create it under Admin → Connections (type aws, wasb or adls), or clear storage_conn_id."
+    hint = f"Create it under Admin → Connections (type aws, {', '.join(ELSEWHERE)}), or clear storage_conn_id."
     connection = connections.get(conn_id, f"storage connection {conn_id!r}", hint)
     if connection.conn_type in azure_connection.TYPES:
         return Access(azure_connection.variables(conn_id, connection))
+    if connection.conn_type in google_connection.TYPES:
+        return Access(google_connection.variables(conn_id, connection))
     if any(name in (connection.conn_type or "").lower() for name in OTHER_TYPES):
         raise _bad(
             conn_id,
-            f"is of type {connection.conn_type}, and only S3 and Azure (wasb, adls) are reached by a connection",
-            "Clear storage_conn_id and put the credentials into the environment of Airflow.",
+            f"is of type {connection.conn_type}, which stores are not reached by",
+            f"Take one of type aws, {', '.join(ELSEWHERE)}, or clear storage_conn_id and put the credentials into the "
+            "environment of Airflow.",
         )
     extra: dict[str, Any] = connection.extra_dejson
     session: dict[str, Any] = _mapping(conn_id, extra, "session_kwargs")

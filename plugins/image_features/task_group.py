@@ -48,7 +48,7 @@ class ImageFeaturesTaskGroup(TaskGroup):
     :param ask_to_publish: whether to ask a person about a rejected run, or arguments of `AskToPublishOperator`, such as
         `{"assigned_users": […]}`; by default [image_features] ask_to_publish.
     :param conn_id: the Spark connection of all tasks.
-    :param storage_conn_id: the connection (aws, wasb or adls) that the store is reached with.
+    :param storage_conn_id: the connection (aws, wasb, adls, google_cloud_platform) that the store is reached with.
     :param conf: settings of Spark for all jobs.
     :param env_vars: variables for the environment of all jobs.
     :raises TypeError: an argument or a setting of a model that no stage has.

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 from pyarrow import fs
 
 from spark_apps.contract import BadSetting, access, plain_scheme
+from spark_apps.storage.google import Google
 
 CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S = 10, 60
 CLOUDS = ("AWS_", "AZURE_", "GOOGLE_")
@@ -101,7 +101,7 @@ def locate(uri: str) -> Location:
     if scheme in ("s3", "s3a"):
         return Location(_s3(S3.of(variables())), rest, f"{scheme}://")
     if scheme in ("gs", "gcs"):
-        return Location(_gcs(_gcs_emulator()), rest, f"{scheme}://")
+        return Location(_google(Google.of(variables())), rest, f"{scheme}://")
     if scheme in AZURE:
         azure, container, path = Azure.of(uri, variables())
         if "@" not in rest.split("/")[0]:
@@ -125,7 +125,7 @@ def delta_options(uri: str) -> dict[str, str]:
     if scheme in ("s3", "s3a"):
         return timeouts | S3.of(variables()).delta_options()
     if scheme == "gs":
-        return timeouts | _gcs_options(_gcs_emulator())
+        return timeouts | Google.of(variables()).delta_options()
     if scheme in AZURE:
         return timeouts | Azure.of(uri, variables())[0].delta_options()
     return {}
@@ -336,22 +336,6 @@ class Azure:
         return {"client_id": self.client} if self.client else {}
 
 
-# --- Google -----------------------------------------------------------------------------------------------------------
-
-
-def _gcs_emulator() -> str:
-    """The address that takes Google's place, as its own clients are told of it; empty for Google itself."""
-    found = variables().get("STORAGE_EMULATOR_HOST", "").rstrip("/")
-    return found if not found or "://" in found else f"http://{found}"
-
-
-def _gcs_options(emulator: str) -> dict[str, str]:
-    if not emulator:
-        return {}  # delta-rs finds GOOGLE_APPLICATION_CREDENTIALS and the machine's account by itself
-    account = {"gcs_base_url": emulator, "disable_oauth": True, "client_email": "", "private_key": ""}
-    return {"google_service_account_key": json.dumps({**account, "private_key_id": ""}), "allow_http": "true"}
-
-
 # --- filesystems, made once -------------------------------------------------------------------------------------------
 
 
@@ -366,12 +350,8 @@ def _s3(s3: S3) -> fs.S3FileSystem:
 
 
 @lru_cache(maxsize=4)
-def _gcs(emulator: str) -> fs.FileSystem:
-    limit = timedelta(seconds=REQUEST_TIMEOUT_S)
-    if not emulator:
-        return fs.GcsFileSystem(retry_time_limit=limit)
-    parts = urlsplit(emulator)
-    return fs.GcsFileSystem(anonymous=True, endpoint_override=parts.netloc, scheme=parts.scheme, retry_time_limit=limit)
+def _google(google: Google) -> fs.FileSystem:
+    return google.filesystem(REQUEST_TIMEOUT_S)
 
 
 @lru_cache(maxsize=4)

@@ -14,7 +14,7 @@ from typing import Any
 
 import boto3
 import pytest
-from image_features import renewal, storage_connection
+from image_features import google_connection, renewal, storage_connection
 from image_features.storage_connection import Access
 
 from spark_apps.contract import BadSetting, access
@@ -85,7 +85,7 @@ def test_what_a_connection_stands_for(
         ({}, {"profile_name": "unheard-of"}, "the profile unheard-of, which has no keys"),
         ({}, {"verify": False}, "switches the check of certificates off"),
         ({}, {"session_kwargs": "night"}, "is not a JSON object"),
-        ({"conn_type": "google_cloud_platform"}, {}, "only S3"),
+        ({"conn_type": "gcpssh"}, {}, "is of type gcpssh, which stores are not reached by"),
         ({"conn_type": "wasb"}, {}, "names no storage account"),
         ({"conn_type": "adls", **LOGIN}, {"tenant_id": "t"}, "names no storage account"),
         ({"conn_type": "wasb", "host": "photos"}, {"tenant_id": "t"}, "a tenant_id without login and password"),
@@ -147,6 +147,74 @@ def test_what_a_connection_to_azure_stands_for(
         assert (azure.account, container) == ("photos", "container")
         has_own = len(expected.keys() - {"ACCOUNT_NAME", "ENDPOINT"}) > 0
         assert (azure.key == "of-the-environment") is not has_own, "one identity whole, or the other"
+
+
+# --- Google -----------------------------------------------------------------------------------------------------------
+
+ROBOT = {"client_email": "photos@project.iam.gserviceaccount.com", "private_key": "very-private", "private_key_id": "1"}
+GOOGLE = {"conn_type": "google_cloud_platform"}
+
+
+@pytest.mark.parametrize("how", ["keyfile_dict", "text", "old name", "key_path"])
+def test_the_key_of_a_connection_to_google(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "key.json"
+    file.write_text(json.dumps({"type": "service_account", **ROBOT}))
+    extras: dict[str, dict[str, Any]] = {
+        "keyfile_dict": {"keyfile_dict": ROBOT, "project": "p"},
+        "text": {"keyfile_dict": json.dumps(ROBOT)},
+        "old name": {"extra__google_cloud_platform__keyfile_dict": json.dumps(ROBOT)},
+        "key_path": {"key_path": str(file), "num_retries": 5},
+    }
+    found = read(monkeypatch, extras[how], **GOOGLE)
+    assert found.keys() == {access.GOOGLE_KEY}
+    assert json.loads(found[access.GOOGLE_KEY]) == {"type": "service_account", **ROBOT}
+
+
+def test_without_a_key_a_connection_to_google_means_the_machine_s_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(monkeypatch, {"project": "p"}, **GOOGLE) == {}
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/etc/machine.json")
+    with filesystems.reached_with({}):
+        assert filesystems.variables()["GOOGLE_APPLICATION_CREDENTIALS"] == "/etc/machine.json"
+    with filesystems.reached_with({access.GOOGLE_KEY: "{}"}):
+        assert "GOOGLE_APPLICATION_CREDENTIALS" not in filesystems.variables(), "one identity whole, or the other"
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"keyfile_dict": "very-private {"}, "a key that is no JSON"),
+        ({"keyfile_dict": {**ROBOT, "type": "authorized_user"}}, "not that of a service account"),
+        ({"keyfile_dict": "[1]"}, "not that of a service account"),
+        ({"keyfile_dict": {**ROBOT, "private_key": ""}}, "a key without private_key"),
+        ({"keyfile_dict": ROBOT, "key_path": "/x"}, "both keyfile_dict and key_path"),
+        ({"key_path": "/no/such/key.json"}, "the key /no/such/key.json, which cannot be read: No such file"),
+        *[({name: "x"}, f"asks for {name}") for name in google_connection.REFUSED],
+    ],
+)
+def test_what_is_refused_of_a_connection_to_google(
+    extra: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadSetting, match=words) as caught:
+        read(monkeypatch, extra, **GOOGLE)
+    assert caught.value.hint and "very-private" not in str(caught.value)
+
+
+def test_google_s_key_reaches_the_job_s_environment_and_nothing_else(
+    spark: FakeSpark,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_STORAGE", json.dumps({**GOOGLE, "extra": {"keyfile_dict": ROBOT}}))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/etc/machine.json")
+    spark.succeeds("ingest")
+    operator("ingest", storage_conn_id="storage").execute(context())
+    arguments, environment = spark.called
+    assert json.loads(environment[access.GOOGLE_KEY])["private_key"] == "very-private"
+    assert "GOOGLE_APPLICATION_CREDENTIALS" not in environment, "the machine's own is not used beside it"
+    assert not any("very-private" in argument for argument in arguments)
+    monkeypatch.delenv("AIRFLOW_CONN_STORAGE")
+    assert not any("very-private" in value for value in os.environ.values())
+    assert os.environ["GOOGLE_APPLICATION_CREDENTIALS"] == "/etc/machine.json"
+    filesystems.use({})
 
 
 # --- roles ------------------------------------------------------------------------------------------------------------
