@@ -59,8 +59,8 @@ test-clouds: setup ## Run the jobs on servers of Azure's and Google's storage AP
 	IMAGE_FEATURES_CLOUDS=required $(PYTHON) -m pytest tests/clouds -m clouds $(ARGS)
 
 .PHONY: test-examples
-test-examples: setup ## Run every Dag of example_dags/ in a real Airflow
-	$(PYTHON) -m pytest tests/airflow/test_example_dags.py -m examples $(ARGS)
+test-examples: setup ## Run every Dag of example_dags/ in a real Airflow, and answer its question in a browser
+	$(PYTHON) -m pytest tests/airflow/test_example_dags.py tests/browser/test_a_person_decides.py -m examples $(ARGS)
 
 .PHONY: test-all
 test-all: setup ## Run every test: the fault drills and all backbones too (hours, and up to 20 GB of memory)
