@@ -21,7 +21,7 @@ export function wordsField({ noun } = { noun: "file" }, words, chosen) {
   return element(
     "form",
     { class: "words", role: "search", onsubmit: submit },
-    element("label", {}, `What the ${noun} shows `, input),
+    element("label", { class: "field" }, `What the ${noun} shows`, input),
     element("button", { type: "submit" }, "Search"),
   );
 }
