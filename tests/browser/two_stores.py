@@ -19,7 +19,7 @@ from skimage import data
 from spark_apps import contract
 from spark_apps.contract import BadSetting, StagedFile
 from spark_apps.tables import schemas
-from tests.airflow.web import Run
+from tests.airflow.web import Run, report
 from tests.shelf import MODEL, Shelf, image_id
 
 DAYS = ("2026-11-18", "2026-11-19", "2026-11-20")
@@ -49,7 +49,9 @@ def _publish(run: Run, names: tuple[str, ...], model: str = MODEL) -> None:
     files = {f"file:///photos/day/{name}.jpg": name for name in names}
     PhotoShelf(run.store).publish(run.partition, run.key, files, model=model)
     counts = {"listed": len(names) + 1, "featured": len(names), "quarantined": 1, "computed": len(names), "reused": 0}
-    run.reports(model={"key": model, "fingerprint": "fingerprint-1"}, counts=counts)
+    moved = [{"image_id": image_id(names[0]), "uri": next(iter(files)), "moved": 0.25}]
+    drift = {**report(run, "published")["drift"], "moved": moved}
+    run.reports(model={"key": model, "fingerprint": "fingerprint-1"}, counts=counts, drift=drift)
 
 
 def main(north: str, south: str) -> None:
