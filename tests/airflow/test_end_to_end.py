@@ -196,7 +196,7 @@ def test_publications_start_both_kinds_of_consumer(airflow: AirflowServer, start
         return {run["partition_key"] for run in runs if run["state"] == "success"}
 
     with scheduling(airflow):
-        until(lambda: bool(told()) and keys() >= expected)
+        until(lambda: bool(told()) and keys() >= expected, timeout=300)
     assert keys() == expected
     # publications that come before the scheduler looks are one run, which Airflow tells of the first of them
     assert told() and told() <= expected
