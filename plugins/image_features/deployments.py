@@ -62,8 +62,8 @@ class Deployment:
         return ""
 
     def end(self, hook: StageHook, submitted: subprocess.Popen[str]) -> None:
-        """End a running job, and every process of it on this machine."""
-        processes.end_tree(submitted)
+        """End a running job; what is left of it on this machine is killed after that."""
+        processes.ask_to_end(submitted)
         hook.on_kill()
 
 
@@ -125,12 +125,10 @@ class Cluster(_Remote):
 
     def end(self, hook: StageHook, submitted: subprocess.Popen[str]) -> None:
         """First the driver: the hook tells the cluster only while spark-submit, which it kills itself, is there."""
-        family = processes.family(submitted)
         try:
             hook.end_on_cluster(by_request=bool(connections.yarn_address(self.conn_id)))
         except FileNotFoundError as error:
             log.warning("The driver on the cluster was not told to end: %s is not on PATH.", error.filename)
-        processes.end(family)
 
 
 def of(conn_id: str, hook: StageHook) -> Deployment:

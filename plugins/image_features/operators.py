@@ -92,6 +92,7 @@ class StageOperator(lineage.Reports, SparkSubmitOperator):
         self.reads_conf = any(map(arguments.may_read_conf, map(self.given.get, self.templated)))
         self._hook: spark_hook.StageHook | None = None
         self._deployment: deployments.Deployment | None = None
+        self._mark = ""
         if self.is_mapped:
             written = getattr(self.dag.task_dict[self.task_id], "partial_kwargs", {})
             self.templated |= {name for name in empty if arguments.argument(name) not in written}
@@ -182,8 +183,12 @@ class StageOperator(lineage.Reports, SparkSubmitOperator):
 
     def on_kill(self) -> None:
         """End the whole job: a driver on the cluster, and every process on this machine."""
-        if self._hook and self._deployment and (submitted := self._hook.process):
-            self._deployment.end(self._hook, submitted)
+        try:
+            if self._hook and self._deployment and (submitted := self._hook.process):
+                self._deployment.end(self._hook, submitted)
+        finally:
+            if self._mark:
+                processes.end_all(self._mark)
 
     def _prepare(
         self, job: contract.JobSettings, context: Context, folder: Path
@@ -202,8 +207,9 @@ class StageOperator(lineage.Reports, SparkSubmitOperator):
         access = storage_connection.access(self.storage_conn_id or settings.storage_conn_id())
         _read_with(access.variables)
         secrets = {**access.variables, **self.secrets()}
-        task = f"{job.folder}/{self.task_id}"  # with the store: another Airflow on this machine may have such a run
-        if ended := processes.end_leftovers(task):
+        # with the store: another Airflow on this machine may have such a run
+        self._mark = f"{job.folder}/{self.task_id}"
+        if ended := processes.end_all(self._mark):
             self.log.warning("Ended %d processes that an earlier attempt had left running.", ended)
         # No env_vars: given any, the hook would replace the job's environment by this process's, secrets included.
         hook = self._hook = spark_hook.StageHook.of(
@@ -213,7 +219,7 @@ class StageOperator(lineage.Reports, SparkSubmitOperator):
             archives=_joined(spark_hook.argument(self, "archives"), deployment.archives()),
             env_vars=None,
         )
-        return access, hook, submission.environment(deployment, task, env_vars, secrets)
+        return access, hook, submission.environment(deployment, self._mark, env_vars, secrets)
 
     def _inject_lineage(self, context: Context) -> None:
         """What the provider's own `execute` does for OpenLineage."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import time
 
 import psutil
 
@@ -12,46 +13,45 @@ MARK = "IMAGE_FEATURES_TASK"
 """Environment variable that every process of a job inherits; it says which task started it."""
 GRACE_SECONDS = 3.0
 """For the JVM to remove its temporary folders; Airflow's supervisor kills the task 5 s after asking it to end."""
+SWEEP_SECONDS = 1.0
+"""For processes that start while those that start them are being killed."""
 
 
-def end_tree(submitted: subprocess.Popen[str]) -> None:
-    """End a running spark-submit and all its descendants; the JVM may tidy up first."""
+def ask_to_end(submitted: subprocess.Popen[str]) -> None:
+    """Let a running spark-submit end by itself, for as long as there is grace; the JVM may tidy up."""
     if submitted.poll() is not None:
         return
-    descendants = family(submitted)
     submitted.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         # not psutil's wait: whoever else reaps the child makes Popen report exit code 0
         submitted.wait(GRACE_SECONDS)
-    end(descendants)
 
 
-def family(submitted: subprocess.Popen[str]) -> list[psutil.Process]:
-    """All descendants of a spark-submit; none when it has ended."""
-    try:
-        found: list[psutil.Process] = psutil.Process(submitted.pid).children(recursive=True)
-        return found
-    except psutil.Error:
-        return []
+def end_all(task: str) -> int:
+    """Kill whatever an attempt of `task` has running on this machine, until nothing is left; the number of processes.
 
-
-def end(found: list[psutil.Process]) -> None:
-    """Kill these processes, as far as they are still there."""
-    for process in found:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(found, timeout=1)
-
-
-def end_leftovers(task: str) -> int:
-    """Kill what an earlier attempt of `task` left running on this machine; the number of processes.
-
-    An attempt whose own process was killed could not end its spark-submit, and two attempts must not overlap.
+    By their mark: one whose parent has ended, as where Airflow's own process was killed, is nobody's descendant, and
+    one that starts just now is in no list yet. Two looks have to find nothing, as a process has no environment for a
+    moment while it becomes another program.
     """
-    ended = 0
+    ended: set[psutil.Process] = set()
+    found_nothing = 0
+    deadline = time.monotonic() + SWEEP_SECONDS
+    while found_nothing < 2 and time.monotonic() < deadline:
+        found = _marked(task)
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        ended.update(found)
+        found_nothing = 0 if found else found_nothing + 1
+        time.sleep(0.02)
+    return len(ended)
+
+
+def _marked(task: str) -> list[psutil.Process]:
+    found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.pid != os.getpid() and process.environ().get(MARK) == task:
-                process.kill()
-                ended += 1
-    return ended
+                found.append(process)
+    return found

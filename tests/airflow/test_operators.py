@@ -41,7 +41,7 @@ class FakeSpark:
 
     def __init__(self, folder: Path, store: Path) -> None:
         self.folder, self.store, self.key = folder, store, RUN
-        self.calls = folder / "calls.jsonl"
+        self.calls, self.running = folder / "calls.jsonl", folder / "running"
         self.does("")
 
     def does(self, behaviour: str) -> None:
@@ -53,6 +53,9 @@ class FakeSpark:
             "    calls.write(json.dumps([sys.argv[1:], dict(os.environ)]) + '\\n')\n" + behaviour
         )
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
+
+    def runs(self, behaviour: str, says: str = "") -> None:
+        self.does(behaviour.format(says=says, running=str(self.running)))
 
     def succeeds(self, stage: str, **facts: Any) -> None:
         manifest: dict[str, Any] = {field.name: {} for field in dataclasses.fields(contract.Manifest)}
@@ -531,28 +534,51 @@ def test_where_nothing_was_published_there_is_no_event(verdict: str, spark: Fake
 
 # --- how a job ends ---------------------------------------------------------------------------------------------------
 
-SPAWN_AND_WAIT = """
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+RUNS = """
+waits = [sys.executable, "-c", "import time; time.sleep(60)"]
+subprocess.Popen(waits)
+subprocess.run([sys.executable, "-c", f"import subprocess; subprocess.Popen({{waits}})"])
+print({says!r}, flush=True)
+open({running!r}, "w").close()
+time.sleep(60)
+"""
+"""A job of three processes: itself, a child, and one whose parent has ended, which is nobody's descendant."""
+STARTS_ANOTHER_WHEN_ENDED = """
+import signal
+def start(*_):
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    time.sleep(60)
+signal.signal(signal.SIGTERM, start)
+open({running!r}, "w").close()
 time.sleep(60)
 """
 
 
-def test_killing_the_task_ends_the_whole_job(spark: FakeSpark) -> None:
-    spark.does(SPAWN_AND_WAIT)
-    task = operator("extract")
+@pytest.mark.parametrize("behaviour", [RUNS, STARTS_ANOTHER_WHEN_ENDED])
+def test_killing_the_task_ends_the_whole_job(behaviour: str, spark: FakeSpark) -> None:
+    spark.runs(behaviour)
+    end_while_it_runs(operator("extract"), spark)
+
+
+def end_while_it_runs(task: StageOperator, spark: FakeSpark, is_known: Callable[[], Any] = lambda: True) -> None:
+    """`on_kill`, as Airflow calls it, once the job runs and `is_known`; then nothing of the job is left."""
+    mark = _mark(spark.store, task.stage)
     family: list[psutil.Process] = []
+    left: list[psutil.Process] = []
 
     def kill() -> None:
-        family.extend(_wait_for(lambda: _marked(_mark(spark.store, "extract"), count=2)))
+        _wait_for(lambda: spark.running.exists() and is_known())
+        family.extend(_marked(mark))
         task.on_kill()
+        left.extend([*_marked(mark), *filter(_alive, family)])
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(AirflowException, match="extract"):
+    with pytest.raises(AirflowException, match=task.stage):
         task.execute(context())
     killer.join()
-    assert len(family) == 2
-    assert not [process for process in family if _alive(process)]
+    assert family
+    assert not left
 
 
 def test_a_new_attempt_ends_what_a_killed_one_left_running(spark: FakeSpark) -> None:
@@ -565,7 +591,7 @@ def test_a_new_attempt_ends_what_a_killed_one_left_running(spark: FakeSpark) -> 
     of_another_store = _mark(spark.store.with_name("other"), "ingest")
     stranger = subprocess.Popen(sleep, env={**environment, processes.MARK: of_another_store})
     try:
-        _wait_for(lambda: _marked(mark, count=1))
+        _wait_for(lambda: _marked(mark))
         spark.succeeds("ingest")
         operator("ingest").execute(context())
         assert left_over.wait(5) == -signal.SIGKILL
@@ -580,7 +606,7 @@ def _mark(store: Path, stage: str, dag_id: str = "image_features") -> str:
     return f"{contract.run_folder(str(store), DAY, contract.RunKey(RUN_ID, dag_id))}/{stage}"
 
 
-def _marked(mark: str, count: int) -> list[psutil.Process]:
+def _marked(mark: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
@@ -588,15 +614,15 @@ def _marked(mark: str, count: int) -> list[psutil.Process]:
                 found.append(process)
         except psutil.Error:
             continue
-    return found if len(found) == count else []
+    return found
 
 
-def _wait_for(condition: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
+def _wait_for(condition: Callable[[], Any]) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.1)
+        if condition():
+            return
+        time.sleep(0.05)
     raise AssertionError("did not happen within 20 s")
 
 

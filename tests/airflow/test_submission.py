@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 import tomllib
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -27,7 +26,14 @@ from image_features import assets, connections, deployments, form, processes, sp
 from image_features.operators import IngestOperator, MaintainOperator
 from packaging.specifiers import SpecifierSet
 
-from tests.airflow.test_operators import FakeSpark, context, operator, spark  # noqa: F401  # the fixture
+from tests.airflow.test_operators import (  # noqa: F401  # the fixture
+    RUNS,
+    FakeSpark,
+    context,
+    end_while_it_runs,
+    operator,
+    spark,
+)
 
 REPO = Path(__file__).resolve().parents[2]
 KEPT: dict[str, tuple[Any, Any]] = {
@@ -239,12 +245,6 @@ def test_the_provider_s_versions_are_those_of_the_package() -> None:
 
 # --- the driver on a cluster ------------------------------------------------------------------------------------------
 
-RUNS_ON = """
-print({says!r}, flush=True)
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-time.sleep(60)
-"""
-
 
 class ResourceManager:
     """YARN's, as far as it takes the request to end an application."""
@@ -273,34 +273,16 @@ def on_yarn(monkeypatch: pytest.MonkeyPatch, **extra: str) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(connection))
 
 
-def end_while_it_runs(task: Any) -> None:
-    """`on_kill`, as Airflow calls it, once the driver's id is known; then nothing of the job is left here."""
-
-    def kill() -> None:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            hook = task._hook
-            if hook and (hook._yarn_application_id or hook._kubernetes_driver_pod):
-                break
-            time.sleep(0.05)
-        family.extend(processes.family(hook._submit_sp))
-        task.on_kill()
-
-    family: list[Any] = []
-    killer = threading.Thread(target=kill)
-    killer.start()
-    with pytest.raises(AirflowException):
-        task.execute(context())
-    killer.join()
-    assert family
-    assert not [process for process in family if process.is_running() and process.status() != "zombie"]
+def end_once_the_driver_is_known(spark: FakeSpark) -> None:  # noqa: F811
+    task: Any = operator("extract")
+    end_while_it_runs(task, spark, lambda: task._hook._yarn_application_id or task._hook._kubernetes_driver_pod)
 
 
 def test_ending_a_task_ends_its_driver_on_yarn(spark: FakeSpark, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     yarn = ResourceManager()
     on_yarn(monkeypatch, yarn_resourcemanager_webapp_address=yarn.address)
-    spark.does(RUNS_ON.format(says="INFO impl.YarnClientImpl: Submitted application application_1700000000000_0007"))
-    end_while_it_runs(operator("extract"))
+    spark.runs(RUNS, says="INFO impl.YarnClientImpl: Submitted application application_1700000000000_0007")
+    end_once_the_driver_is_known(spark)
     yarn.server.shutdown()
     assert yarn.asked == [("/ws/v1/cluster/apps/application_1700000000000_0007/state", {"state": "KILLED"})]
 
@@ -312,8 +294,8 @@ def test_yarn_without_an_address_is_warned_of_and_ended_as_far_as_possible(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     on_yarn(monkeypatch)
-    spark.does(RUNS_ON.format(says="INFO impl.YarnClientImpl: Submitted application application_1700000000000_0007"))
-    end_while_it_runs(operator("extract"))
+    spark.runs(RUNS, says="INFO impl.YarnClientImpl: Submitted application application_1700000000000_0007")
+    end_once_the_driver_is_known(spark)
     said = caplog.text + capsys.readouterr().out
     assert "yarn_resourcemanager_webapp_address" in said
     assert "was not told to end" in said, "there is no command yarn here"
@@ -374,8 +356,8 @@ def test_ending_a_task_deletes_its_driver_s_pod(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     on_kubernetes(monkeypatch, "cluster")
-    spark.does(RUNS_ON.format(says="LoggingPodStatusWatcherImpl: \t pod name: image-features-extract-driver"))
-    end_while_it_runs(operator("extract"))
+    spark.runs(RUNS, says="LoggingPodStatusWatcherImpl: \t pod name: image-features-extract-driver")
+    end_once_the_driver_is_known(spark)
     assert kubernetes == [("image-features-extract-driver", "nightly")]
 
 
