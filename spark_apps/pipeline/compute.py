@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spark_apps import extractors, storage
+from spark_apps import contract, extractors, storage
 from spark_apps.contract import BadFile, ExtractSettings, ModelInfo
 from spark_apps.extractors import Extractor, Facts, Label
 from spark_apps.media import guard
@@ -27,7 +27,7 @@ from spark_apps.model import worker
 from spark_apps.pipeline import plan, resume
 from spark_apps.pipeline.records import TaskRecord
 from spark_apps.spark import progress
-from spark_apps.tables import contents, schemas, staging
+from spark_apps.tables import contents, data_files, schemas, staging
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -143,13 +143,14 @@ def unique_files(units: Iterator[plan.ComputeUnit], store_uri: str, within: str 
 
     def read() -> Iterator[list[UniqueFile]]:
         for unit in units:
-            parquet = pq.ParquetFile(f"{root}/{unit.path}", filesystem=filesystem, buffer_size=READ_BYTES)
             first, to_compute, further = 0, unit.to_compute(), unit.further_uris()
-            for batch in parquet.iter_batches(READ_ROWS, [unit.row_group], contents.COLUMNS):
-                wanted = [row for row in range(batch.num_rows) if to_compute[first + row]]
-                rows = batch.take(pa.array(wanted, pa.int64())).to_pylist()
-                yield list(_files(rows, [further.get(first + row, []) for row in wanted], within))
-                first += batch.num_rows
+            with data_files.whole(contract.join(schemas.IMAGES.uri(store_uri), unit.path)):
+                parquet = pq.ParquetFile(f"{root}/{unit.path}", filesystem=filesystem, buffer_size=READ_BYTES)
+                for batch in parquet.iter_batches(READ_ROWS, [unit.row_group], contents.COLUMNS):
+                    wanted = [row for row in range(batch.num_rows) if to_compute[first + row]]
+                    rows = batch.take(pa.array(wanted, pa.int64())).to_pylist()
+                    yield list(_files(rows, [further.get(first + row, []) for row in wanted], within))
+                    first += batch.num_rows
 
     reading = read()
 

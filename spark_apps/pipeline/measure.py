@@ -25,7 +25,7 @@ from spark_apps.pipeline.keys import Keys
 from spark_apps.pipeline.samples import Sample
 from spark_apps.spark import progress
 from spark_apps.spark.spreading import Spread
-from spark_apps.tables import schemas
+from spark_apps.tables import data_files, schemas
 
 QUALITY = ("sharpness", "brightness", "contrast")
 LISTING, QUARANTINE, FEATURES = "listing", schemas.QUARANTINE.name, schemas.FEATURES.name
@@ -146,7 +146,9 @@ def units(staged: Staged, listing: Iterable[str] = ()) -> list[Unit]:
 def measure(spread: Spread, files: Sequence[Unit], asked: Asked) -> Measured:
     """Reads the files, one row group in memory at a time, and puts together what was found.
 
-    Raises Unreachable when a file is missing or damaged.
+    Raises:
+        BadSetting: a file is damaged.
+        Unreachable: one is missing, or the store fails.
     """
     work = partial(measure_units, asked=asked)
     return merged([record for portion in _portions(files) for record in spread(portion, work)])
@@ -175,10 +177,10 @@ def merged(records: Sequence[Measured]) -> Measured:
 
 
 def row_groups(store: str, unit: Unit, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    """The row groups of a file, by number. Raises OSError or pyarrow.ArrowException: it is missing or damaged."""
+    """The row groups of a file, by number. Raises OSError when it is missing, and as `data_files.whole`."""
     uri = unit.path if unit.kind == LISTING else contract.join(schemas.TABLES[unit.kind].uri(store), unit.path)
     filesystem, path = storage.filesystem(uri)
-    with pq.ParquetFile(path, filesystem=filesystem) as parquet:
+    with data_files.whole(uri), pq.ParquetFile(path, filesystem=filesystem) as parquet:
         for group in range(parquet.num_row_groups):
             yield group, parquet.read_row_group(group, columns=list(columns))
 

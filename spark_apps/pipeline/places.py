@@ -15,6 +15,7 @@ from spark_apps.pipeline import keys
 from spark_apps.pipeline.keys import Keys
 from spark_apps.pipeline.measure import Unit, row_groups
 from spark_apps.spark.spreading import Spread
+from spark_apps.tables import data_files
 from spark_apps.tables.schemas import Table
 
 
@@ -41,13 +42,16 @@ class Wanted:
 
 
 def rows(spread: Spread, files: Sequence[StagedFile], wanted: Wanted, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The wanted rows, with `columns`, of one row group after another. Raises Unreachable."""
+    """The wanted rows, with `columns`, of one row group after another. Raises as
+    `measure.measure`."""
     if not len(wanted.keys):
         return
     units = [Unit(wanted.table.name, file.path, file.rows) for file in files]
     for place in spread(units, partial(_find, wanted=wanted)):
-        filesystem, path = storage.filesystem(contract.join(wanted.table.uri(wanted.store), place.path))
-        with storage.reaching("store", wanted.store), pq.ParquetFile(path, filesystem=filesystem) as parquet:
+        uri = contract.join(wanted.table.uri(wanted.store), place.path)
+        filesystem, path = storage.filesystem(uri)
+        with storage.reaching("store", wanted.store), data_files.whole(uri):
+            parquet = pq.ParquetFile(path, filesystem=filesystem)
             group = parquet.read_row_group(place.row_group, columns=list({wanted.column, *columns}))
         yield wanted.of(group).select(list(columns))
 

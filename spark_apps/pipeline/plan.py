@@ -232,9 +232,12 @@ def copies(units: Iterable[CopyUnit], store_uri: str) -> Iterable[dict[str, Any]
         wanted: dict[str, list[str]] = {}
         for row in lists.read(unit.wanted).to_pylist():
             wanted.setdefault(row["image_id"], []).append(row["uri"])
-        parquet = pq.ParquetFile(f"{root}/{unit.features_path}", filesystem=filesystem)
+        uri = contract.join(schemas.FEATURES.uri(store_uri), unit.features_path)
+        with data_files.whole(uri):
+            parquet = pq.ParquetFile(f"{root}/{unit.features_path}", filesystem=filesystem)
         for group in range(parquet.num_row_groups):
-            rows = parquet.read_row_group(group)
+            with data_files.whole(uri):
+                rows = parquet.read_row_group(group)
             rows = rows.filter(pc.is_in(rows["image_id"], pa.array(list(wanted), pa.string())))
             for row in rows.drop_columns(["uri", "run_id"]).to_pylist():
                 for uri in wanted.pop(row["image_id"], []):  # popped: published twins hold the same vector

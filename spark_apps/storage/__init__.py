@@ -37,23 +37,23 @@ def reaching(what: str, uri: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        message = f"Something is missing in the {what} {uri}: {_plain(error)}."
+        message = f"Something is missing in the {what} {uri}: {plain(error)}."
         raise Unreachable(
             f"{what}_missing", message, "Check that it exists and that its name is spelled right."
         ) from error
     except PermissionError as error:
         hint = "Check the permissions and credentials of the user who runs the job."
-        raise Unreachable(f"{what}_denied", f"Access to the {what} {uri} is denied: {_plain(error)}.", hint) from error
+        raise Unreachable(f"{what}_denied", f"Access to the {what} {uri} is denied: {plain(error)}.", hint) from error
     except (OSError, pa.ArrowException, deltalake.exceptions.DeltaError) as error:
         hint = "Check that it is mounted or reachable, that it has free space, and that the credentials are right."
-        message = f"The {what} {uri} cannot be used: {_plain(error)}."
+        message = f"The {what} {uri} cannot be used: {plain(error)}."
         if proxy := filesystems.proxy(uri):
-            message = f"The {what} {uri} cannot be used through the proxy {proxy}: {_plain(error)}."
+            message = f"The {what} {uri} cannot be used through the proxy {proxy}: {plain(error)}."
             hint = f"Check that the proxy lets it through, or name its host in NO_PROXY. {hint}"
         raise Unreachable(f"{what}_unreachable", message, hint) from error
 
 
-def _plain(error: Exception) -> str:
+def plain(error: Exception) -> str:
     """One line without colours or a full stop: delta-rs draws its errors for a terminal."""
     return " ".join(re.sub("\x1b\\[[0-9;]*m", "", str(error)).split()).rstrip(".")
 

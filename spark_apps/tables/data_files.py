@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -13,8 +14,8 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from pyarrow import fs
 
-from spark_apps import storage
-from spark_apps.contract import StagedFile
+from spark_apps import contract, storage
+from spark_apps.contract import BadSetting, StagedFile
 from spark_apps.tables import delta_log
 from spark_apps.tables.schemas import Table
 
@@ -65,11 +66,46 @@ def published(delta: DeltaTable, keys: dict[str, str]) -> list[PublishedFile]:
     ]
 
 
+@contextmanager
+def whole(uri: str) -> Iterator[None]:
+    """For reading a Parquet file of a store: when that fails, tells a damaged file from a store that fails.
+
+    Raises:
+        BadSetting: the file's bytes can be had, and are at fault; no retry makes them whole.
+        OSError, pyarrow.ArrowException: as inside.
+    """
+    try:
+        yield
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (OSError, pa.ArrowException) as error:
+        if not (fault := _fault(storage.read_bytes(uri))):
+            raise
+        raise BadSetting(
+            "file_damaged",
+            f"The file {uri} is damaged: {storage.plain(fault)}.",
+            "Run the partition that its path names again with --recompute: from extract on for a file of features, "
+            "else from ingest on.",
+        ) from error
+
+
+def _fault(content: bytes) -> Exception | None:
+    """Why a Parquet file cannot be read as a whole; None where it can."""
+    try:
+        for _ in pq.ParquetFile(pa.BufferReader(content)).iter_batches():
+            pass
+    except (OSError, pa.ArrowException) as error:
+        return error
+    return None
+
+
 def opened(store: str, table: Table, files: Sequence[StagedFile]) -> Iterator[tuple[StagedFile, pq.ParquetFile]]:
-    """Each of the files with a reader of it. Raises OSError or pyarrow.ArrowException for a missing or damaged one."""
+    """Each of the files with a reader of it. Raises OSError for a missing one, and as `whole` for a damaged one."""
     filesystem, root = storage.filesystem(table.uri(store))
     for file in files:
-        yield file, pq.ParquetFile(f"{root}/{file.path}", filesystem=filesystem)
+        with whole(contract.join(table.uri(store), file.path)):
+            parquet = pq.ParquetFile(f"{root}/{file.path}", filesystem=filesystem)
+        yield file, parquet
 
 
 def columns(
@@ -80,9 +116,10 @@ def columns(
     filesystem, root = storage.filesystem(table.uri(store))
 
     def read(file: StagedFile) -> tuple[StagedFile, pa.Table, list[int]]:
-        parquet = pq.ParquetFile(f"{root}/{file.path}", filesystem=filesystem, pre_buffer=True)
-        groups = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
-        return file, parquet.read(columns=list(names)).select(list(names)), groups
+        with whole(contract.join(table.uri(store), file.path)):
+            parquet = pq.ParquetFile(f"{root}/{file.path}", filesystem=filesystem, pre_buffer=True)
+            groups = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
+            return file, parquet.read(columns=list(names)).select(list(names)), groups
 
     with ThreadPoolExecutor(delta_log.REQUESTS) as pool:
         for begin in range(0, len(files), delta_log.REQUESTS):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from deltalake import DeltaTable
 
 from spark_apps import storage
-from spark_apps.contract import ExtractSettings, StagedFile, Unreachable
-from spark_apps.pipeline import plan
+from spark_apps.contract import BadSetting, ExtractSettings, StagedFile, Unreachable
+from spark_apps.pipeline import compute, plan
 from spark_apps.pipeline.plan import Plan
 from spark_apps.tables import schemas
 from tests.shelf import FINGERPRINT, MODEL, Shelf, image_id, vector
@@ -124,6 +125,28 @@ def test_copied_rows_carry_all_but_the_run(shelf: Shelf) -> None:
     rows = copied(shelf, planned(shelf, {"u0": "a"}))
     assert rows["u0"].keys() == {*schemas.FEATURES.columns.names} - {"run_id"}
     assert (rows["u0"]["model_fingerprint"], rows["u0"]["sharpness"]) == (FINGERPRINT, 500)
+
+
+def test_a_damaged_file_is_told_by_its_name_wherever_it_is_read(shelf: Shelf) -> None:
+    publication = shelf.publication("d8", "earlier", {"x": "a"})
+    publication.commit()
+    (known,) = publication.staged["features"]
+    result = planned(shelf, {"u0": "a", "u1": "b"})
+
+    def damage(table: str, path: str) -> Path:
+        file = Path(shelf.store, table, path)
+        file.write_bytes(file.read_bytes()[:-20])
+        return file
+
+    published, staged = damage("features", known.path), damage("images", result.compute[0].path)
+    readers = {
+        published: [lambda: copied(shelf, result), lambda: planned(shelf, {"u0": "a"})],
+        staged: [lambda: list(compute.unique_files(iter(result.compute), shelf.store))],
+    }
+    for file in readers:
+        for read in readers[file]:
+            with pytest.raises(BadSetting, match=f"{file} is damaged: .* again with --recompute"):
+                read()
 
 
 def test_vectors_beyond_the_lookback_and_of_later_days_are_not_used(shelf: Shelf) -> None:

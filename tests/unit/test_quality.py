@@ -485,12 +485,28 @@ def test_nothing_staged_measures_nothing(shelf: Shelf) -> None:
 def test_a_staged_file_that_is_damaged_or_gone_is_no_silent_loss(shelf: Shelf) -> None:
     (file,) = shelf.features("d1", "r", {"u1": "a"})
     path = Path(shelf.store, "features", file.path)
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(Unreachable):
-        measured(shelf, [file])
+    sound = path.read_bytes()
+    for damaged in (sound[:-20], sound[:8] + bytes(64) + sound[72:]):
+        path.write_bytes(damaged)
+        with pytest.raises(BadSetting, match=rf"{file.path} is damaged: .*Run the partition .* again") as caught:
+            measured(shelf, [file])
+        assert caught.value.code == "file_damaged"
     path.unlink()
     with pytest.raises(Unreachable, match="missing"):
         measured(shelf, [file])
+
+
+def test_a_store_that_fails_is_not_taken_for_a_damaged_file(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    (file,) = shelf.features("d1", "r", {"u1": "a"})
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pq.ParquetFile, "read_row_group", broken)
+        with pytest.raises(Unreachable, match="Input/output error"):
+            measured(shelf, [file])
+    assert len(measured(shelf, [file]).featured) == 1
 
 
 def test_files_that_are_measured_one_by_one_and_in_other_portions_measure_the_same(
