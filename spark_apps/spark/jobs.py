@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from spark_apps import contract, storage
 from spark_apps.contract import BadSetting, ExitCode, JobError
 from spark_apps.spark import environment_checks, packages
@@ -117,7 +119,9 @@ def _fail(stage: str, settings: contract.JobSettings | None, error: JobError) ->
         try:
             record = contract.error_record(stage, error, settings.run, settings.submission)
             storage.write_json(contract.join(settings.folder, "error.json"), record)
-        except OSError as problem:  # the store itself is what failed; the exit code and the log still tell
+        except JobError:  # the same again: what leads to the store is what is wrong, such as a proxy
+            pass
+        except (OSError, pa.ArrowException) as problem:  # the store itself failed; exit code and log still tell
             _say(f"error.json could not be written: {problem}")
     return error.exit_code
 

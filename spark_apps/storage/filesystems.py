@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
+import pyarrow as pa
 from pyarrow import fs
 
 from spark_apps.contract import BadSetting, access, plain_scheme
@@ -28,6 +29,8 @@ from spark_apps.storage.google import Google
 CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S = 10, 60
 CLOUDS = ("AWS_", "AZURE_", "GOOGLE_")
 AZURE = ("abfs", "abfss", "az")
+RENAMED = {"s3n": "s3", "wasb": "abfs", "wasbs": "abfss", "adl": "abfss", "azure": "az", "gcs": "gs"}
+"""What Hadoop and others call, or called, a kind of store → its name here."""
 
 _connection: dict[str, str] = {}
 _here: ContextVar[Mapping[str, str] | None] = ContextVar("_here", default=None)
@@ -112,7 +115,11 @@ def locate(uri: str) -> Location:
     authority, slash, path = rest.partition("/")
     if scheme in ("hdfs", "viewfs"):
         return Location(_hadoop(f"{scheme}://{authority}/"), f"{slash}{path}" or "/", f"{scheme}://{authority}")
-    filesystem, inside = fs.FileSystem.from_uri(uri)
+    try:
+        filesystem, inside = fs.FileSystem.from_uri(uri)
+    except pa.ArrowInvalid as error:
+        hint = f"Write {RENAMED[scheme]}://…" if scheme in RENAMED else "Write a path, or a URI of docs/stores.md."
+        raise BadSetting("bad_location", f"{scheme}:// of {uri} is no kind of store that is known.", hint) from error
     return Location(filesystem, inside, f"{scheme}://")
 
 

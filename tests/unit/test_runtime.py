@@ -178,6 +178,35 @@ def test_a_store_that_cannot_be_written_to_exits_with_4(
     assert str(tmp_path / place) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("store", "name", "value", "sentence"),
+    [
+        ("s3://bucket/store", "AWS_CA_BUNDLE", "/gone.pem", "AWS_CA_BUNDLE names, /gone.pem, cannot be read"),
+        ("s3://bucket/store", "HTTPS_PROXY", "socks5://proxy:1080", "neither an http nor an https proxy"),
+        ("abfss://container@account/store", "AZURE_STORAGE_ACCOUNT_NAME", "", "Write abfss://container@account.dfs"),
+        ("hdfs://name:8020/store", "HADOOP_HOME", "", "libhdfs"),
+        ("s3n://bucket/store", "AWS_REGION", "eu-west-1", "Write s3://"),
+        ("wasbs://container@account.blob.core.windows.net/store", "AWS_REGION", "eu-west-1", "Write abfss://"),
+        ("http://host/store", "AWS_REGION", "eu-west-1", "docs/stores.md"),
+    ],
+)
+def test_a_set_up_that_leads_to_no_store_exits_with_2_and_a_sentence(
+    store: str,
+    name: str,
+    value: str,
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for variable in ("NO_PROXY", "no_proxy", "https_proxy", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["validate", "--store", store, "--partition", "d1", "--run-id", "r"])
+    assert jobs.run("validate", ValidateSettings, succeeds, None) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("validate failed: ") and sentence in line
+
+
 def test_a_stage_that_has_not_run_is_asked_for_by_name(settings: ValidateSettings) -> None:
     with pytest.raises(BadSetting, match="ingest of run manual:1") as caught:
         jobs.read_manifest(settings, "ingest")
