@@ -21,6 +21,11 @@ NO_YARN_ADDRESS = (
     "on YARN is told so by the command yarn, if that is on PATH, and else runs on. Set it in the connection's extra, "
     "for example http://resourcemanager:8088."
 )
+NOT_ON_CLUSTER = (
+    "In deploy mode cluster the driver does not get what storage_conn_id and sink_conn_id stand for ({names}); only "
+    "this task does. Give its node or pod a role or secret of its own (docs/clusters.md, Secrets), or set the deploy "
+    "mode to client."
+)
 
 
 def yarn_address(conn_id: str) -> str:

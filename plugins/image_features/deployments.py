@@ -7,7 +7,7 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +57,9 @@ class Deployment:
                 found["SPARK_HOME"] = str(Path(spec.origin).parent)
         return found
 
-    def warning(self) -> str:
-        """What will not work with this connection; empty for nothing."""
-        return ""
+    def warnings(self, variables: Iterable[str]) -> list[str]:
+        """What will not work, a sentence each. `variables`: names of those that connections give the job."""
+        return []
 
     def end(self, hook: StageHook, submitted: subprocess.Popen[str]) -> None:
         """End a running job; what is left of it on this machine is killed after that."""
@@ -118,10 +118,14 @@ class Cluster(_Remote):
         """None: on YARN the driver would look for the Python that PYSPARK_DRIVER_PYTHON names here."""
         return {}
 
-    def warning(self) -> str:
-        """How a driver on YARN can be ended."""
+    def warnings(self, variables: Iterable[str]) -> list[str]:
+        """How a driver on YARN can be ended, and what does not reach a driver: spark-submit's environment stays here,
+        and Spark's settings for a driver's are on its command line, where everybody can read them."""
         unknown = self.master == "yarn" and not connections.yarn_address(self.conn_id)
-        return connections.NO_YARN_ADDRESS.format(conn_id=self.conn_id) if unknown else ""
+        found = [connections.NO_YARN_ADDRESS.format(conn_id=self.conn_id)] if unknown else []
+        if names := ", ".join(sorted(variables)):
+            found.append(connections.NOT_ON_CLUSTER.format(names=names))
+        return found
 
     def end(self, hook: StageHook, submitted: subprocess.Popen[str]) -> None:
         """First the driver: the hook tells the cluster only while spark-submit, which it kills itself, is there."""

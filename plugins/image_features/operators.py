@@ -200,13 +200,13 @@ class StageOperator(lineage.Reports, SparkSubmitOperator):
         self.application_args = contract.to_args(job)
         self._inject_lineage(context)
         deployment = self._deployment = deployments.of(self.conn_id, spark_hook.StageHook.of(self))
-        if warning := deployment.warning():
-            self.log.warning(warning)
         env_vars = self.env_vars or {}
         # For reading the store here and for the job, whose environment is never shown: arguments and conf are.
         access = storage_connection.access(self.storage_conn_id or settings.storage_conn_id())
         _read_with(access.variables)
         secrets = {**access.variables, **self.secrets()}
+        for warning in deployment.warnings(secrets):
+            self.log.warning(warning)
         # with the store: another Airflow on this machine may have such a run
         self._mark = f"{job.folder}/{self.task_id}"
         if ended := processes.end_all(self._mark):

@@ -301,6 +301,25 @@ def test_yarn_without_an_address_is_warned_of_and_ended_as_far_as_possible(
     assert "was not told to end" in said, "there is no command yarn here"
 
 
+@pytest.mark.parametrize("mode", ["client", "cluster"])
+def test_keys_of_a_connection_that_a_driver_on_a_cluster_does_not_get_are_warned_of(
+    mode: str,
+    spark: FakeSpark,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    on_yarn(monkeypatch, **{"deploy-mode": mode})
+    monkeypatch.setenv("AIRFLOW_CONN_KEYS", '{"conn_type": "aws", "login": "its-key", "password": "its-secret"}')
+    spark.succeeds("extract")
+    operator("extract", storage_conn_id="keys").execute(context())
+    said = caplog.text + capsys.readouterr().out
+    assert ("the driver does not get" in said and "AWS_SECRET_ACCESS_KEY" in said) == (mode == "cluster")
+    arguments, environment = spark.called
+    assert environment["AWS_SECRET_ACCESS_KEY"] == "its-secret", "this task's own spark-submit has them"
+    assert "its-secret" not in said and "its-secret" not in str(arguments)
+
+
 # --- Kubernetes -------------------------------------------------------------------------------------------------------
 
 
