@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -32,11 +33,12 @@ SHOWN = 20
 def erase(settings: EraseSettings, timings: jobs.Timings) -> Manifest:
     """Removes the photos that the settings name, and whatever is left of those that were erased before.
 
-    The manifest's counts: `images` and `names` (distinct contents and uris), `rows` of all tables and versions,
+    The manifest's counts: `images` and `names` (distinct contents and uris), `strange` ones of these, which were given
+    and are in no table and were not erased before (misspelt, or not here yet), `rows` of all tables and versions,
     `search_rows` and `duplicate_rows`, `files` and `documents` written anew, `log_files`, `bytes_removed`.
 
     Raises:
-        BadSetting: no photo is named and none was erased before, or the list is wrong.
+        BadSetting: no photo is named and none was erased before, the list is wrong, or there is no store.
         QualityFailed: `verify` found something; the sentence says where.
         JobError: runs in progress were writing files that may hold the photos; others write all the time.
         Unreachable: the store cannot be used.
@@ -50,10 +52,24 @@ def erase(settings: EraseSettings, timings: jobs.Timings) -> Manifest:
             "Nothing says which photos are meant, and none was erased before.",
             "Give --image-id, --uri, --uri-prefix or --list.",
         )
+    with storage.reaching("store", settings.store):
+        if selection.is_empty(settings.store):
+            raise BadSetting(
+                "no_store",
+                f"There is nothing in {settings.store} that photos could be in.",
+                "Correct --store: the folder or URI that holds the tables.",
+            )
     if settings.verify:
         return _verified(settings, timings, stones, wanted)
     with timings.phase("find"):
         photos = selection.known(settings.store, wanted) if wanted else Photos()
+        strange = frozenset(one for one in photos.strange if not (stones.has_image(one) or stones.has_uri(one)))
+        photos = replace(photos, strange=strange)
+    if strange:
+        _say(
+            f"{len(strange):,} of the {len(wanted.images | wanted.uris):,} ids and names that were given are in no "
+            "table of this store. Check how they are spelled; what comes under them later is kept away all the same."
+        )
     if settings.dry_run:
         with timings.phase("survey"):
             added = tombstones.with_added(stones, photos.images, photos.uris)
@@ -94,6 +110,7 @@ class _Receipt:
         self._photos = {
             "images": max(len(photos.images), said.get("images", 0)),
             "names": max(len(photos.uris), said.get("names", 0)),
+            "strange": max(len(photos.strange), said.get("strange", 0)),
         }
         self._started_at = before.get("started_at", contract.now())
 
@@ -151,6 +168,7 @@ def _manifest(settings: EraseSettings, timings: jobs.Timings, photos: Photos, re
         counts={
             "images": len(photos.images),
             "names": len(photos.uris),
+            "strange": len(photos.strange),
             "rows": sum(removed.rows.values()),
             "search_rows": sum(removed.search.values()),
             "duplicate_rows": sum(removed.duplicates.values()),

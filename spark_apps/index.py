@@ -33,12 +33,15 @@ def index(settings: IndexSettings, timings: jobs.Timings) -> Manifest:
 
     Raises:
         BadSetting: the run's extract has not finished, or Lance is not installed.
+        NothingToDo: nothing of the model is published, and there is no index of it.
         JobError: others publish faster than this could bring in.
         Unreachable: the store cannot be used.
     """
     model = jobs.model_of(settings)
     datasets.lance()
     with reading(settings.store):
+        if not datasets.exists(settings.store, model) and not catalog.partitions(settings.store, model):
+            raise catalog.never_published(settings.store, model)
         if settings.check:
             with timings.phase("check"):
                 differing = writing.audit(settings.store, model)

@@ -21,6 +21,7 @@ from typing import Any
 
 from spark_apps import catalog, contract, storage
 from spark_apps.contract import MaintainSettings, Manifest, NothingToDo
+from spark_apps.erasure.heeding import heeding
 from spark_apps.spark import jobs, spreading
 from spark_apps.tables import schemas
 from spark_apps.upkeep import compaction, emptying, unfinished, vacuum
@@ -204,7 +205,7 @@ def _size(size_bytes: int) -> str:
 
 
 def main() -> int:
-    return jobs.run("maintain", MaintainSettings, maintain, __doc__)
+    return jobs.run("maintain", MaintainSettings, heeding(maintain), __doc__)
 
 
 if __name__ == "__main__":

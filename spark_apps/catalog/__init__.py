@@ -45,6 +45,7 @@ from spark_apps.catalog.tables import exists as exists
 from spark_apps.catalog.tables import fingerprints as fingerprints
 from spark_apps.catalog.tables import folders as folders
 from spark_apps.catalog.tables import images as images
+from spark_apps.catalog.tables import never_published as never_published
 from spark_apps.catalog.tables import partitions as partitions
 from spark_apps.catalog.tables import publications as publications
 from spark_apps.catalog.tables import published as published

@@ -124,6 +124,14 @@ def partitions(store: str, model: str | None = None) -> list[Partition]:
     return [] if delta is None else published(delta, model)
 
 
+def never_published(store: str, model: str) -> contract.NothingToDo:
+    """What to raise where somebody asks for a model of which nothing is published: it names those that are. Raises
+    Unreachable."""
+    known = sorted({item.model for item in partitions(store)})
+    hint = f"Published are: {', '.join(known)}." if known else "Nothing is: correct --store, or run the pipeline first."
+    return contract.NothingToDo("never_published", f"Nothing is published under {model} in {store}.", hint)
+
+
 def published(delta: DeltaTable, model: str | None = None) -> list[Partition]:
     """The same of a table features that is open already."""
     actions = pa.table(delta.get_add_actions(flatten=True))

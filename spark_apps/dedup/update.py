@@ -66,9 +66,7 @@ def _updated(settings: DuplicatesSettings, say: Callable[[str], None]) -> Done:
     rows = {} if features is None else {item.partition: item.rows for item in catalog.published(features, model)}
     published = [*rows]
     if features is None or not (published or before.rows):
-        raise contract.NothingToDo(
-            "never_published", f"Nothing is published under {model}.", "Models are listed on the overview."
-        )
+        raise catalog.never_published(store, model)
     method = f"{likeness.EDITION},{settings.min_similarity:g},{settings.max_distance},{settings.candidates}"
     new, everything = _news(settings, before, method, features.version())
     exact = ExactSearch(store, model, features, settings.min_similarity, settings.candidates)

@@ -23,8 +23,9 @@ def heeding(job: Job[AnyJob]) -> Job[AnyJob]:
     has written.
 
     An erasure looks at the end, too, for what came while it ran: so one of both sees the other, whoever is later. Where
-    the job fails because an erasure has taken files from under it, it is done once more; so is one that has staged
-    files for a later stage, as their names are others now: what its tasks had finished is taken over.
+    the job fails because an erasure has taken files from under it, it is done once more, and what the failed attempt
+    has written is looked at, too. A job that has staged files for a later stage is also done again, as their names are
+    others now: what its tasks had finished is taken over.
     """
 
     @wraps(job)
@@ -34,19 +35,26 @@ def heeding(job: Job[AnyJob]) -> Job[AnyJob]:
             try:
                 manifest = job(settings, timings)
             except Exception:
-                if number == TRIES - 1 or _erasures(settings) == before:
+                if _erasures(settings) == before:
+                    raise
+                _sweep(settings)
+                if number == TRIES - 1:
                     raise
                 continue
             if _erasures(settings) == before:
                 return manifest
-            with storage.reaching("store", settings.store):
-                stones = tombstones.read(settings.store)
-            sweep(settings.store, stones, partitions=_partitions(settings))
+            _sweep(settings)
             if not manifest.staged:
                 return manifest
         raise JobError("erased_meanwhile", "Photos were erased again and again while this ran.", "Run it again.")
 
     return heeded
+
+
+def _sweep(settings: contract.JobSettings) -> None:
+    with storage.reaching("store", settings.store):
+        stones = tombstones.read(settings.store)
+    sweep(settings.store, stones, partitions=_partitions(settings))
 
 
 def _erasures(settings: contract.JobSettings) -> frozenset[str]:

@@ -17,15 +17,19 @@ from pyarrow import fs
 from spark_apps import contract, storage
 from spark_apps.contract import BadSetting, EraseSettings, names
 from spark_apps.erasure import data
+from spark_apps.storage import folders
+from spark_apps.tables import tombstones
 
 
 @dataclass(frozen=True)
 class Photos:
-    """Photos by the sha256 of their bytes, and by name. `prefix`: of further names."""
+    """Photos by the sha256 of their bytes, and by name. `prefix`: of further names. `strange`: those of them that are
+    in no table of the store."""
 
     images: frozenset[str] = frozenset()
     uris: frozenset[str] = frozenset()
     prefix: str = ""
+    strange: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.images or self.uris or self.prefix)
@@ -71,24 +75,35 @@ def known(store: str, wanted: Photos) -> Photos:
     """
     with storage.reaching("store", store):
         files = data.lying(store)
-        images, uris = set(wanted.images), set(wanted.uris)
+        images, uris, strange = set(wanted.images), set(wanted.uris), set(wanted.images | wanted.uris)
         if wanted.uris or wanted.prefix:
             for rows in _named(store, files):
                 mine = rows.filter(_is_given(rows["uri"], wanted))
                 uris.update(mine["uri"].to_pylist())
+                strange.difference_update(mine["uri"].to_pylist())
                 images.update(filter(None, mine["image_id"].to_pylist()))
             if wanted.prefix:
                 uris.update(uri for uri in _listed(store) if uri.startswith(wanted.prefix))
         found: set[str] = set()
         for rows in _named(store, files):
-            found.update(rows.filter(pc.is_in(rows["image_id"], pa.array(images, pa.string())))["uri"].to_pylist())
+            mine = rows.filter(pc.is_in(rows["image_id"], pa.array(images, pa.string())))
+            found.update(mine["uri"].to_pylist())
+            strange.difference_update(mine["image_id"].to_pylist())
         if found := found - uris:
             for rows in _named(store, files):
                 shared = rows.filter(pc.is_in(rows["uri"], pa.array(found, pa.string())))
                 same = pc.is_in(shared["image_id"], pa.array(images, pa.string()))
                 others = pc.and_(pc.is_valid(shared["image_id"]), pc.invert(same))  # of a file that was not read, none
                 found.difference_update(shared.filter(others)["uri"].to_pylist())
-    return Photos(frozenset(images), frozenset(uris | found))
+    return Photos(frozenset(images), frozenset(uris | found), strange=frozenset(strange))
+
+
+def is_empty(store: str) -> bool:
+    """Whether there is nothing in the folder of a store but what erasures have left. Raises OSError."""
+    filesystem, root = storage.filesystem(store)
+    return all(
+        info.path.rstrip("/").rsplit("/", 1)[-1] == tombstones.FOLDER for info in folders.inside(filesystem, root)
+    )
 
 
 def _is_given(uris: pa.ChunkedArray, wanted: Photos) -> pa.ChunkedArray:

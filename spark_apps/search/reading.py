@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spark_apps import contract, storage
+from spark_apps import catalog, contract, storage
 from spark_apps.contract import BadSetting
 from spark_apps.search import ann, datasets
 
@@ -59,12 +59,15 @@ def open_index(store: str, model: str, cache_bytes: int = CACHE_BYTES) -> Index:
     """The vectors of `model` (`resnet50-imagenet1k_v2-fp32`, as they are published under) in `store`, to be searched.
 
     Raises:
-        BadSetting: there is no search index of that model yet, or Lance is not installed.
+        BadSetting: there is no search index of that model, or no such model; or Lance is not installed.
         Unreachable: the store cannot be read.
     """
     store = contract.check_store(store)
     with reading(store):
         if not datasets.exists(store, model):
+            if not catalog.partitions(store, model):
+                nothing = catalog.never_published(store, model)
+                raise BadSetting("no_index", nothing.message, nothing.hint)
             raise BadSetting(
                 "no_index",
                 f"The store {store} has no search index of {model} yet.",
@@ -146,8 +149,13 @@ class Index:
         return found
 
     def between(self, first: str, last: str) -> list[str]:
-        """The partitions from `first` to `last`, both of them included; an empty one is no limit."""
+        """The partitions from `first` to `last`, both of them included; an empty one is no limit.
+
+        Raises BadSetting: the last comes before the first.
+        """
         order = contract.partitions.order
+        if first and last and order(last) < order(first):
+            raise BadSetting("bad_span", f"{last} comes before {first}.", "Give the earlier partition first.")
         return [
             key
             for key in self.partitions

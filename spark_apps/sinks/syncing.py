@@ -95,9 +95,7 @@ def sync(store: str, model: str, sink: Sink, full: bool = False, tell: Callable[
     features = catalog.table(store, "features")
     mark = Mark.of(sink.mark())
     if features is None or (mark is None and not catalog.published(features, model)):
-        raise contract.NothingToDo(
-            "never_published", f"Nothing is published under {model}.", "Models are listed on the overview."
-        )
+        raise catalog.never_published(store, model)
     own = Mark(str(features.metadata().id), model, writer=uuid.uuid4().hex[:8])
     _check_ours(sink, mark, own, full)
     syncing = _Syncing(store, sink, tell, mark or own, own.writer)

@@ -201,7 +201,8 @@ def test_the_receipt_says_what_was_removed_where_and_names_nothing(store: Shelf,
     folder = Path(settings(store, run_id="ticket 7").folder)
     receipt = json.loads((folder / "receipt.json").read_text())
     assert (receipt["reason"], receipt["requested_by"]) == ("asked for", "somebody") and receipt["finished_at"]
-    assert receipt["photos"] == {"images": 10, "names": 12} and receipt["removed"] == done.outcome["removed"]
+    assert receipt["photos"] == {"images": 10, "names": 12, "strange": 0}
+    assert receipt["removed"] == done.outcome["removed"]
     assert receipt["removed"]["shown"][f"features/{DAYS[1]}/{OTHER_MODEL}"] == 3
     assert receipt["removed"]["shown"][f"images/{DAYS[0]}"] == 2
     assert receipt["removed"]["search"] == {MODEL: 11} and receipt["removed"]["duplicates"] == {MODEL: 5}
@@ -220,6 +221,30 @@ def test_a_list_that_is_wrong_is_refused_without_a_word_of_it(shelf: Shelf, tmp_
         erase(settings(shelf), Timings())
     with pytest.raises(BadSetting, match="no sha256"):
         settings(shelf, image_id="abc")
+
+
+def test_a_store_that_is_none_is_refused_and_not_called_done(shelf: Shelf) -> None:
+    Path(shelf.store, "erasures", "of a command").mkdir(parents=True)
+    for options in ({}, {"dry_run": True}, {"verify": True}):
+        with pytest.raises(BadSetting, match="Correct --store") as caught:
+            erase(settings(shelf, image_id=image_id("a"), **options), Timings())
+        assert caught.value.code == "no_store"
+    assert not list(Path(shelf.store).rglob("tombstone.json"))
+
+
+def test_ids_and_names_that_are_in_no_table_are_counted(shelf: Shelf, tmp_path: Path, capsys: Any) -> None:
+    shelf.publish("d1", "r", {"file:///l/a.jpg": "a", "file:///l/b.jpg": "b"})
+    place = tmp_path / "photos.txt"
+    place.write_text(f"{image_id('a')}\n/l/b.jpg\n/l/misspelt.jpg\n{image_id('nowhere')}\n")
+    assert erase(settings(shelf, list=str(place), dry_run=True), Timings()).counts["strange"] == 2
+    erase(settings(shelf, list=str(place), run_id="7"), Timings())
+    said = capsys.readouterr().err
+    assert "2 of the 4 ids and names that were given are in no table" in said and "misspelt" not in said
+    receipt = Path(settings(shelf, run_id="7").folder, "receipt.json")
+    assert json.loads(receipt.read_text())["photos"] == {"images": 3, "names": 3, "strange": 2}
+    again = erase(settings(shelf, list=str(place), run_id="7"), Timings())
+    assert again.counts["strange"] == 0, "all were erased before"
+    assert json.loads(receipt.read_text())["photos"]["strange"] == 2
 
 
 def test_a_prefix_means_all_below_it_and_their_copies(store: Shelf) -> None:

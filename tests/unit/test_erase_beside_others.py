@@ -13,7 +13,8 @@ from spark_apps import catalog, contract
 from spark_apps.contract import EraseSettings, JobError, MaintainSettings, Manifest, UndoSettings
 from spark_apps.erase import erase
 from spark_apps.erasure import data
-from spark_apps.erasure.heeding import heeding
+from spark_apps.erasure.heeding import TRIES, heeding
+from spark_apps.maintain import main as maintain_command
 from spark_apps.maintain import maintain
 from spark_apps.spark.jobs import Timings
 from spark_apps.tables import tombstones
@@ -171,6 +172,40 @@ def test_a_job_that_fails_beside_an_erasure_is_done_once_more(shelf: Shelf) -> N
     assert job(shelf, erased_meanwhile, lambda: None)().counts == {"left": 0}
     with pytest.raises(FileNotFoundError):
         job(shelf, failing, lambda: None)()
+
+
+def test_what_a_failed_attempt_has_written_after_the_erasure_had_looked_goes_too(shelf: Shelf) -> None:
+    """As merged files that no commit names, when the next ones to merge have been taken away."""
+    shelf.publish("d1", "before", FILES)
+
+    failing = partial(failing_late, shelf)
+    assert job(shelf, failing, lambda: None)().counts == {"left": 0}
+    assert left(shelf) == [] and names(shelf) == both({"b.jpg"})
+    with pytest.raises(FileNotFoundError):
+        job(shelf, *([failing] * TRIES))()
+    assert left(shelf) == []
+
+
+def failing_late(shelf: Shelf) -> None:
+    forget(shelf, run_id=str(len(tombstones.erasures(shelf.store))))
+    shelf.images("d1", "late", FILES)
+    raise FileNotFoundError("a file that was there")
+
+
+def test_maintenance_heeds_an_erasure(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has read a file that is erased before the merged one is written, and somebody takes the next one away."""
+    shelf.publish("d1", "r", FILES)
+
+    def compact(store: str, table: Any, *_: Any) -> Any:
+        monkeypatch.undo()
+        forget(shelf)
+        shelf.images("d1", "merged", FILES)
+        raise FileNotFoundError("a file that was there")
+
+    monkeypatch.setattr("spark_apps.upkeep.compaction.compact", compact)
+    monkeypatch.setattr("sys.argv", ["maintain", "--store", shelf.store])
+    assert maintain_command() == 0
+    assert left(shelf) == []
 
 
 def test_what_has_staged_files_is_done_again_because_they_have_other_names_now(shelf: Shelf) -> None:

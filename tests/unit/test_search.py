@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from spark_apps import catalog, contract, extractors, model
-from spark_apps.contract import BadSetting, IndexSettings, JobError, MaintainSettings, UndoSettings
+from spark_apps.contract import BadSetting, IndexSettings, JobError, MaintainSettings, NothingToDo, UndoSettings
 from spark_apps.extractors import kept_models
 from spark_apps.index import index
 from spark_apps.maintain import maintain
@@ -354,6 +354,24 @@ def test_without_an_index_it_is_said_how_to_make_one(two_days: Shelf) -> None:
     assert "spark_apps.index" in refused.value.hint
     with pytest.raises(BadSetting):
         open_index(two_days.store, "../features")
+
+
+def test_a_model_that_nobody_published_is_named_with_those_that_are(shelf: Shelf) -> None:
+    with pytest.raises(NothingToDo, match=r"correct --store"):
+        run(shelf)
+    shelf.publish("d1", "r1", {"u1": "a"})
+    for options in ({}, {"check": True}, {"rebuild": True}):
+        with pytest.raises(NothingToDo, match=f"under other in .*Published are: {MODEL}"):
+            index(IndexSettings(store=shelf.store, model="other", **options), Timings())
+    with pytest.raises(BadSetting, match=f"under other in .*Published are: {MODEL}"):
+        open_index(shelf.store, "other")
+
+
+def test_a_span_that_ends_before_it_begins_is_refused(two_days: Shelf, capsys: Any) -> None:
+    run(two_days)
+    asked = ["--store", two_days.store, "--model", MODEL, "--image-id", image_id("a"), "--from", "d2", "--to", "d1"]
+    assert search_command(asked) == 2
+    assert "d1 comes before d2. Give the earlier partition first." in capsys.readouterr().err
 
 
 def command(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
