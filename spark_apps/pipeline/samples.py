@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spark_apps import catalog, storage
+from spark_apps import catalog, contract, storage
+from spark_apps.contract import BadSetting
 from spark_apps.pipeline import keys
 from spark_apps.pipeline.keys import Keys
 from spark_apps.tables import data_files, schemas
@@ -63,8 +64,8 @@ def former(store: str, model: str, days: Sequence[str], dim: int) -> Floats:
 
     Each row has the same chance: `PLACES` rows at equal steps of all of them, and of the row group that each is in as
     many as its part, by lot. What is in one row group was often in one folder, so of a large day this says less than so
-    many rows drawn one by one would. Files that have gone meanwhile are left out. Raises OSError and what else Arrow
-    and Delta raise.
+    many rows drawn one by one would. Files that have gone meanwhile, or are damaged, are left out. Raises OSError and
+    what else Arrow and Delta raise.
     """
     delta = catalog.table(store, schemas.FEATURES.name)
     published = data_files.published(delta, {"model": model}) if delta else []
@@ -91,7 +92,10 @@ def _of_file(store: str, file: PublishedFile, rows: Sequence[int], dim: int) -> 
     filesystem, root = storage.filesystem(schemas.FEATURES.uri(store))
     parts = []
     try:
-        with pq.ParquetFile(f"{root}/{file.path}", filesystem=filesystem) as parquet:
+        with (
+            data_files.whole(contract.join(schemas.FEATURES.uri(store), file.path)),
+            pq.ParquetFile(f"{root}/{file.path}", filesystem=filesystem) as parquet,
+        ):
             ends = np.cumsum([parquet.metadata.row_group(at).num_rows for at in range(parquet.num_row_groups)])
             groups, counts = np.unique(np.searchsorted(ends, rows, side="right"), return_counts=True)
             for group, count in zip(groups.tolist(), counts.tolist(), strict=True):
@@ -99,7 +103,7 @@ def _of_file(store: str, file: PublishedFile, rows: Sequence[int], dim: int) -> 
                 vectors, right = sound(table["features"].combine_chunks(), dim)
                 lots = keys.lots(keys.of(table["image_id"].to_pylist()), file.keys["partition"])
                 parts.append(smallest(lots[right], vectors[right], count * SIZE // PLACES).vectors)
-    except FileNotFoundError:
+    except (FileNotFoundError, BadSetting):
         return np.zeros((0, dim), np.float32)
     return np.concatenate(parts)
 

@@ -100,3 +100,10 @@ def test_a_file_that_an_erasure_has_just_removed_is_left_out(shelf: Shelf) -> No
     (gone,) = Path(shelf.store, "features", "data", "d0").rglob("*.parquet")
     gone.unlink()
     assert len(samples.former(shelf.store, MODEL, days, DIM)) == 5
+
+
+def test_a_damaged_file_of_a_day_before_takes_no_opinion_from_today(shelf: Shelf) -> None:
+    days = published(shelf, 2, 5)
+    (damaged,) = Path(shelf.store, "features", "data", "d0").rglob("*.parquet")
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    assert len(samples.former(shelf.store, MODEL, days, DIM)) == 5
