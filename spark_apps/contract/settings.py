@@ -6,6 +6,7 @@ choices of a trigger form (`describe`), and the checks (`__post_init__`): a valu
 
 from __future__ import annotations
 
+import secrets
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -314,7 +315,7 @@ class UndoSettings(JobSettings):
 class EraseSettings(JobSettings):
     """Settings of `erase`: which photos are forgotten, and what is told of it."""
 
-    run_id: str = setting("Id of this erasure; empty: the present moment.", "")
+    run_id: str = setting("Id of this erasure; empty: the present moment, and four digits by chance.", "")
     image_id: str = setting("The photo with this sha256, under whatever names it lies.", "")
     uri: str = setting("The photo that was read here: a path, or a URI as the tables have it; its copies go, too.", "")
     uri_prefix: str = setting(
@@ -341,7 +342,9 @@ class EraseSettings(JobSettings):
             raise BadSetting(
                 "bad_image_id", "image-id is no sha256.", "Give the 64 hexadecimal digits of the column image_id."
             )
-        name_after_now(self)
+        if not self.run_id:  # two of one second must not write one tombstone
+            name_after_now(self)
+            object.__setattr__(self, "run_id", f"{self.run_id}-{secrets.token_hex(2)}")
 
     @property
     def folder(self) -> str:

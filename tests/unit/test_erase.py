@@ -232,6 +232,18 @@ def test_a_store_that_is_none_is_refused_and_not_called_done(shelf: Shelf) -> No
     assert not list(Path(shelf.store).rglob("tombstone.json"))
 
 
+def test_erasures_of_one_moment_are_several(shelf: Shelf) -> None:
+    """As of a shell's loop that starts some at once: each has its own tombstones, so that none is lost."""
+    names = [f"photo {number}" for number in range(5)]
+    shelf.publish("d1", "r", {f"file:///l/{name}.jpg": name for name in [*names, "other"]})
+    at_once = [settings(shelf, image_id=image_id(name)) for name in names]
+    assert len({one.folder for one in at_once}) == 5
+    for one in at_once:
+        erase(one, Timings())
+    assert all(map(tombstones.read(shelf.store).has_image, map(image_id, names)))
+    assert len(list(Path(shelf.store).glob("erasures/*/receipt.json"))) == 5
+
+
 def test_ids_and_names_that_are_in_no_table_are_counted(shelf: Shelf, tmp_path: Path, capsys: Any) -> None:
     shelf.publish("d1", "r", {"file:///l/a.jpg": "a", "file:///l/b.jpg": "b"})
     place = tmp_path / "photos.txt"
