@@ -133,6 +133,8 @@ class Cluster(_Remote):
             hook.end_on_cluster(by_request=bool(connections.yarn_address(self.conn_id)))
         except FileNotFoundError as error:
             log.warning("The driver on the cluster was not told to end: %s is not on PATH.", error.filename)
+        except Exception as error:  # whatever client of a cluster this was, the rest is to be ended all the same
+            log.warning("The driver on the cluster was not told to end, and may run on: %s. End it there.", error)
 
 
 def of(conn_id: str, hook: StageHook) -> Deployment:

@@ -380,6 +380,25 @@ def test_ending_a_task_deletes_its_driver_s_pod(
     assert kubernetes == [("image-features-extract-driver", "nightly")]
 
 
+def test_a_cluster_that_does_not_answer_is_warned_of(
+    kubernetes: list[Any],
+    spark: FakeSpark,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def unreachable() -> None:
+        raise ConnectionError("https://host:443 does not answer")
+
+    monkeypatch.setattr(spark_submit.kube_client, "get_kube_client", unreachable)
+    on_kubernetes(monkeypatch, "cluster")
+    spark.runs(RUNS, says="LoggingPodStatusWatcherImpl: \t pod name: image-features-extract-driver")
+    end_once_the_driver_is_known(spark)
+    said = caplog.text + capsys.readouterr().out
+    assert "may run on: https://host:443 does not answer" in said
+    assert not kubernetes
+
+
 def test_kubernetes_without_its_provider_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     on_kubernetes(monkeypatch, "cluster")
     with pytest.raises(AirflowFailException, match="Install apache-airflow-providers-cncf-kubernetes"):
