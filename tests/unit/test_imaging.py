@@ -406,6 +406,22 @@ def test_reading_a_header_decodes_no_pixel(in_fresh_process: Callable[[str, byte
     assert (outcome, grown < 32) == ("10000", True), grown
 
 
+def test_memory_is_kept_from_one_photo_to_the_next_up_to_a_limit(photos: dict[str, Path]) -> None:
+    with Image.open(next(iter(photos.values()))) as photo:
+        large = encoded(photo.convert("RGB").resize((4000, 3000)), "JPEG")
+    imaging.upright_rgb(large, MAX_PIXELS)
+    before = blocks()
+    for _ in range(5):
+        imaging.upright_rgb(large, MAX_PIXELS)
+    assert blocks()["allocated_blocks"] - before["allocated_blocks"] < 5, "less than one of three a photo"
+    assert 3 <= blocks()["blocks_cached"] <= imaging.KEPT_BLOCKS
+
+
+def blocks() -> dict[str, int]:
+    """What Pillow tells of its memory."""
+    return Image.core.get_stats()  # type: ignore[attr-defined,no-any-return]
+
+
 def test_a_panorama_as_thin_as_a_thread_takes_little_memory(
     in_fresh_process: Callable[[str, bytes], tuple[str, int]],
 ) -> None:
