@@ -70,12 +70,12 @@ def mail() -> Iterator[tuple[int, list[EmailMessage]]]:
 
 @contextmanager
 def datagrams() -> Iterator[tuple[int, list[str]]]:
-    """The port of a UDP socket, and the lines that it was sent."""
+    """The port of a UDP socket, and the lines that it was sent, in their order."""
     got: list[str] = []
 
     class Handler(socketserver.DatagramRequestHandler):
         def handle(self) -> None:
             got.extend(self.rfile.read().decode().splitlines())
 
-    with serving(socketserver.ThreadingUDPServer(("127.0.0.1", 0), Handler)) as port:
+    with serving(socketserver.UDPServer(("127.0.0.1", 0), Handler)) as port:
         yield port, got

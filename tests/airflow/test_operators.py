@@ -29,6 +29,7 @@ from image_features.operators import ExtractOperator, IngestOperator, StageOpera
 from spark_apps import contract
 from spark_apps.contract import ExitCode
 from spark_apps.spark import jobs, packages
+from tests.processes import is_running
 
 RUN_ID = "manual__2026-11-22T07:43:15.127359+00:00"
 RUN = contract.RunKey(RUN_ID, "image_features")
@@ -570,7 +571,7 @@ def end_while_it_runs(task: StageOperator, spark: FakeSpark, is_known: Callable[
         _wait_for(lambda: spark.running.exists() and is_known())
         family.extend(_marked(mark))
         task.on_kill()
-        left.extend([*_marked(mark), *filter(_alive, family)])
+        left.extend([*_marked(mark), *filter(is_running, family)])
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -594,7 +595,7 @@ def test_a_new_attempt_ends_what_a_killed_one_left_running(spark: FakeSpark) -> 
         _wait_for(lambda: _marked(mark))
         spark.succeeds("ingest")
         operator("ingest").execute(context())
-        assert left_over.wait(5) == -signal.SIGKILL
+        assert left_over.wait(30) == -signal.SIGKILL
         assert stranger.poll() is None and neighbour.poll() is None
     finally:
         for process in (left_over, stranger, neighbour):
@@ -624,7 +625,3 @@ def _wait_for(condition: Callable[[], Any]) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("did not happen within 20 s")
-
-
-def _alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -44,7 +44,7 @@ class AnyEvent(dict[Any, Any]):
 
 def received(got: list[str]) -> list[str]:
     """What was sent until the last line has come."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not any(".verdict" in line and "rejected" in line for line in got) and time.monotonic() < deadline:
         time.sleep(0.05)
     return [line for line in got if ".image_features." in line]

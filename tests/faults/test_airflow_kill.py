@@ -18,6 +18,7 @@ from spark_apps import catalog, contract
 from tests.faults.day import PARTITION, Day
 from tests.faults.jobs import REPOSITORY
 from tests.faults.reader import Reader
+from tests.processes import ended
 
 SETTINGS = {
     "AIRFLOW__IMAGE_FEATURES__MODEL": "resnet18",
@@ -86,7 +87,7 @@ def test_a_killed_task_s_job_is_ended_by_the_next_attempt(tmp_path: Path) -> Non
     again = start(tmp_path / "second.log")
     assert again.wait(400) == 0, (tmp_path / "second.log").read_text()
     assert "that an earlier attempt had left running" in (tmp_path / "second.log").read_text()
-    assert not [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert ended(left)
     manifest = catalog.manifest(store, PARTITION, contract.RunKey("manual__killed", "image_features"), "ingest")
     assert manifest is not None and manifest.counts["listed"] == len(list(day.folder.iterdir()))
 
@@ -104,7 +105,7 @@ def test_a_task_that_is_killed_is_tried_again_and_nothing_is_left_of_it(tmp_path
         run = server.wait([run_id], timeout=900)[run_id]
         assert run["state"] == "success", server.task_log(run_id, "extract", attempt=2)
         assert "that an earlier attempt had left running" in server.task_log(run_id, "extract", attempt=2)
-        assert not [process for process in left if process.is_running()]
+        assert ended(left)
         reader.settled(run_id)
         keeper = running(server.home)
     assert keeper is not None and not session_members(keeper)

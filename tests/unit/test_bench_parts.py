@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +16,7 @@ from PIL import Image
 
 from benchmarks import photos, places, processes, protocol, ticks
 from benchmarks.photos import PhotoSet
+from tests.processes import is_running
 
 
 def test_photos_are_the_same_each_time_and_differ_from_each_other() -> None:
@@ -143,4 +143,4 @@ def test_a_system_that_hangs_is_ended_with_all_it_started(tmp_path: Path, monkey
     with pytest.raises(processes.Failed, match="longer than 6 s"):
         processes.run("hangs", protocol.Job(photos="-", model="-", out=str(tmp_path / "out")), timeout=6)
     pid = int((tmp_path / "pid").read_text())
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert not is_running(pid)

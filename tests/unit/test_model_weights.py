@@ -78,11 +78,12 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return moved_to
 
 
-def free_port() -> int:
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Where nobody listens and nobody else can."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+        yield one.getsockname()[1]
 
 
 def spec(name: object, sha256: str = "", backbone: str = "resnet18") -> ModelSettings:
@@ -329,10 +330,12 @@ def test_a_terminal_is_told_how_far_a_download_is(
     assert sys.stderr.getvalue().endswith(f"\rWeights: {size:,.1f} of {size:,.1f} MB\n")  # type: ignore[attr-defined]
 
 
-def test_http_failures_say_whether_a_retry_helps(served: tuple[Path, str, list[str]], tmp_path: Path) -> None:
+def test_http_failures_say_whether_a_retry_helps(
+    served: tuple[Path, str, list[str]], closed_port: int, tmp_path: Path
+) -> None:
     missing = failure(BadSetting, lambda: resolve(spec(f"{served[1]}/none.pth")))
     assert (missing.code, "404" in missing.message) == ("weights_missing", True)
-    closed = failure(Unreachable, lambda: resolve(spec(f"http://127.0.0.1:{free_port()}/w.pth")))
+    closed = failure(Unreachable, lambda: resolve(spec(f"http://127.0.0.1:{closed_port}/w.pth")))
     assert (closed.code, "refused" in closed.message, "keras-v1" in closed.hint) == ("weights_unreachable", True, True)
     assert not list((tmp_path / "cache" / "weights").iterdir())
 
@@ -432,8 +435,10 @@ def test_damaged_file_in_torchs_cache_is_found(tmp_path: Path) -> None:
     assert (error.code, str(path) in error.message) == ("weights_damaged", True)
 
 
-def test_unreachable_hub_names_the_alternatives_and_nothing_falls_back(hub: Callable[[str], None]) -> None:
-    hub(f"http://127.0.0.1:{free_port()}/resnet18-0123abcd.pth")
+def test_unreachable_hub_names_the_alternatives_and_nothing_falls_back(
+    hub: Callable[[str], None], closed_port: int
+) -> None:
+    hub(f"http://127.0.0.1:{closed_port}/resnet18-0123abcd.pth")
     error = failure(Unreachable, lambda: prepare(spec("DEFAULT")))
     assert error.code == "weights_unreachable"
     assert "IMAGENET1K_V2 of resnet18" in error.message
@@ -448,7 +453,7 @@ def test_hub_that_never_answers_is_given_up_soon(hub: Callable[[str], None], mon
         hub(f"http://127.0.0.1:{silent.getsockname()[1]}/resnet18-0123abcd.pth")
         started = time.monotonic()
         error = failure(Unreachable, lambda: resolve(spec("DEFAULT")))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9, "the time-out is ten seconds where it is not made shorter"
     assert "timed out" in error.message
     assert socket.getdefaulttimeout() is None
 

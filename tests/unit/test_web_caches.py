@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
+from image_features.web import caches
 from image_features.web.caches import Fresh, Sized, forget_everything
 
 
@@ -49,14 +51,16 @@ def test_a_failure_is_not_kept() -> None:
     assert cache.get("x", lambda: 2) == 2
 
 
-def test_a_fresh_value_lasts_its_time_and_its_key() -> None:
-    fresh: Fresh[str, float] = Fresh(0.1)
-    first = fresh.get("x", lambda _: time.monotonic())
-    assert fresh.get("x", lambda _: time.monotonic()) == first
+def test_a_fresh_value_lasts_its_time_and_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(caches, "time", SimpleNamespace(monotonic=lambda: now))
+    fresh: Fresh[str, float] = Fresh(5)
+    assert fresh.get("x", lambda _: now) == 100
+    now = 104.9
+    assert fresh.get("x", lambda _: now) == 100
     assert fresh.get("y", lambda _: 0.0) == 0.0
-    kept = fresh.get("x", lambda _: time.monotonic())
-    time.sleep(0.11)
-    assert fresh.get("x", lambda _: time.monotonic()) > kept
+    now = 105.0
+    assert fresh.get("x", lambda _: now) == 105
     fresh.forget()
     assert fresh.get("x", lambda _: -1.0) == -1.0
 
