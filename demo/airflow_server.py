@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from demo import keeper
+from demo import keeper, ports
 from demo.airflow_client import DAG_ID, AirflowClient, ServerError, request
 from spark_apps.host import cores as usable
 
@@ -73,7 +72,7 @@ class AirflowServer(AirflowClient):
         self.logs.mkdir(parents=True, exist_ok=True)
         for old in self.logs.glob("*.log"):
             old.unlink()
-        port = _free_port()
+        port = ports.free()
         self.url = f"http://127.0.0.1:{port}"
         self.password = self._password()
         env = self._environment(port)
@@ -219,9 +218,3 @@ def stop_server(home: Path) -> bool:
 
 def _record(home: Path) -> Path:
     return home / "server.json"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

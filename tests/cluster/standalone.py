@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ from urllib.request import urlopen
 
 import psutil
 import pyspark
+
+from demo import ports
 
 SPARK_HOME = Path(pyspark.__file__).parent
 START_S = 120.0
@@ -87,7 +88,7 @@ class Standalone:
     def __init__(self, folder: Path, path: Path, workers: int = 2, cores: int = 1, apart: bool = False) -> None:
         self.folder, self.conf, self.events = folder, folder / "conf", folder / "events"
         self.secret, self.cores = secrets.token_hex(16), workers * cores
-        self.ui_port, self._worker_cores = free_port(), str(cores)
+        self.ui_port, self._worker_cores = ports.free(), str(cores)
         self.events.mkdir(parents=True)
         self.conf.mkdir()
         self.conf.chmod(0o700)
@@ -190,14 +191,6 @@ class Standalone:
         for daemon in reversed(self.daemons):
             daemon.kill()
             shutil.rmtree(daemon.work, ignore_errors=True)
-
-
-def free_port() -> int:
-    """A port of loopback that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def wait_for(condition: Callable[[], Found | None], seconds: float, what: str) -> Found:

@@ -130,7 +130,7 @@ def airflow(
 
 
 def middle_of_extract(cluster: Standalone, running: subprocess.Popen[bytes]) -> tuple[str, dict[str, str]]:
-    """Waits until each executor has finished a task of extract and one is still at it; the pages of that moment."""
+    """Waits until each executor has finished a task of extract and one is still at it; the pages of just before."""
 
     def begun() -> str | None:
         assert running.poll() is None, (cluster.folder / "task.log").read_text()[-6000:]
@@ -139,16 +139,23 @@ def middle_of_extract(cluster: Standalone, running: subprocess.Popen[bytes]) -> 
     application = wait_for(begun, NIGHT_S, "extract")
     about = f"applications/{application}"
 
-    def at_work() -> bool:
+    def executors() -> list[dict[str, Any]]:
         assert running.poll() is None, (cluster.folder / "task.log").read_text()[-6000:]
-        executors = [item for item in cluster.ask(f"{about}/allexecutors") if item["id"] != "driver"]
-        return len(executors) == 2 and all(item["completedTasks"] for item in executors)
+        with contextlib.suppress(OSError, ValueError):  # a driver that is busy may take longer than one waits
+            found = [item for item in cluster.ask(f"{about}/allexecutors") if item["id"] != "driver"]
+            return found if len(found) == 2 else []
+        return []
 
-    wait_for(at_work, NIGHT_S, "a task of each executor")
+    wait_for(executors, NIGHT_S, "both executors")
     pages = {
         path: cluster.page(f"http://127.0.0.1:{cluster.ui_port}/{path}")
         for path in ("environment/", "executors/", f"api/v1/{about}/environment")
-    }
+    }  # before the moment, which they would let pass
+
+    def at_work() -> bool:
+        return min((item["completedTasks"] for item in executors()), default=0) > 0
+
+    wait_for(at_work, NIGHT_S, "a task of each executor")
     return application, pages
 
 

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -175,13 +174,6 @@ def docker(*arguments: str, timeout: float = 120) -> str:
     if done.returncode:
         raise ComposeFailed(f"docker {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout
-
-
-def free_port() -> str:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 def _run(*command: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:

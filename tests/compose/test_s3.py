@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from tests.compose.stack import REPOSITORY, YESTERDAY, Stack, docker, free_port, log, needs_engine, switch_on
+from demo import ports
+from tests.compose.stack import REPOSITORY, YESTERDAY, Stack, docker, log, needs_engine, switch_on
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -43,7 +44,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     needs_engine()
     folder = tmp_path_factory.mktemp("s3")
     settings = {} if "S3_IMAGE" in os.environ else moto()
-    stack = Stack(folder, "image-features-test-s3", AIRFLOW_PORT=free_port(), SPARK_HISTORY_PORT=free_port())
+    stack = Stack(
+        folder, "image-features-test-s3", AIRFLOW_PORT=str(ports.free()), SPARK_HISTORY_PORT=str(ports.free())
+    )
     block = stack.env_file.read_text().partition("#COMPOSE_PROFILES=s3")[2].splitlines()
     stack.set(**dict(line.removeprefix("#").split("=", 1) for line in block if line.startswith("#")))
     stack.set(COMPOSE_PROFILES="s3,history", SPARK_EVENT_LOG="true", SPARK_WORKERS="1", WEIGHTS="random:0", **settings)

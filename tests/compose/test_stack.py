@@ -22,10 +22,10 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from demo import landing
+from demo import landing, ports
 from demo.airflow_client import DAG_ID, AirflowClient, ServerError
 from tests.compose import inside
-from tests.compose.stack import YESTERDAY, Stack, docker, free_port, log, needs_engine, switch_on
+from tests.compose.stack import YESTERDAY, Stack, docker, log, needs_engine, switch_on
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -103,7 +103,12 @@ def story(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     """The stack, built and healthy."""
     needs_engine()
     folder = tmp_path_factory.mktemp("stack")
-    settings = {"LANDING": str(photos), "AIRFLOW_PORT": free_port(), "WEIGHTS": "random:0", "SPARK_EVENT_LOG": "true"}
+    settings = {
+        "LANDING": str(photos),
+        "AIRFLOW_PORT": str(ports.free()),
+        "WEIGHTS": "random:0",
+        "SPARK_EVENT_LOG": "true",
+    }
     stack = Stack(folder, **settings)
     began = time.monotonic()
     stack.compose("build", timeout=3000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -77,11 +78,12 @@ def drill(folder: Path, kills: int, seed: int) -> None:
     shown, published = dict.fromkeys(DAYS, 1), 2
     gone: dict[str, str] = {}
     unheard: dict[str, str] = {}  # asked for by a run that was killed before its tombstone: asked for again
-    seconds, survived = 0.0, 0
-    for kill in range(-1, kills + 1):  # the first and the last are left alone: one tells how long it takes
+    seconds, killed, survived = 0.0, 0, 0
+    for round_ in itertools.count():  # the first and the last are left alone: one tells how long it takes
+        last = killed == kills
         wanted = {uri: name for day in DAYS for uri, name in dice.sample([*files(day, 0).items()][:PHOTOS], 3)}
         wanted |= unheard
-        listed = folder / f"{kill}.txt"
+        listed = folder / f"{round_}.txt"
         listed.write_text(
             "\n".join(uri if place % 2 else image_id(name) for place, (uri, name) in enumerate(wanted.items()))
         )
@@ -90,11 +92,15 @@ def drill(folder: Path, kills: int, seed: int) -> None:
         command = [sys.executable, "-m", "spark_apps.erase", "--store", shelf.store, "--list", str(listed)]
         begin = time.monotonic()
         job = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
-        if 0 <= kill < kills:
+        if round_ and not last:
             time.sleep(dice.uniform(0.3, 1.0) * seconds)
             job.send_signal(signal.SIGKILL)
         _, said = job.communicate()
-        survived += 0 <= kill < kills and job.returncode == 0
+        if job.returncode == -signal.SIGKILL:
+            killed += 1
+        else:
+            seconds, survived = time.monotonic() - begin, survived + 1
+        assert survived <= 2 + 3 * kills, "the kills come too late"
         stones = tombstones.read(shelf.store)
         heard = all(stones.has_uri(uri) or stones.has_image(image_id(name)) for uri, name in wanted.items())
         gone, unheard = (gone | wanted, {}) if heard else (gone, wanted)
@@ -102,10 +108,9 @@ def drill(folder: Path, kills: int, seed: int) -> None:
         others.join()
         shown |= others.shown
         published = others.run_number
-        if job.returncode == 0:
-            seconds = time.monotonic() - begin
+        if last:
+            break
     assert job.returncode == 0 or "seem to be written by a run in progress" in said, said
-    assert survived <= kills / 2, "the kills came too late"
     for path in Path(shelf.store).rglob("*"):  # a day later, nobody takes what killed runs have left for a run's
         os.utime(path, (path.stat().st_mtime - 25 * 3600,) * 2)
     again = subprocess.run(
