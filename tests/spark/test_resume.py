@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +26,7 @@ from spark_apps.spark import contexts
 from spark_apps.spark.jobs import Timings, write_manifest
 from spark_apps.tables import staging
 from tests.faults.day import PARTITION
-from tests.faults.jobs import Job
+from tests.faults.jobs import REPOSITORY, Job
 from tests.s3 import s3_server
 
 PHOTOS = 60
@@ -55,15 +56,34 @@ def records(store: str, stage: str) -> list[dict[str, Any]]:
     return [json.loads(filesystem.open_input_stream(name).read()) for name in names]
 
 
-def killed(job: Job, store: str, tasks: int) -> list[dict[str, Any]]:
-    """Kills everything of `job` when so many of its tasks have left a record; what they say."""
-    while len(records(store, job.stage)) < tasks:
-        assert job.process.poll() is None, job.last_words
-        time.sleep(0.02)
-    assert job.kill("group")
-    job.wait()
+KILL = """
+import glob, os, signal
+from spark_apps.pipeline import resume
+keep = resume.keep
+
+def keep_and_kill(settings, stage, *more):
+    kept = keep(settings, stage, *more)
+    root = resume.staging.unfinished(settings.folder, stage)
+    if len(glob.glob(os.path.join(glob.escape(root), "*", 16 * "[0-9a-f]" + ".json"))) >= {tasks}:
+        os.killpg(os.getsid(0), signal.SIGKILL)
+        os.killpg(0, signal.SIGKILL)  # Spark's daemon has made its workers a group of their own
+    return kept
+
+resume.keep = keep_and_kill
+"""
+"""The task that leaves the last of so many records kills the whole job: who looks from outside may come too late."""
+
+
+def killed(stage: str, store: str, tasks: int, **common: Any) -> list[dict[str, Any]]:
+    """Runs a job, all of which is killed when so many of its tasks have left a record; what they say."""
+    hook = Path(common["logs"]) / stage / "sitecustomize.py"
+    hook.parent.mkdir()
+    hook.write_text(KILL.format(tasks=tasks))
+    paths = os.pathsep.join([str(hook.parent), str(REPOSITORY)])
+    job = Job(stage, "r", store, environment={"PYTHONPATH": paths}, **common)
+    assert job.wait() == -signal.SIGKILL, job.last_words
     job.gone()
-    return records(store, job.stage)
+    return records(store, stage)
 
 
 def finished(job: Job, store: str) -> Manifest:
@@ -88,14 +108,14 @@ def test_a_day_that_is_killed_near_the_end_of_each_stage(source: str, tmp_path: 
     def job(stage: str) -> Job:
         return Job(stage, "r", store, logs=tmp_path, source=source)
 
-    left = killed(job("ingest"), store, 2)
+    left = killed("ingest", store, 2, logs=tmp_path, source=source)
     read = sum(file["rows"] for record in left for file in record["staged"]["images"])
     ingested = finished(job("ingest"), store)
     resumed = ingested.counts["resumed"]
     assert ingested.counts == {"listed": PHOTOS + 2, "accepted": PHOTOS, "quarantined": 2, "resumed": resumed}
     assert resumed >= read > 0
 
-    left = killed(job("extract"), store, 6)
+    left = killed("extract", store, 6, logs=tmp_path, source=source)
     computed = sum(record["computed"] for record in left)
     again = job("extract")
     extracted = finished(again, store)
