@@ -170,8 +170,8 @@ def _finish(found: dict[str, Any], docs: bool) -> None:
     print("\n" + report.table(report.MEASURE_HEAD, report.measure_rows(found)) + "\n")
     if found["first_variant"]:
         print(f"A UDF that holds the SparkSession: {found['first_variant']}")
-    for name, value in found["scenarios"].items():
-        print(f"{name}: {json.dumps(value)[:1500]}")
+    for name, head, rows in report.scenario_tables(found):
+        print(f"\n{name}\n{report.table(head, rows)}")
     if docs:
         charts.draw(found, places.DOCS_IMAGES)
         _write_docs(found)
@@ -181,7 +181,7 @@ def _finish(found: dict[str, Any], docs: bool) -> None:
 
 
 def _write_docs(found: dict[str, Any]) -> None:
-    """Puts the tables between the two marks of docs/benchmarks.md."""
+    """Puts the tables where docs/benchmarks.md has those of such a processor."""
     facts = found["machine"]
     about = (
         f"{facts['processor']}, {facts['cores_used']} of {facts['cores']} cores ({', '.join(facts['flags'])}), "
@@ -194,8 +194,9 @@ def _write_docs(found: dict[str, Any]) -> None:
         f"A UDF that holds the SparkSession, by Spark: *{found['first_variant'] or 'not tried'}*",
         report.markdown(report.MEASURE_HEAD, report.measure_rows(found)),
         report.markdown(report.RESULT_HEAD, report.result_rows(found)),
+        *(f"{name}:\n\n{report.markdown(head, rows)}" for name, head, rows in report.scenario_tables(found)),
     ]
-    report.put(places.DOCS, "make bench", "\n\n".join(parts))
+    report.put(places.DOCS, f"make bench, {report.arithmetic(facts['flags'])}", "\n\n".join(parts))
 
 
 def _options() -> argparse.Namespace:

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -242,6 +242,16 @@ def machine(cores: int) -> dict[str, Any]:
     }
 
 
+def arithmetic(flags: Iterable[str]) -> str:
+    """The numbers that a processor is quick with, by its flags: what decides how the precisions compare."""
+    has = set(flags)
+    if {"amx_bf16", "amx_int8"} <= has:
+        return "AMX"
+    if "avx512f" not in has:
+        return "AVX2"
+    return "AVX512 with bf16" if "avx512_bf16" in has else "AVX512 without bf16"
+
+
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 RESULT_HEAD = ("system", "engine", "precision", "images/s", "spread", "first row", "first run", "worker", "cosine")
@@ -289,6 +299,21 @@ def measure_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
+def scenario_tables(report: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+    """Name, head and rows of each scenario that is a list of results."""
+    for name, found in report["scenarios"].items():
+        if not isinstance(results := found.get("results"), list):
+            continue
+        head = tuple(key for key in results[0] if any(result[key] not in (None, "") for result in results))
+        yield name, head, [tuple(_cell(result[key]) for key in head) for result in results]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5f}" if 0.9 < value <= 1 else f"{value:.1f}"
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """Columns for a terminal."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
@@ -306,9 +331,17 @@ def markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def put(page: Path, maker: str, text: str) -> None:
-    """Puts `text` into a page of the docs, in place of what `maker` has put there before."""
-    marks = re.compile(rf"(<!-- made by {re.escape(maker)} -->\n).*?(<!-- end -->)", re.DOTALL)
-    page.write_text(marks.sub(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", page.read_text()))
+    """Puts `text` into a page of the docs, in place of what `maker` has put there before.
+
+    Raises:
+        LookupError: the page has no place for it; says how to make one.
+    """
+    begin, end = f"<!-- made by {maker} -->\n", "<!-- end -->"
+    marks = re.compile(rf"({re.escape(begin)}).*?({end})", re.DOTALL)
+    content, places = marks.subn(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", page.read_text())
+    if not places:
+        raise LookupError(f"{page.name} has no place for this: add the lines\n{begin}{end}\nwhere it belongs.")
+    page.write_text(content)
 
 
 def _shown(value: float | None, unit: str, digits: int = 1) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,3 +178,35 @@ def test_tables_show_every_line_and_reasons_where_there_are_no_numbers(lines: li
     assert NO_BF16 in shown and all(title in shown for title in TITLES.values())
     marked = report.markdown(report.MEASURE_HEAD, report.measure_rows(made)).splitlines()
     assert {line.count("|") for line in marked} == {len(report.MEASURE_HEAD) + 1}
+
+
+def test_scenarios_are_shown_without_columns_that_say_nothing(lines: list[report.Line]) -> None:
+    found = report.build(lines, SCENARIOS, {})
+    tables = {name: (head, rows) for name, head, rows in report.scenario_tables(found)}
+    head, rows = tables["growth"]
+    assert head == ("images", "milliseconds_per_image", "worker_rss_mb")
+    assert rows[1] == ("10,000", "9.9", "404.0")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("avx2",), "AVX2"),
+        (("avx2", "avx512f", "avx512_vnni"), "AVX512 without bf16"),
+        (("avx2", "avx512f", "avx512_vnni", "avx512_bf16"), "AVX512 with bf16"),
+        (report.INTERESTING_FLAGS, "AMX"),
+    ],
+)
+def test_a_processor_is_told_by_its_arithmetic(flags: tuple[str, ...], expected: str) -> None:
+    assert report.arithmetic(flags) == expected
+
+
+def test_a_page_keeps_what_others_have_put_there_and_says_where_there_is_no_place(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n<!-- made by one -->\nold\n<!-- end -->\n\n<!-- made by two -->\nkept\n<!-- end -->\n")
+    report.put(page, "one", "new")
+    assert page.read_text() == (
+        "# Page\n\n<!-- made by one -->\n\nnew\n\n<!-- end -->\n\n<!-- made by two -->\nkept\n<!-- end -->\n"
+    )
+    with pytest.raises(LookupError, match=r"page\.md has no place .*\n<!-- made by three -->"):
+        report.put(page, "three", "new")
