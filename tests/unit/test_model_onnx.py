@@ -223,7 +223,7 @@ def test_a_relative_path_of_the_command_line_is_that_of_the_callers_folder(monke
     ("options", "code", "says"),
     [
         ({"operator": "Sharpen", "domain": "com.acme"}, "bad_model_file", "does not know: com.acme.Sharpen"),
-        ({"ends": ("ids",)}, "bad_model_file", "whole numbers"),
+        ({"ends": ("ids",)}, "bad_model_file", "no floating-point numbers"),
         ({"ends": ("maps",)}, "bad_model_file", "not one vector for each photo"),
         ({"ends": ("features", "pooled")}, "bad_layer", "features [n,16], pooled [n,16,1,1]"),
         ({"shape": ("n", 1, 64, 48)}, "bad_model_file", "not photos of three colours"),

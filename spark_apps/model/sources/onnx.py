@@ -216,7 +216,7 @@ def _read(path: Path, name: str, output: str) -> _Graph:
             f"Give a model of one input, or name an output that needs the photo alone, by --layer.{other}",
         )
     if not port.element_type.is_real():
-        what = f"gives whole numbers ({port.element_type.type_name}) in {chosen}, no vector"
+        what = f"gives {port.element_type.type_name} in {chosen}, and no floating-point numbers"
         _refuse(name, what, "Export what comes before them.")
     sides = port.partial_shape
     if sides.rank.is_dynamic or len(sides) < 2 or any(side.is_dynamic or side != 1 for side in list(sides)[2:]):
