@@ -42,8 +42,7 @@ class Wanted:
 
 
 def rows(spread: Spread, files: Sequence[StagedFile], wanted: Wanted, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The wanted rows, with `columns`, of one row group after another. Raises as
-    `measure.measure`."""
+    """The wanted rows, with `columns`, of one row group after another. Raises as `measure.measure`."""
     if not len(wanted.keys):
         return
     units = [Unit(wanted.table.name, file.path, file.rows) for file in files]

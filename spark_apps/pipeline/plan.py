@@ -232,11 +232,11 @@ def copies(units: Iterable[CopyUnit], store_uri: str) -> Iterable[dict[str, Any]
         wanted: dict[str, list[str]] = {}
         for row in lists.read(unit.wanted).to_pylist():
             wanted.setdefault(row["image_id"], []).append(row["uri"])
-        uri = contract.join(schemas.FEATURES.uri(store_uri), unit.features_path)
-        with data_files.whole(uri):
+        known = contract.join(schemas.FEATURES.uri(store_uri), unit.features_path)
+        with data_files.whole(known):
             parquet = pq.ParquetFile(f"{root}/{unit.features_path}", filesystem=filesystem)
         for group in range(parquet.num_row_groups):
-            with data_files.whole(uri):
+            with data_files.whole(known):
                 rows = parquet.read_row_group(group)
             rows = rows.filter(pc.is_in(rows["image_id"], pa.array(list(wanted), pa.string())))
             for row in rows.drop_columns(["uri", "run_id"]).to_pylist():

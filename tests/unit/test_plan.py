@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
@@ -147,6 +148,21 @@ def test_a_damaged_file_is_told_by_its_name_wherever_it_is_read(shelf: Shelf) ->
         for read in readers[file]:
             with pytest.raises(BadSetting, match=f"{file} is damaged: .* again with --recompute"):
                 read()
+
+
+def test_of_a_file_that_is_damaged_further_on_the_name_is_told_too(shelf: Shelf) -> None:
+    publication = shelf.publication("d8", "earlier", {"x": "a", "y": "b"})
+    publication.commit()
+    known = Path(shelf.store, "features", publication.staged["features"][0].path)
+    rows = pq.read_table(known)
+    pq.write_table(rows, known, row_group_size=1)
+    result = planned(shelf, {"u0": "a", "u1": "b"})
+    begin = pq.read_metadata(known).row_group(1).column(0).data_page_offset
+    content = bytearray(known.read_bytes())
+    content[begin : begin + 16] = bytes(16)
+    known.write_bytes(content)
+    with pytest.raises(BadSetting, match=f"{known} is damaged"):
+        copied(shelf, result)
 
 
 def test_vectors_beyond_the_lookback_and_of_later_days_are_not_used(shelf: Shelf) -> None:
