@@ -102,6 +102,10 @@ def _looking(source: str) -> Iterator[None]:
     try:
         with reaching("source", source):
             yield
+    except BadSetting as error:
+        if error.code != "bad_location":
+            raise
+        raise BadSetting("bad_source", error.message, error.hint) from None
     except Unreachable as error:
         cause = error.__cause__
         if isinstance(cause, pa.ArrowInvalid | pa.ArrowNotImplementedError):

@@ -123,9 +123,12 @@ def _stored(uri: str, within: Sequence[str]) -> tuple[Path, str]:
                 shutil.copyfileobj(source, file, 1 << 20)
 
         return _keep(write)
-    except pa.ArrowInvalid as error:
+    except (BadSetting, pa.ArrowInvalid) as error:
+        if isinstance(error, BadSetting) and error.code != "bad_location":
+            raise
+        what = error.message if isinstance(error, BadSetting) else f"{error}."
         raise BadSetting(
-            "bad_weights", f"{uri!r} is not a valid location of weights: {error}.", f"Use {WEIGHTS_HELP}"
+            "bad_weights", f"{uri!r} is not a valid location of weights: {what}", f"Use {WEIGHTS_HELP}"
         ) from error
     except (OSError, pa.ArrowException) as error:
         raise Unreachable(

@@ -179,7 +179,7 @@ def test_an_interrupted_install_goes_on_next_time(checkout: Checkout) -> None:
         time.sleep(0.05)
     os.killpg(process.pid, 15)
     assert process.wait(10) != 0
-    checkout.command("uv", f"echo again >> {checkout.log}/uv.log")
+    checkout.command("uv", f"echo again >> {checkout.log}/uv.log; cat >/dev/null")  # read, or its writer fails
     assert checkout.setup().returncode == 0
     assert checkout.said("uv") == "begun\nagain\n"
 
@@ -214,7 +214,7 @@ def test_a_venv_that_came_with_a_copied_folder_does_not_make_itself(checkout: Ch
 
 
 def test_pips_settings_are_handed_to_uv(checkout: Checkout) -> None:
-    checkout.command("uv", f'echo "$UV_FIND_LINKS $UV_DEFAULT_INDEX $UV_INDEX" > {checkout.log}/uv.log')
+    checkout.command("uv", f'echo "$UV_FIND_LINKS $UV_DEFAULT_INDEX $UV_INDEX" > {checkout.log}/uv.log; cat >/dev/null')
     checkout.setup(PIP_FIND_LINKS="/wheels", PIP_INDEX_URL="file:///a", PIP_EXTRA_INDEX_URL="file:///b")
     assert checkout.said("uv") == "/wheels file:///a file:///b\n"
     (checkout.root / ".venv" / "installed").unlink()
