@@ -17,7 +17,7 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from spark_apps.contract import BadFile
 from spark_apps.contract.photo_quality import ODD_SHAPE
-from spark_apps.media import camera_raw, color, corrections, exif, jpeg, optional, photo_quality, signatures
+from spark_apps.media import camera_raw, color, corrections, cropping, exif, jpeg, optional, photo_quality, signatures
 from spark_apps.media.signatures import FORMATS
 
 JPEGS = ("JPEG", "MPO")
@@ -271,7 +271,7 @@ def _resampled(
         x, y = photo.width / size[0], photo.height / size[1]
         box = (left * x, top * y, right * x, bottom * y)
         return photo.resize((right - left, bottom - top), resampling, box=box)
-    return photo.resize(size, resampling).crop(part)
+    return cropping.resized(photo, size, part, resampling)
 
 
 def decoder(preprocessing: Preprocessing, max_pixels: int) -> Callable[[bytes], np.ndarray]:
