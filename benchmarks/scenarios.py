@@ -38,18 +38,22 @@ class Setting:
     quick: bool
     say: Say
 
-    def ours(self, chosen: PhotoSet, precision: str, passes: int, engine: str = "openvino", **options: Any) -> Result:
-        """One run of ours in a process of its own; a reason in the result where it is not possible."""
+    def ours(self, day: PhotoSet, precision: str, engine: str = "openvino", **options: Any) -> Result:
+        """One run of ours over `day` in a process of its own, in a session warmed up on the main set; a reason in the
+        result where it is not possible."""
         entry = Entry("ours", engine, precision)
-        job = prepare.job(entry, chosen, self.models, self.cores, self.batch_size, passes)
-        return processes.run("ours", replace(job, **options))
+        job = prepare.job(entry, day, self.models, self.cores, self.batch_size, 1)
+        return processes.run("ours", replace(job, warm_up=self.main.name, **options))
 
 
 Scenario = Callable[[Setting], Any]
 
+ENOUGH = {"0.2": 1_536, "2": 1_024, "12": 512}
+"""Photos by megapixels, beside whose work the 0.2 s are little that a Spark job takes at its start and its end."""
+
 
 def growth(setting: Setting) -> dict[str, Any]:
-    """Cost per image and memory of a worker as a day grows, each size in a fresh session warmed up on the main set.
+    """Cost per image and memory of a worker as a day grows, each size in a fresh session.
 
     The photos of a day are copies that differ in trailing bytes, so that each is read, decoded and computed.
     """
@@ -58,7 +62,7 @@ def growth(setting: Setting) -> dict[str, Any]:
     for count in setting.days:
         day = PhotoSet("0.2", count)
         prepare.stage(day, setting.say, parquet=False)
-        result = setting.ours(day, precision, 1, warm_up=setting.main.name)
+        result = setting.ours(day, precision)
         results.append(
             {
                 "images": count,
@@ -76,23 +80,22 @@ def megapixels(setting: Setting) -> dict[str, Any]:
     """Photos of 0.2, 2 and 12 megapixels, decoded exactly and, where a JPEG can be, at a reduced scale. `floors`: what
     the Huffman codes of a JPEG and the engine let through at most, by size; see `systems/huffman.py`."""
     results, floors = [], {}
-    for size, count in (("12", 16),) if setting.quick else (("0.2", setting.main.count), ("2", 192), ("12", 128)):
+    for size, count in (("12", 16),) if setting.quick else ENOUGH.items():
         chosen = PhotoSet(size, count)
         prepare.stage(chosen, setting.say)
-        if chosen != setting.main:
-            prepare.reference_vectors(setting.models.weights, chosen)
+        prepare.reference_vectors(setting.models.weights, chosen)
         fastest = setting.models.fastest()
         for precision in dict.fromkeys([fastest] if setting.quick else ["fp32", fastest]):
             for decode in ("exact", "fast", "scaled"):
                 setting.say(f"megapixels: {size}, decode {decode}, {precision}")
-                result = setting.ours(chosen, precision, 2, decode=decode)
+                result = setting.ours(chosen, precision, decode=decode)
                 size_bytes = statistics.mean(path.stat().st_size for path in chosen.jpeg.iterdir())
                 results.append(
                     {
                         "megapixels": size,
                         "decode": decode,
                         "precision": precision,
-                        "images_per_second": statistics.median(result.rates) if result.rates else None,
+                        "images_per_second": result.rates[0] if result.rates else None,
                         "cosine": result.cosine,
                         "mean_bytes": round(size_bytes),
                         "reason": result.reason,
@@ -144,16 +147,18 @@ def cores(setting: Setting) -> dict[str, Any]:
     """From one core to all: a worker with one thread for each. And all in one task, which decodes beside the model.
     How much `tree_pss_mb` grows from one core to two is what a second worker takes: mapped weights count once."""
     precision = setting.models.fastest()
+    day = PhotoSet(setting.main.megapixels, ENOUGH[setting.main.megapixels])
+    prepare.stage(day, setting.say)
     results = []
     shapes = [(count, "narrow") for count in range(1, setting.cores + 1)]
     for count, resources in (*shapes, (setting.cores, "wide")):
         setting.say(f"cores: {count}, {resources} tasks")
-        result = setting.ours(setting.main, precision, 2, cores=count, resources=resources)
+        result = setting.ours(day, precision, cores=count, resources=resources)
         results.append(
             {
                 "cores": count,
                 "resources": resources,
-                "images_per_second": statistics.median(result.rates),
+                "images_per_second": result.rates[0],
                 "tree_pss_mb": result.tree_pss_mb,
             }
         )
