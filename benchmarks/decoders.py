@@ -18,8 +18,8 @@ from PIL import Image
 
 from benchmarks import places, report
 from benchmarks.photos import picture
-from spark_apps.media import imaging
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media import fitting, imaging
+from spark_apps.media.fitting import Preprocessing
 
 LIMIT = 1_000_000_000
 SIZES = {"0.2": 30, "2": 12, "12": 4}
@@ -43,7 +43,7 @@ def simplejpeg(content: bytes) -> np.ndarray:
     """libjpeg-turbo's own binding, then Pillow's resize."""
     import simplejpeg
 
-    return np.asarray(imaging.fit(Image.fromarray(simplejpeg.decode_jpeg(content, "RGB")), Preprocessing()))
+    return np.asarray(fitting.fit(Image.fromarray(simplejpeg.decode_jpeg(content, "RGB")), Preprocessing()))
 
 
 def opencv(content: bytes) -> np.ndarray:

@@ -28,7 +28,7 @@ from PIL import Image, ImageEnhance
 from benchmarks import photos
 from demo import landing
 from spark_apps.contract import ModelSettings
-from spark_apps.media import imaging
+from spark_apps.media import fitting, imaging
 from spark_apps.model import Calibration, Engine, ModelArtifact, load, machine, prepare, quantize
 from spark_apps.model.engines import Outputs
 
@@ -197,7 +197,7 @@ def scenes(folder: Path | None) -> list[Scene]:
     return found
 
 
-def _whatever(pixels: NDArray[np.uint8], preprocessing: imaging.Preprocessing) -> NDArray[np.uint8]:
+def _whatever(pixels: NDArray[np.uint8], preprocessing: fitting.Preprocessing) -> NDArray[np.uint8]:
     return pixels
 
 
@@ -225,7 +225,7 @@ def outputs(engine: Engine, pixels: NDArray[np.uint8]) -> Outputs:
 
 
 def decoded(contents: Sequence[bytes], artifact: ModelArtifact) -> NDArray[np.uint8]:
-    preprocessing = imaging.Preprocessing.of(artifact.info.preprocessing)
+    preprocessing = fitting.Preprocessing.of(artifact.info.preprocessing)
     return np.stack([imaging.decode(content, preprocessing, MAX_PIXELS) for content in contents])
 
 

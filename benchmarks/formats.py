@@ -20,7 +20,7 @@ from benchmarks import places, report
 from benchmarks.decoders import LIMIT, milliseconds
 from benchmarks.photos import picture
 from spark_apps.media import icc, imaging
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media.fitting import Preprocessing
 
 SIZES = {"0.2": 10, "2": 2}
 """Photos that are decoded in a round, by megapixels."""

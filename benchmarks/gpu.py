@@ -31,7 +31,7 @@ from benchmarks import report
 from benchmarks.photos import picture
 from spark_apps.contract import ModelSettings
 from spark_apps.media import imaging
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.model import load, prepare
 
 MLPERF = 88_000

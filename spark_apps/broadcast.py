@@ -21,7 +21,7 @@ from spark_apps.closures.driver_only import is_a
 from spark_apps.closures.findings import check_closure
 from spark_apps.contract import BadSetting, ExtractSettings, IngestSettings
 from spark_apps.host import cores
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.model import Preset, worker
 from spark_apps.model.torchvision_import import torchvision
 from spark_apps.spark import contexts

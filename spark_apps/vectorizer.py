@@ -21,7 +21,8 @@ from spark_apps.closures.findings import check_closure
 from spark_apps.contract import ExtractSettings, IngestSettings, ModelSettings
 from spark_apps.host import cores
 from spark_apps.media import imaging
-from spark_apps.media.imaging import BadImage, Preprocessing
+from spark_apps.media.fitting import Preprocessing
+from spark_apps.media.imaging import BadImage
 from spark_apps.model import Calibration, Engine, prepare, worker
 from spark_apps.spark import contexts
 

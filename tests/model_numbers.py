@@ -11,8 +11,8 @@ import skimage
 from PIL import Image
 
 from spark_apps.contract import JobError
-from spark_apps.media import imaging
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media import fitting
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.model import ModelArtifact, load
 from spark_apps.model.engines import Outputs
 
@@ -29,7 +29,7 @@ def photos(*names: str) -> list[Image.Image]:
 def run(artifact: ModelArtifact, photos: list[Image.Image], streams: int = 1) -> Outputs:
     """What the engine gives of the photos, which are prepared as extract does it."""
     preprocessing = Preprocessing.of(artifact.info.preprocessing)
-    pixels = np.stack([np.asarray(imaging.fit(photo, preprocessing)) for photo in photos])
+    pixels = np.stack([np.asarray(fitting.fit(photo, preprocessing)) for photo in photos])
     return load(artifact.info, artifact.files[0].parent, streams, streams=streams).run(pixels)
 
 

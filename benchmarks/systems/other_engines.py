@@ -19,7 +19,7 @@ from benchmarks.photos import PhotoSet
 from benchmarks.protocol import Job, NotPossible
 from spark_apps.contract import ModelSettings
 from spark_apps.media import imaging
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media.fitting import Preprocessing
 
 CALIBRATION_PHOTOS = 64
 MAX_PIXELS = 100_000_000

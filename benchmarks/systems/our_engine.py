@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.protocol import Job
 from spark_apps import model
 from spark_apps.media import imaging
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media.fitting import Preprocessing
 
 MAX_PIXELS = 100_000_000
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from spark_apps import model, storage
 from spark_apps.contract import BadFile, ExtractSettings, Manifest
 from spark_apps.media import guard, imaging
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.model import quantize
 from spark_apps.tables import contents, data_files, schemas
 

@@ -13,7 +13,7 @@ from spark_apps import model
 from spark_apps.contract import ExtractSettings, Manifest, ModelInfo
 from spark_apps.extractors import Extractor, Facts, Labelled, kept_models
 from spark_apps.media import imaging
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.model import worker
 
 if TYPE_CHECKING:

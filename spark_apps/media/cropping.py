@@ -11,6 +11,8 @@ from math import gcd
 
 from PIL import Image
 
+from spark_apps.media.exif import Held
+
 Size = tuple[int, int]
 """Width and height, in pixels."""
 Part = tuple[int, int, int, int]
@@ -20,23 +22,26 @@ FRACTIONS, LONGEST = 2**8, 2**16
 """Single precision holds any multiple of 1/256 below 65,536."""
 
 
-def resized(photo: Image.Image, size: Size, part: Part, resampling: Image.Resampling) -> Image.Image:
-    """`photo.resize(size, resampling).crop(part)`, where a side is resampled just as far as it is wanted if its step is
-    a whole number of 256ths: that of the short side is with a `resize` of 256, and that of the long one in photos whose
-    sides are as 3 to 2, as cameras make them, or equal; not in those of 4 to 3."""
-    left, top, right, bottom = part
-    columns, rows = _alone(photo.width, size[0], (left, right)), _alone(photo.height, size[1], (top, bottom))
-    smaller = columns[1] - columns[0], rows[1] - rows[0]
+def resized(photo: Held, size: Size, part: Part, resampling: Image.Resampling) -> Image.Image:
+    """`photo.upright().resize(size, resampling).crop(part)`.
+
+    A side is resampled just as far as it is wanted if its step is a whole number of 256ths: that of the short side is
+    with a `resize` of 256, and that of the long one in photos whose sides are as 3 to 2, as cameras make them, or
+    equal; not in those of 4 to 3. Of a photo that lies sideways nothing but the result is turned.
+    """
+    (width, height), (left, top, right, bottom) = photo.size, part
+    begin, end = _alone(width, size[0], (left, right))
+    above, below = _alone(height, size[1], (top, bottom))
+    smaller = columns, rows = end - begin, below - above
     if _columns_first(photo.size, size) or _columns_first(photo.size, smaller):
-        return photo.resize(size, resampling).crop(part)
-    (begin, end), (above, below) = columns, rows
-    box = (
-        begin * photo.width / size[0],
-        above * photo.height / size[1],
-        end * photo.width / size[0],
-        below * photo.height / size[1],
-    )
-    return photo.resize(smaller, resampling, box).crop((left - begin, top - above, right - begin, bottom - above))
+        return photo.upright().resize(size, resampling).crop(part)
+    x, y = (begin * width / size[0], end * width / size[0]), (above * height / size[1], below * height / size[1])
+    part = left - begin, top - above, right - begin, bottom - above
+    if not photo.sideways:
+        return photo.picture.resize(smaller, resampling, (x[0], y[0], x[1], y[1])).crop(part)
+    picture = photo.picture.resize((height, columns), resampling, (0, x[0], height, x[1]))
+    picture = picture.resize((rows, columns), resampling, (y[0], 0, y[1], columns))
+    return Held(picture, sideways=True).upright().crop(part)
 
 
 def _alone(pixels: int, resized: int, wanted: tuple[int, int]) -> tuple[int, int]:

@@ -22,15 +22,16 @@ LONGEST = 64
 """Characters of a camera's make or model that are kept."""
 _READ = 1024
 """Characters of a text that are looked at."""
-_TURNS = {
+_FLIPS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+    6: Image.Transpose.FLIP_TOP_BOTTOM,
+    7: Image.Transpose.ROTATE_180,
+    8: Image.Transpose.FLIP_LEFT_RIGHT,
 }
+_SIDEWAYS = 5
+"""From this tag on rows are columns, once the picture is flipped."""
 _WESTMOST, _EASTMOST = -12 * 60, 14 * 60
 
 
@@ -54,9 +55,27 @@ def orientation(image: Image.Image) -> int | None:
     return value if isinstance(value, int) and 1 <= value <= 8 else None
 
 
-def turned(image: Image.Image, orientation: int | None) -> Image.Image:
-    """The picture as it was held, from what is stored."""
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+@dataclass(frozen=True)
+class Held:
+    """A photo as it was held, but for its rows being columns if it is `sideways`: exchanging them takes as long as
+    resizing the photo, and of what a model is shown little has to be exchanged."""
+
+    picture: Image.Image
+    sideways: bool = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the photo as it was held."""
+        return self.picture.size[::-1] if self.sideways else self.picture.size
+
+    def upright(self) -> Image.Image:
+        return self.picture.transpose(Image.Transpose.TRANSPOSE) if self.sideways else self.picture
+
+
+def held(image: Image.Image, orientation: int | None) -> Held:
+    """The photo as it was held, from the picture that is stored."""
+    flipped = image.transpose(_FLIPS[orientation]) if orientation in _FLIPS else image
+    return Held(flipped, (orientation or 1) >= _SIDEWAYS)
 
 
 def capture(image: Image.Image) -> Capture:

@@ -8,28 +8,22 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from spark_apps.contract import BadFile
 from spark_apps.contract.photo_quality import ODD_SHAPE
-from spark_apps.media import camera_raw, color, corrections, cropping, exif, jpeg, optional, photo_quality, signatures
+from spark_apps.media import camera_raw, color, corrections, exif, jpeg, optional, photo_quality, signatures
+from spark_apps.media.exif import Held
+from spark_apps.media.fitting import Preprocessing, fit
 from spark_apps.media.signatures import FORMATS
 
 JPEGS = ("JPEG", "MPO")
 STRIP = 512
 """Rows."""
-WIDEST_EXACT_SIDE = 8192
-"""Pixels. A photo whose resized long side is longer is resampled within the crop alone (see `fit`)."""
-SCALED_GAP = 2
-"""How many times the needed short side a scaled decode keeps at least, as Pillow's `thumbnail` does. Measured on photos
-of 2.5 and 12 megapixels with a resnet50: cosine to the exact vector at least 0.998, median 0.9999; with a gap of 1 they
-are 0.996 and 0.999."""
-
 KEPT_BLOCKS = 4
 """Of memory, at most 16 MiB each, that Pillow keeps from one photo to the next. It keeps none by itself, so that of a
 photo of 12 megapixels, which takes three, an eighth of the time goes into fresh pages from the system."""
@@ -56,74 +50,6 @@ class ImageInfo(exif.Capture):
     height: int
     exif_orientation: int | None
     odd_shape: bool = False
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a photo is brought to the model's size. Pixels: one number for both sides, or height and width.
-
-    `fit` short: the photo is scaled until it covers `resize`, with one number its short side is that long; squash: to
-    just `resize`, whatever its proportions; pad: until it fits into `resize`. Then `crop` is cut from its centre, and
-    what it lacks there has the colour `fill`.
-    `interpolation`: a resampling of Pillow in lower case, antialiased.
-    `scaled`: large JPEGs are decoded at a fraction of their size, and only the crop is resampled. Faster, not equal.
-    `fast`: only the crop is resampled, by a library that is faster than Pillow; see `resampling`.
-    `color`: stored, or srgb: as a person sees them, by what the file says of its colours.
-    `raw`: of a camera's RAW photo, preview: that which lies in the file, if it is large enough; or developed.
-    """
-
-    resize: int | tuple[int, int] = 256
-    crop: int | tuple[int, int] = 224
-    scaled: bool = False
-    interpolation: str = "bilinear"
-    color: str = "stored"
-    fast: bool = False
-    fit: str = "short"
-    fill: tuple[int, ...] = (0, 0, 0)
-    raw: str = "preview"
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """That of a model, from `ModelInfo.preprocessing`."""
-        names = {"resize", "crop", *({"interpolation", "color", "fit", "fill", "raw"} & set(values))}
-        given: dict[str, Any] = {name: tuple(v) if isinstance(v := values[name], list) else v for name in names}
-        decode = values.get("decode")
-        return cls(scaled=decode == "scaled", fast=decode == "fast", **given)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of what is cut out."""
-        return (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
-
-    @property
-    def least(self) -> int:
-        """Pixels that a decoded photo's short side must have at least; 0: all there are."""
-        return SCALED_GAP * self._longest if self.scaled else 0
-
-    @property
-    def of_raw(self) -> camera_raw.Wanted:
-        """What is seen of a camera's RAW photo."""
-        return camera_raw.Wanted(self._longest, developed=self.raw == "developed")
-
-    @property
-    def _longest(self) -> int:
-        return self.resize if isinstance(self.resize, int) else max(self.resize)
-
-    def resized(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height that a photo of this size is scaled to.
-
-        Source of the formulas: torchvision/transforms/functional.py, `_compute_resized_output_size`, where one number
-        says the short side; timm/data/transforms.py, `ResizeKeepRatio`, elsewhere.
-        """
-        if self.fit == "short" and isinstance(self.resize, int):
-            short, long = sorted((width, height))
-            scaled = int(self.resize * long / short)
-            return (self.resize, scaled) if width <= height else (scaled, self.resize)
-        rows, columns = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
-        if self.fit == "squash":
-            return columns, rows
-        ratio = (max if self.fit == "pad" else min)(height / rows, width / columns)
-        return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
 def inspect(content: bytes, max_pixels: int) -> ImageInfo:
@@ -160,14 +86,18 @@ def upright_rgb(
     Raises:
         BadImage: see `contract.QUARANTINE_CODES`.
     """
+    return _held_rgb(content, max_pixels, least, colors, of_raw).upright()
+
+
+def _held_rgb(content: bytes, max_pixels: int, least: int, colors: str, of_raw: camera_raw.Wanted) -> Held:
     if camera_raw.accepts(content):
         shown = _of_camera(content, max_pixels, of_raw)
         if isinstance(shown, Image.Image):
-            return shown
+            return Held(shown)
         content = shown
     problem = BadImage("truncated", "It has an end marker, but the data before it ends too early.")
     try:
-        photo, corners = _upright_rgb(content, max_pixels, least, colors)
+        photo, corners = _decoded_rgb(content, max_pixels, least, colors)
         if ImageFile.LOAD_TRUNCATED_IMAGES or not content.startswith(jpeg.START):
             return photo
         if not jpeg.may_be_cut(content, corners):
@@ -177,7 +107,7 @@ def upright_rgb(
         if bad.code != "truncated":
             raise
         problem = bad
-    whole = jpeg.whole(content, lambda ended: _upright_rgb(ended, max_pixels, least, colors)[0])
+    whole = jpeg.whole(content, lambda ended: _decoded_rgb(ended, max_pixels, least, colors)[0])
     if whole is None:
         raise problem
     return whole
@@ -197,7 +127,7 @@ Corners = list[tuple[int, ...]]
 """RGB of each, as stored."""
 
 
-def _upright_rgb(content: bytes, max_pixels: int, least: int, colors: str) -> tuple[Image.Image, Corners]:
+def _decoded_rgb(content: bytes, max_pixels: int, least: int, colors: str) -> tuple[Held, Corners]:
     """The photo, and of a JPEG its corners."""
     corners: Corners = []
     image = _open(content, max_pixels)
@@ -225,7 +155,7 @@ def _upright_rgb(content: bytes, max_pixels: int, least: int, colors: str) -> tu
         undecoded = signatures.undecoded(content)
         raise BadImage(undecoded.code, undecoded.message) if undecoded else _as_bad_image(error) from error
     # The tag is asked for after loading: Pillow turns a TIFF by itself and then drops it.
-    return exif.turned(rgb, exif.orientation(image)), corners
+    return exif.held(rgb, exif.orientation(image)), corners
 
 
 def _corners(image: Image.Image) -> Corners:
@@ -235,43 +165,6 @@ def _corners(image: Image.Image) -> Corners:
         return [image.getpixel(place) for place in places]  # type: ignore[misc]
     dots = (image.crop((x, y, x + 1, y + 1)).convert("RGB") for x, y in places)
     return [dot.getpixel((0, 0)) for dot in dots]  # type: ignore[misc]
-
-
-def fit(photo: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Resize (antialiased) and centre crop, equal to torchvision's `Resize` and `CenterCrop`, and to timm's transforms.
-
-    Source of the crop: torchvision/transforms/functional.py, `center_crop`; timm's `center_crop_or_pad`.
-    Just the part below the crop is resampled, which may differ from torchvision by 1/255, when `scaled` or `fast` is
-    asked for, and for photos more than about 30 times as long as wide, whose resized form would fill the memory.
-    """
-    rows, columns = preprocessing.size
-    size = width, height = preprocessing.resized(*photo.size)
-    if width >= columns and height >= rows:
-        left, top = round((width - columns) / 2.0), round((height - rows) / 2.0)
-        return _resampled(photo, size, (left, top, left + columns, top + rows), preprocessing)
-    canvas = Image.new("RGB", (max(width, columns), max(height, rows)), preprocessing.fill)
-    at = max(0, columns - width) // 2, max(0, rows - height) // 2
-    canvas.paste(_resampled(photo, size, (0, 0, *size), preprocessing), at)
-    left, top = round((canvas.width - columns) / 2.0), round((canvas.height - rows) / 2.0)
-    return canvas.crop((left, top, left + columns, top + rows))
-
-
-def _resampled(
-    photo: Image.Image, size: tuple[int, int], part: tuple[int, int, int, int], preprocessing: Preprocessing
-) -> Image.Image:
-    """`part` (left, top, right, bottom) of what the photo becomes at `size`."""
-    if preprocessing.fast:
-        from spark_apps.media import resampling as fast  # its package is needed for nothing else
-
-        if preprocessing.interpolation in fast.FILTERS:
-            return fast.resampled(photo, size, part, preprocessing.interpolation)
-    resampling = Image.Resampling[preprocessing.interpolation.upper()]
-    if preprocessing.scaled or max(size) > WIDEST_EXACT_SIDE:
-        left, top, right, bottom = part
-        x, y = photo.width / size[0], photo.height / size[1]
-        box = (left * x, top * y, right * x, bottom * y)
-        return photo.resize((right - left, bottom - top), resampling, box=box)
-    return cropping.resized(photo, size, part, resampling)
 
 
 def decoder(preprocessing: Preprocessing, max_pixels: int) -> Callable[[bytes], np.ndarray]:
@@ -285,7 +178,7 @@ def decode(content: bytes, preprocessing: Preprocessing, max_pixels: int) -> np.
     Raises:
         BadImage: see `contract.QUARANTINE_CODES`.
     """
-    photo = upright_rgb(content, max_pixels, preprocessing.least, preprocessing.color, preprocessing.of_raw)
+    photo = _held_rgb(content, max_pixels, preprocessing.least, preprocessing.color, preprocessing.of_raw)
     try:
         return np.asarray(fit(photo, preprocessing))
     except Exception as error:
@@ -296,9 +189,9 @@ def decode_and_measure(
     content: bytes, preprocessing: Preprocessing, max_pixels: int
 ) -> tuple[np.ndarray, photo_quality.PhotoQuality]:
     """The same, and how good the photo is, which is decoded once for both. Raises as `decode`."""
-    photo = upright_rgb(content, max_pixels, preprocessing.least, preprocessing.color, preprocessing.of_raw)
+    photo = _held_rgb(content, max_pixels, preprocessing.least, preprocessing.color, preprocessing.of_raw)
     try:
-        return np.asarray(fit(photo, preprocessing)), photo_quality.measured(photo)
+        return np.asarray(fit(photo, preprocessing)), photo_quality.measured(photo.picture)
     except Exception as error:
         raise _as_bad_image(error) from error
 

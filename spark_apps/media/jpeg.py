@@ -11,6 +11,8 @@ from hashlib import blake2b, shake_256
 
 from PIL import Image
 
+from spark_apps.media.exif import Held
+
 START = b"\xff\xd8\xff"
 _END = b"\xff\xd9"
 _SCAN = 0xDA
@@ -38,8 +40,8 @@ def may_be_cut(content: bytes, corners: Sequence[Sequence[int]]) -> bool:
     return frame == 0xC2 and not _all_scans(content)
 
 
-def whole(content: bytes, show: Callable[[bytes], Image.Image]) -> Image.Image | None:
-    """The picture of a JPEG which may be cut short; None: it is, or it is no JPEG. `show` decodes one with its end.
+def whole(content: bytes, show: Callable[[bytes], Held]) -> Held | None:
+    """The photo in a JPEG which may be cut short; None: it is, or it is no JPEG. `show` decodes one with its end.
 
     ITU-T T.81, F.2.2.5: a decoder asks for bits as it needs them. So the pictures with different bits put at the end of
     the data are equal just when it needed none of them. Zeros at the end that no picture needs, while it does need some
@@ -64,21 +66,24 @@ def whole(content: bytes, show: Callable[[bytes], Image.Image]) -> Image.Image |
     return _same_with_any_end(data, show)
 
 
-def _same_with_any_end(
-    data: bytes, show: Callable[[bytes], Image.Image], first_bytes: bytes = b"\x55\xaa"
-) -> Image.Image | None:
-    """The picture, if it is the same whatever follows the data: each bit of 55 differs from that of AA."""
+def _same_with_any_end(data: bytes, show: Callable[[bytes], Held], first_bytes: bytes = b"\x55\xaa") -> Held | None:
+    """The photo, if it is the same whatever follows the data: each bit of 55 differs from that of AA."""
     photo, first = None, None
     for byte in first_bytes:
         photo = None  # of 200 megapixels there is no room for two
         photo = show(data.rstrip(b"\xff") + _any_bits(byte) + _END)
-        look = blake2b()
-        for top in range(0, photo.height, 256):
-            look.update(photo.crop((0, top, photo.width, min(top + 256, photo.height))).tobytes())
-        if first not in (None, look.digest()):
+        look = _digest(photo.picture)
+        if first not in (None, look):
             return None
-        first = look.digest()
+        first = look
     return photo
+
+
+def _digest(picture: Image.Image) -> bytes:
+    look = blake2b()
+    for top in range(0, picture.height, 256):
+        look.update(picture.crop((0, top, picture.width, min(top + 256, picture.height))).tobytes())
+    return look.digest()
 
 
 def _any_bits(byte: int) -> bytes:

@@ -29,7 +29,7 @@ class PhotoQuality:
 
 
 def measured(photo: Image.Image) -> PhotoQuality:
-    """Of an upright photo in RGB, whatever its size.
+    """Of a photo in RGB, whatever its size. The same if its rows are columns.
 
     Source of the sharpness: Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000, LAPV: the
     Laplacian with four neighbours, without the border. A picture less than three pixels wide or high has none, so 0.
@@ -42,8 +42,9 @@ def measured(photo: Image.Image) -> PhotoQuality:
     sharpness = 0.0
     if min(values.shape) > 2:
         around = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:]
-        laplacian = (around - 4 * values[1:-1, 1:-1]).astype(np.float32).ravel()
-        sharpness = float(laplacian @ laplacian / laplacian.size - laplacian.mean() ** 2)
+        # Doubles hold both sums exactly, in whatever order; a product by BLAS would run in threads of its own.
+        laplacian = (around - 4 * values[1:-1, 1:-1]).astype(np.float64)
+        sharpness = float(np.einsum("ij,ij->", laplacian, laplacian) / laplacian.size - laplacian.mean() ** 2)
     return PhotoQuality(sharpness, brightness, contrast, contrast < photo_quality.BLANK)
 
 

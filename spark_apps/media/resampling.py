@@ -10,6 +10,9 @@ from __future__ import annotations
 from cykooz_resizer import CropBox, FilterType, ResizeAlg, ResizeOptions, Resizer
 from PIL import Image
 
+from spark_apps.media.cropping import Part, Size
+from spark_apps.media.exif import Held
+
 FILTERS = {
     "box": FilterType.box,
     "bilinear": FilterType.bilinear,
@@ -24,18 +27,27 @@ MARGIN = 4
 the widest filter, Lanczos', reaches three pixels of the result."""
 
 
-def resampled(
-    photo: Image.Image, size: tuple[int, int], square: tuple[int, int, int, int], interpolation: str
-) -> Image.Image:
-    """`square` (left, top, right, bottom) of what a photo in RGB becomes at `size`, with antialiasing."""
-    (width, height), (left, top, right, bottom) = size, square
-    x, y = photo.width / width, photo.height / height
+def resampled(photo: Held, size: Size, part: Part, interpolation: str) -> Image.Image:
+    """`part` of what a photo in RGB becomes at `size`, with antialiasing."""
+    (width, height), (left, top, right, bottom) = size, part
+    x, y = photo.size[0] / width, photo.size[1] / height
     begin, above = max(0, left - MARGIN), max(0, top - MARGIN)
     end, below = min(width, right + MARGIN), min(height, bottom + MARGIN)
-    options = ResizeOptions(
-        ResizeAlg.convolution(FILTERS[interpolation]),
-        crop_box=CropBox(begin * x, above * y, (end - begin) * x, (below - above) * y),
+    columns, rows = end - begin, below - above
+    part = left - begin, top - above, right - begin, bottom - above
+    if not photo.sideways:
+        box = CropBox(begin * x, above * y, columns * x, rows * y)
+        return _convolved(photo.picture, (columns, rows), box, interpolation).crop(part)
+    # The library goes down the columns first, so along the rows of what lies sideways.
+    picture = _convolved(
+        photo.picture, (rows, photo.size[0]), CropBox(above * y, 0, rows * y, photo.size[0]), interpolation
     )
-    target = Image.new("RGB", (end - begin, below - above))
-    Resizer().resize_pil(photo, target, options)
-    return target.crop((left - begin, top - above, right - begin, bottom - above))
+    picture = _convolved(picture, (rows, columns), CropBox(0, begin * x, rows, columns * x), interpolation)
+    return Held(picture, sideways=True).upright().crop(part)
+
+
+def _convolved(picture: Image.Image, size: Size, box: CropBox, interpolation: str) -> Image.Image:
+    target = Image.new("RGB", size)
+    options = ResizeOptions(ResizeAlg.convolution(FILTERS[interpolation]), crop_box=box)
+    Resizer().resize_pil(picture, target, options)
+    return target

@@ -25,7 +25,7 @@ from spark_apps.contract import (
     model_key,
     model_source,
 )
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.model import cache, machine, quantize, sources
 from spark_apps.model.sources import Resolved
 from spark_apps.model.spec import Calibration, ModelArtifact, fingerprint

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from spark_apps.media.imaging import Preprocessing
+    from spark_apps.media.fitting import Preprocessing
 
 LAYER = "avgpool"
 """Where a ResNet's features are taken: after global average pooling, before the classifier."""
@@ -31,7 +31,7 @@ Sides = int | tuple[int, int]
 class Preset:
     """How a photo becomes the model's input.
 
-    Scaled to `resize` pixels (antialiased; see `imaging.Preprocessing` for `fit` and `fill`), the centre of `crop`
+    Scaled to `resize` pixels (antialiased; see `fitting.Preprocessing` for `fit` and `fill`), the centre of `crop`
     pixels, then per RGB channel `(value / 255 - mean) / std`.
     """
 

@@ -20,7 +20,7 @@ from spark_apps import contract, model, storage
 from spark_apps.contract import EraseSettings, ModelSettings
 from spark_apps.erase import erase
 from spark_apps.media import imaging
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.model import ModelArtifact, words
 from spark_apps.spark.jobs import Timings
 from spark_apps.tables import commits, schemas

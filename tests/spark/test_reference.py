@@ -14,7 +14,7 @@ from spark_apps import catalog
 from spark_apps.contract import ExtractSettings, IngestSettings, ModelInfo, ValidateSettings
 from spark_apps.extract import extract
 from spark_apps.extractors import calibration
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.pipeline import intake, keys, twins
 from spark_apps.pipeline.landing import list_files
 from spark_apps.spark import spreading

@@ -62,7 +62,7 @@ def test_int8_is_measured_on_scenes_that_calibration_has_not_seen(monkeypatch: p
 
     def prepare(settings: object, calibration: Calibration | None = None) -> ModelArtifact:
         if calibration:
-            seen.append(shown(calibration.pixels(fidelity.imaging.Preprocessing())))
+            seen.append(shown(calibration.pixels(fidelity.fitting.Preprocessing())))
             measured.append(set())
         return ModelArtifact(INFO, ())
 

@@ -13,9 +13,10 @@ from skimage import data
 from demo import dng
 from spark_apps.contract import ModelSettings
 from spark_apps.extractors.image import Photos
-from spark_apps.media import camera_raw, imaging, likeness, preview
+from spark_apps.media import camera_raw, fitting, imaging, likeness, preview
 from spark_apps.media.camera_raw import Wanted
-from spark_apps.media.imaging import BadImage, Preprocessing
+from spark_apps.media.fitting import Preprocessing
+from spark_apps.media.imaging import BadImage
 from spark_apps.model import prepare
 from tests.model_numbers import assert_close
 from tests.unit.test_optional_formats import TURNS, photo
@@ -63,7 +64,7 @@ def test_a_model_says_which_it_takes() -> None:
     small, developed, large = Preprocessing(32, 24), Preprocessing(32, 24, raw="developed"), Preprocessing(33, 24)
     assert imaging.decode(content, small, LIMIT).min() == 255
     for other in (developed, large):
-        wanted = imaging.fit(photo(), other)
+        wanted = fitting.fit(photo(), other)
         found, _ = imaging.decode_and_measure(content, other, LIMIT)
         assert far(found.astype(int), wanted) < NEAR
         assert np.array_equal(found, imaging.decode(content, other, LIMIT))

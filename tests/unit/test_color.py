@@ -17,8 +17,9 @@ from PIL import Image, ImageCms
 from spark_apps.contract import ModelSettings
 from spark_apps.extractors.image import Photos
 from spark_apps.media import color, icc, imaging, preview
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.media.guard import Guard
-from spark_apps.media.imaging import BadImage, Preprocessing
+from spark_apps.media.imaging import BadImage
 from spark_apps.model import prepare
 from tests.unit.test_optional_formats import heic
 

@@ -1,14 +1,18 @@
-"""A part of a resized photo, alone, has the very pixels that it has within the whole."""
+"""A part of a resized photo, alone or turned afterwards, has the very pixels that it has within the whole."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.Image import Resampling
 
-from spark_apps.media import cropping
+from spark_apps.media import cropping, fitting, resampling
 from spark_apps.media.cropping import Part, Size
+from spark_apps.media.exif import Held, held
+from spark_apps.media.fitting import Preprocessing
 
 FILTERS = [filter for filter in Resampling if filter != Resampling.NEAREST]
 
@@ -24,7 +28,11 @@ def centre(size: Size, side: int = 224) -> Part:
     return left, top, left + side, top + side
 
 
-@pytest.mark.parametrize("resampling", FILTERS)
+def sideways(photo: Image.Image) -> Held:
+    return Held(photo.transpose(Image.Transpose.TRANSPOSE), sideways=True)
+
+
+@pytest.mark.parametrize("method", FILTERS)
 @pytest.mark.parametrize(
     ("photo", "size"),
     [
@@ -43,16 +51,17 @@ def centre(size: Size, side: int = 224) -> Part:
         ((65_552, 16), (1024, 256)),  # a side that single precision does not hold in 256ths
     ],
 )
-def test_a_part_alone_has_the_pixels_that_it_has_in_the_whole(photo: Size, size: Size, resampling: Resampling) -> None:
+def test_a_part_alone_has_the_pixels_that_it_has_in_the_whole(photo: Size, size: Size, method: Resampling) -> None:
     whole = noise(*photo)
     for part in (centre(size), (0, 0, *size), (1, 3, size[0] - 2, 8)):
-        found = cropping.resized(whole, size, part, resampling)
-        assert np.array_equal(found, whole.resize(size, resampling).crop(part)), part
+        wanted = whole.resize(size, method).crop(part)
+        for photo_held in (Held(whole), sideways(whole)):
+            assert np.array_equal(cropping.resized(photo_held, size, part, method), wanted), part
 
 
-@pytest.mark.parametrize("resampling", FILTERS)
-def test_so_it_is_for_photos_of_any_size(resampling: Resampling) -> None:
-    random = np.random.default_rng(resampling)
+@pytest.mark.parametrize("method", FILTERS)
+def test_so_it_is_for_photos_of_any_size(method: Resampling) -> None:
+    random = np.random.default_rng(method)
     for _ in range(60):
         short = int(random.integers(2, 400))
         long = int(short * random.choice([1, 1.25, 4 / 3, 1.5, 16 / 9, 2, 2.5, 3]))
@@ -60,8 +69,10 @@ def test_so_it_is_for_photos_of_any_size(resampling: Resampling) -> None:
         size = tuple(256 * side // short for side in photo)
         part = centre((size[0], size[1]), int(random.integers(1, 257)))
         whole = noise(*photo)
-        found = cropping.resized(whole, (size[0], size[1]), part, resampling)
-        assert np.array_equal(found, whole.resize(size, resampling).crop(part)), (photo, size, part)
+        wanted = whole.resize(size, method).crop(part)
+        for photo_held in (Held(whole), sideways(whole)):
+            found = cropping.resized(photo_held, (size[0], size[1]), part, method)
+            assert np.array_equal(found, wanted), (photo, size, part)
 
 
 @pytest.mark.parametrize(
@@ -86,5 +97,43 @@ def test_only_what_is_needed_is_resampled(
         return resize(image, size, *options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Image.Image, "resize", noted)
-    cropping.resized(Image.new("RGB", photo), size, centre(size), Resampling.BILINEAR)
+    cropping.resized(Held(Image.new("RGB", photo)), size, centre(size), Resampling.BILINEAR)
     assert asked == [resampled]
+
+
+@pytest.mark.parametrize("interpolation", resampling.FILTERS)
+def test_a_photo_that_lies_sideways_is_resampled_fast_to_the_same_pixels(interpolation: str) -> None:
+    for size in ((341, 256), (256, 341), (256, 256), (384, 256), (256, 900)):
+        whole = noise(size[0] * 3 + 7, size[1] * 3 + 5)
+        for part in (centre(size), (0, 0, *size)):
+            wanted = resampling.resampled(Held(whole), size, part, interpolation)
+            assert np.array_equal(resampling.resampled(sideways(whole), size, part, interpolation), wanted), part
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("changed", [{}, {"scaled": True}, {"fast": True}, {"fit": "pad", "resize": 224}])
+def test_whichever_way_a_photo_was_held_it_is_fitted_as_if_it_had_been_turned(
+    orientation: int, changed: dict[str, Any]
+) -> None:
+    stored = noise(640, 427)
+    stored.getexif()[0x0112] = orientation
+    upright = ImageOps.exif_transpose(stored)
+    assert np.array_equal(held(stored, orientation).upright(), upright)
+    preprocessing = Preprocessing(**changed)
+    assert held(stored, orientation).size == upright.size
+    assert np.array_equal(fitting.fit(held(stored, orientation), preprocessing), fitting.fit(upright, preprocessing))
+
+
+def test_nothing_large_is_turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    turned: list[Size] = []
+    transpose = Image.Image.transpose
+
+    def noted(image: Image.Image, method: Image.Transpose) -> Image.Image:
+        turned.append(image.size)
+        return transpose(image, method)
+
+    photo = sideways(Image.new("RGB", (3000, 4000)))
+    monkeypatch.setattr(Image.Image, "transpose", noted)
+    for preprocessing in (Preprocessing(), Preprocessing(fast=True)):
+        fitting.fit(photo, preprocessing)
+    assert len(turned) == 2 and max(max(size) for size in turned) < 400

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from demo import landing
-from spark_apps.media import imaging
+from spark_apps.media import fitting, imaging
 from spark_apps.media.camera_raw import Wanted
 
 LIMIT = 100_000_000
@@ -33,7 +33,7 @@ def day_files(root: Path, day: str) -> dict[str, bytes]:
 @functools.cache
 def refusal(content: bytes) -> str | None:
     try:
-        imaging.decode(content, imaging.Preprocessing(), LIMIT)
+        imaging.decode(content, fitting.Preprocessing(), LIMIT)
     except imaging.BadImage as bad:
         return bad.code
     return None

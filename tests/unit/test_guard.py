@@ -26,8 +26,8 @@ from spark_apps import storage
 from spark_apps.contract import MAX_PIXELS, BadFile, JobError, Unreachable, frames
 from spark_apps.media import guard as guard_module
 from spark_apps.media import imaging
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.media.guard import Decode, Guard, watched
-from spark_apps.media.imaging import Preprocessing
 from tests.processes import ended
 
 SIZE = Preprocessing()
@@ -225,7 +225,7 @@ from spark_apps.contract import BadFile
 from spark_apps.media import guard as guard_module
 from spark_apps.media import imaging
 from spark_apps.media.guard import Guard, watched
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media.fitting import Preprocessing
 decoder = imaging.decoder(Preprocessing(), 10**8)
 content = sys.stdin.buffer.read()
 """

@@ -21,7 +21,8 @@ from demo.landing import flat_png
 from spark_apps.contract import MAX_PIXELS, PHOTO_PIXELS
 from spark_apps.media import exif as exif_data
 from spark_apps.media import imaging, resampling, signatures
-from spark_apps.media.imaging import BadImage, Preprocessing
+from spark_apps.media.fitting import Preprocessing
+from spark_apps.media.imaging import BadImage
 from spark_apps.model.torchvision_import import torchvision
 from tests.odd_files import HEALTHY_THOUGH_PILLOW_REFUSES
 
@@ -353,7 +354,7 @@ def test_an_icon_that_hides_more_pixels_than_its_header_says() -> None:
 MEMORY_PROBE = """
 import re, sys
 from pathlib import Path
-from spark_apps.media import imaging
+from spark_apps.media import fitting, imaging
 
 def peak():  # MiB; unlike getrusage's, that of this program alone, not of the one that started it
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
@@ -361,7 +362,7 @@ def peak():  # MiB; unlike getrusage's, that of this program alone, not of the o
 def attempt(content):
     if sys.argv[1] == "inspect":
         return imaging.inspect(content, 100_000_000).width
-    return imaging.decode(content, imaging.Preprocessing(), 100_000_000).shape[0]
+    return imaging.decode(content, fitting.Preprocessing(), 100_000_000).shape[0]
 
 attempt(Path(sys.argv[2]).read_bytes())  # what the first picture loads does not count
 content = sys.stdin.buffer.read()

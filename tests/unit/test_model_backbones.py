@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 
 from spark_apps.contract import BACKBONES, BadSetting, ExtractSettings, ModelInfo, ModelSettings
-from spark_apps.media import imaging
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media import fitting
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.model import (
     Calibration,
     Preset,
@@ -147,7 +147,7 @@ def run(spec: ModelSettings, photos: list[Image.Image]) -> tuple[ModelInfo, np.n
     """`info`, features and logits of an engine; the photos are prepared as extract does it."""
     artifact = prepare(spec)
     preprocessing = Preprocessing.of(artifact.info.preprocessing)
-    pixels = np.stack([np.asarray(imaging.fit(photo, preprocessing)) for photo in photos])
+    pixels = np.stack([np.asarray(fitting.fit(photo, preprocessing)) for photo in photos])
     outputs = load(artifact.info, artifact.files[0].parent, threads=1).run(pixels)
     for file in artifact.files:  # all names together would fill the disk
         file.unlink()
@@ -212,7 +212,7 @@ def test_an_earlier_layer_is_that_of_torchvisions_model(name: str, photos: list[
     normalise = torchvision().transforms.Normalize(transform.mean, transform.std)
     with torch.inference_mode():
         for photo in photos:
-            pixels = np.asarray(imaging.fit(photo, preprocessing_of(transform)))
+            pixels = np.asarray(fitting.fit(photo, preprocessing_of(transform)))
             model(normalise(torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255)[None])
     features = np.concatenate(seen)
     assert features.ndim == 2
@@ -369,7 +369,7 @@ def test_a_photo_is_resized_and_cut_as_by_torchvisions_own_transforms(name: str,
     noise = np.random.default_rng(7).integers(0, 256, (size[1] // 5 + 1, size[0] // 5 + 1, 3), np.uint8)
     photo = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
     preset, shown = backbones.get(name).preset, own_entry(name).transforms()
-    found = np.asarray(imaging.fit(photo, preprocessing_of(preset))).astype(np.float64) / 255
+    found = np.asarray(fitting.fit(photo, preprocessing_of(preset))).astype(np.float64) / 255
     expected = shown(photo).permute(1, 2, 0).numpy() * np.array(shown.std) + np.array(shown.mean)
     assert abs(found - expected).max() <= 1e-6
 

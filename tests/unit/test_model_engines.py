@@ -15,7 +15,7 @@ import skimage.data
 from PIL import Image
 
 from spark_apps.contract import BACKBONES, BadSetting, ModelInfo, ModelSettings
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.model import Calibration, adopt, backbones, engines, labels, load, prepare, uncalibrated, worker
 from spark_apps.model.network import Network
 from spark_apps.model.random_weights import random_state_dict

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from spark_apps.contract import BadSetting, ExtractSettings, ModelInfo, ModelSettings, parse
-from spark_apps.media import imaging
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media import fitting
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.model import Calibration, ModelArtifact, prepare
 from spark_apps.model.reference import reference
 from spark_apps.model.sources import onnx as source
@@ -158,7 +158,7 @@ def test_weights_elsewhere_are_not_read(name: str, tmp_path: Path) -> None:
 def test_int8_is_calibrated(tmp_path: Path, photos: list[Image.Image]) -> None:
     def pixels(preprocessing: Preprocessing) -> np.ndarray:
         shifted = [photo.rotate(angle) for photo in photos for angle in range(0, 360, 30)]
-        return np.stack([np.asarray(imaging.fit(photo, preprocessing)) for photo in shifted])
+        return np.stack([np.asarray(fitting.fit(photo, preprocessing)) for photo in shifted])
 
     artifact = prepare(
         ModelSettings(saved(tmp_path / "m.onnx"), precision="int8"), calibration=Calibration("those", pixels)

@@ -22,8 +22,8 @@ from PIL import Image
 from spark_apps.contract import BadSetting, IndexSettings, ModelInfo, ModelSettings
 from spark_apps.extractors import kept_models
 from spark_apps.index import index
-from spark_apps.media import imaging
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media import fitting
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.model import ModelArtifact, prepare, words
 from spark_apps.model.reference import reference
 from spark_apps.model.sources import open_clip as source
@@ -217,7 +217,7 @@ def test_photos_are_prepared_as_open_clip_says() -> None:
                 photo = Image.fromarray(noise).resize(shape)
                 known.preprocess.update({"resize_mode": mode, "size": size})  # type: ignore[attr-defined]
                 preset = known.preset
-                found = np.asarray(imaging.fit(photo, Preprocessing.of(preset.to_json()))) / 255
+                found = np.asarray(fitting.fit(photo, Preprocessing.of(preset.to_json()))) / 255
                 cfg = transform.PreprocessCfg(**known.preprocess)
                 expected = transform.image_transform_v2(cfg, is_train=False)(photo).permute(1, 2, 0).numpy()
                 np.testing.assert_allclose((found - preset.mean) / preset.std, expected, atol=1e-5)

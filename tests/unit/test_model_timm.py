@@ -23,8 +23,8 @@ from PIL import Image
 
 from spark_apps import models
 from spark_apps.contract import BadSetting, JobError, ModelSettings, Unreachable
-from spark_apps.media import imaging
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media import fitting
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.model import Calibration, ModelArtifact, hub, labels, prepare, sources, uncalibrated
 from spark_apps.model.reference import reference
 from spark_apps.model.sources import timm as source
@@ -173,7 +173,7 @@ def test_bf16_stays_close(engine: str, photos: list[Image.Image], monkeypatch: p
 def test_int8_is_made_as_fits_the_architecture(name: str, photos: list[Image.Image]) -> None:
     def pixels(preprocessing: Preprocessing) -> np.ndarray:
         shifted = [photo.rotate(angle) for photo in photos for angle in range(0, 360, 15)]
-        return np.stack([np.asarray(imaging.fit(photo, preprocessing)) for photo in shifted])
+        return np.stack([np.asarray(fitting.fit(photo, preprocessing)) for photo in shifted])
 
     asked = spec(name, precision="int8")
     artifact = prepare(asked, calibration=Calibration("those", pixels))
@@ -233,7 +233,7 @@ def test_a_photo_is_prepared_as_by_timms_own_transform(
     }
     preset = source._preset(data)
     assert Preset.from_json(json.loads(json.dumps(preset.to_json()))) == preset
-    found = np.asarray(imaging.fit(photo, Preprocessing.of(preset.to_json())))
+    found = np.asarray(fitting.fit(photo, Preprocessing.of(preset.to_json())))
     expected = timm.data.create_transform(**data, normalize=False)(photo).permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(found, expected)
     normalised = timm.data.create_transform(**data)(photo).permute(1, 2, 0).numpy()

@@ -19,8 +19,9 @@ from PIL import Image
 from demo import dng
 from spark_apps.contract import DECODERS, BadFile
 from spark_apps.media import camera_raw, imaging, preview
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.media.guard import Guard
-from spark_apps.media.imaging import BadImage, Preprocessing
+from spark_apps.media.imaging import BadImage
 
 LIMIT = 10**7
 NEAR = 3

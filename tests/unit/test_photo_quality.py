@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 
 from spark_apps.contract.photo_quality import BLURRED, DARK
 from spark_apps.media import imaging, photo_quality
-from spark_apps.media.imaging import Preprocessing
+from spark_apps.media.fitting import Preprocessing
 from spark_apps.media.photo_quality import measured
 
 
@@ -77,12 +77,17 @@ def test_every_size_has_a_measure(size: tuple[int, int]) -> None:
 def test_a_photo_is_decoded_once_for_pixels_and_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = io.BytesIO()
     scene().save(buffer, "JPEG")
-    opened, decode = [], imaging._upright_rgb
-    monkeypatch.setattr(imaging, "_upright_rgb", lambda *given: opened.append(1) or decode(*given))
+    opened, decode = [], imaging._decoded_rgb
+    monkeypatch.setattr(imaging, "_decoded_rgb", lambda *given: opened.append(1) or decode(*given))
     pixels, quality = imaging.decode_and_measure(buffer.getvalue(), Preprocessing(), 10**6)
     assert len(opened) == 1
     assert np.array_equal(pixels, imaging.decode(buffer.getvalue(), Preprocessing(), 10**6))
     assert quality == photo_quality.measured(imaging.upright_rgb(buffer.getvalue(), 10**6))
+
+
+def test_a_photo_that_lies_sideways_measures_the_same() -> None:
+    for photo in (scene(), scene().resize((1500, 701))):
+        assert measured(photo.transpose(Image.Transpose.TRANSPOSE)) == measured(photo)
 
 
 @pytest.mark.parametrize(("size", "odd"), [((400, 100), False), ((401, 100), True), ((30, 200), True)])
