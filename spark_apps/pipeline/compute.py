@@ -148,7 +148,8 @@ def unique_files(units: Iterator[plan.ComputeUnit], store_uri: str, within: str 
                 parquet = pq.ParquetFile(f"{root}/{unit.path}", filesystem=filesystem, buffer_size=READ_BYTES)
                 for batch in parquet.iter_batches(READ_ROWS, [unit.row_group], contents.COLUMNS):
                     wanted = [row for row in range(batch.num_rows) if to_compute[first + row]]
-                    rows = batch.take(pa.array(wanted, pa.int64())).to_pylist()
+                    all_wanted = len(wanted) == batch.num_rows  # as nearly always, and then nothing has to be copied
+                    rows = (batch if all_wanted else batch.take(pa.array(wanted, pa.int64()))).to_pylist()
                     yield list(_files(rows, [further.get(first + row, []) for row in wanted], within))
                     first += batch.num_rows
 
