@@ -19,11 +19,12 @@ from spark_apps import extractors
 from spark_apps.contract import PHOTOS, BadSetting, ExtractSettings, Manifest
 from spark_apps.erasure.heeding import heeding
 from spark_apps.host import cores
+from spark_apps.model import ModelArtifact
 from spark_apps.pipeline import plan, resume
 from spark_apps.pipeline.compute import TaskPlan, TaskSlot, compute_units, copy_units
-from spark_apps.pipeline.records import total
+from spark_apps.pipeline.records import TaskRecord, total
 from spark_apps.spark import contexts, jobs, progress, resources
-from spark_apps.tables import schemas
+from spark_apps.tables import data_files, schemas
 
 UNITS_PER_TASK = 8
 """Row groups, or files of known vectors, that a task works through at most: what is lost when a worker dies."""
@@ -46,11 +47,51 @@ def extract(settings: ExtractSettings, timings: jobs.Timings) -> Manifest:
     _check_ingested(settings, ingested)
     with timings.phase("model"):
         artifact = extractors.prepare(settings, ingested, here)
+    damaged: set[str] = set()
+    while True:
+        try:
+            todo, records = _computed(settings, timings, ingested, artifact, here, damaged)
+            break
+        except BadSetting as error:
+            damaged.add(_known_file(error, settings, damaged))
+    done = total([*todo.taken, *records], ("features", "quarantine"))
+    return timings.manifest(
+        "extract",
+        settings,
+        counts={
+            "listed": ingested.counts["listed"],
+            "accepted": ingested.counts["accepted"],
+            "duplicates": todo.duplicates,
+            "quarantined": sum(done.codes.values()),
+            "featured": sum(file.rows for file in done.staged["features"]),
+            "computed": done.computed,
+            "reused": todo.reused,
+            "resumed": todo.resumed,
+        },
+        quarantined=done.codes,
+        staged=done.staged,
+        model=artifact.info,
+        outcome={"model_loads": done.loads, "ingest_attempt": ingested.attempt},
+    )
+
+
+def _computed(
+    settings: ExtractSettings,
+    timings: jobs.Timings,
+    ingested: Manifest,
+    artifact: ModelArtifact,
+    here: bool,
+    damaged: set[str],
+) -> tuple[plan.Plan, list[TaskRecord]]:
+    """One attempt: what there was to do, and what its tasks have done. `damaged`: published files to copy nothing from.
+
+    Raises as `extract`, and BadSetting for one more damaged file; what has been finished by then is taken over next.
+    """
     with timings.phase("plan"):
         basis = resume.basis(ingest=ingested.attempt, model=artifact.key, fingerprint=artifact.fingerprint)
         earlier = resume.look(settings, "extract", basis, schemas.FEATURES, ("uri", "image_id"))
         finished = [] if settings.recompute else earlier.finished
-        todo = plan.plan(settings, ingested.staged["images"], artifact.key, artifact.fingerprint, finished)
+        todo = plan.plan(settings, ingested.staged["images"], artifact.key, artifact.fingerprint, finished, damaged)
     with (
         resume.attempt(settings, "extract", basis, earlier, todo.taken) as folder,
         progress.watching(settings, "extract", todo.to_compute, todo.resumed) as notes,
@@ -79,25 +120,19 @@ def extract(settings: ExtractSettings, timings: jobs.Timings) -> Manifest:
                 records = contexts.spread(spark, todo.compute, compute, UNITS_PER_TASK)
             with timings.phase("copy"):
                 records += contexts.spread(spark, todo.copy, copy, UNITS_PER_TASK)
-    done = total([*todo.taken, *records], ("features", "quarantine"))
-    return timings.manifest(
-        "extract",
-        settings,
-        counts={
-            "listed": ingested.counts["listed"],
-            "accepted": ingested.counts["accepted"],
-            "duplicates": todo.duplicates,
-            "quarantined": sum(done.codes.values()),
-            "featured": sum(file.rows for file in done.staged["features"]),
-            "computed": done.computed,
-            "reused": todo.reused,
-            "resumed": todo.resumed,
-        },
-        quarantined=done.codes,
-        staged=done.staged,
-        model=artifact.info,
-        outcome={"model_loads": done.loads, "ingest_attempt": ingested.attempt},
+    return todo, records
+
+
+def _known_file(error: BadSetting, settings: ExtractSettings, damaged: set[str]) -> str:
+    """The published file that an attempt failed of: its photos are computed anew. Raises any other error again."""
+    root = schemas.FEATURES.uri(settings.store) + "/"
+    uri = data_files.damaged(error) or ""
+    if not uri.startswith(root) or uri.removeprefix(root) in damaged:
+        raise error
+    print(
+        f"extract {settings.partition}: {error} Until then its photos are computed anew.", file=sys.stderr, flush=True
     )
+    return uri.removeprefix(root)
 
 
 def _check_ingested(settings: ExtractSettings, ingested: Manifest) -> None:

@@ -40,6 +40,7 @@ def ingest(settings: IngestSettings, timings: jobs.Timings) -> Manifest:
     """
     with timings.phase("list"):
         with storage.reaching("store", settings.store):
+            erasures = tombstones.editions(settings.store)
             stones = tombstones.read(settings.store)
         listing = list_source(settings, stones)
     if not listing.files:
@@ -84,7 +85,7 @@ def ingest(settings: IngestSettings, timings: jobs.Timings) -> Manifest:
         },
         quarantined=done.codes,
         staged=done.staged,
-        outcome={"listing": division.listing, "bytes": listing.bytes, "erasures": sorted(stones.erasures)},
+        outcome={"listing": division.listing, "bytes": listing.bytes, "erasures": sorted(erasures)},
     )
 
 

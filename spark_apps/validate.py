@@ -40,7 +40,7 @@ def validate(settings: ValidateSettings, timings: jobs.Timings) -> Manifest:
     """
     run = StagedRun.of(settings)
     with storage.reaching("store", settings.store):
-        if tombstones.erasures(settings.store) - set(run.ingested.outcome.get("erasures", ())):
+        if tombstones.editions(settings.store) - set(run.ingested.outcome.get("erasures", ())):
             sweep(settings.store, tombstones.read(settings.store), partitions=[settings.partition])
             run = StagedRun.of(settings)
     ingested, extracted, info, staged = run.ingested, run.extracted, run.model, run.files

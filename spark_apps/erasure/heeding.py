@@ -59,7 +59,7 @@ def _sweep(settings: contract.JobSettings) -> None:
 
 def _erasures(settings: contract.JobSettings) -> frozenset[str]:
     with storage.reaching("store", settings.store):
-        return tombstones.erasures(settings.store)
+        return tombstones.editions(settings.store)
 
 
 def _partitions(settings: contract.JobSettings) -> list[str] | None:

@@ -170,7 +170,8 @@ def forecast(store: str, stones: Tombstones, say: Say) -> Removed:
             if file not in hidden:
                 removed.shown[f"{file.table.name}/{file.path.split('/')[1]}"] += file.rows
         removed.rewritten = len(hit)
-        redaction = documents.Redaction(stones, {})
+        other = {file.path: StagedFile("", 0, 0) for file in hit}  # what documents will name in their place
+        redaction = documents.Redaction(stones, other)
         removed.documents = len(documents.redact(store, documents.places(store), redaction, dry_run=True))
         for model in copies.models_with_duplicates(store):
             removed.duplicates[model] = copies.forget_duplicates(store, model, stones, dry_run=True)

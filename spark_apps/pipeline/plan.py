@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,8 +81,9 @@ def plan(
     model: str,
     fingerprint: str,
     earlier: Iterable[Finished] = (),
+    damaged: Collection[str] = (),
 ) -> Plan:
-    """Splits the staged images of a run into files to compute and vectors to copy.
+    """Splits the staged images of a run into files to compute and vectors to copy, none from the files `damaged`.
 
     What `earlier` tasks have done of it is neither: a task counts when its rows are all the files of each of its
     images, and no task before it has one of these. What gave no vector is tried again.
@@ -101,7 +102,7 @@ def plan(
         for task in earlier:
             work.add_finished(task)
         counting = work.counting(["uri"])
-        sources = [] if settings.recompute else _add_known(settings, model, fingerprint, day, work)
+        sources = [] if settings.recompute else _add_known(settings, model, fingerprint, day, work, damaged)
         return _divided(settings, groups, sources, work, counting)
 
 
@@ -141,7 +142,14 @@ def _add_day(
     return groups, day
 
 
-def _add_known(settings: contract.ExtractSettings, model: str, fingerprint: str, day: Filter, work: Work) -> list[str]:
+def _add_known(
+    settings: contract.ExtractSettings,
+    model: str,
+    fingerprint: str,
+    day: Filter,
+    work: Work,
+    damaged: Collection[str],
+) -> list[str]:
     """Adds the published vectors that may be of the `day` to `work`, those to be preferred first. Returns the files."""
     delta = catalog.table(settings.store, "features")
     if delta is None:
@@ -154,6 +162,7 @@ def _add_known(settings: contract.ExtractSettings, model: str, fingerprint: str,
         file
         for partition in [settings.partition, *others]
         for file in sorted(published.get(partition, []), key=lambda file: file.path)
+        if file.path not in damaged
     ]
     told = Teller()
     columns = ["image_id", "model_fingerprint"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from deltalake import DeltaTable
 from pyarrow import fs
 
 from spark_apps import contract, storage
-from spark_apps.contract import BadSetting, StagedFile
+from spark_apps.contract import BadSetting, JobError, StagedFile
 from spark_apps.tables import delta_log
 from spark_apps.tables.schemas import Table
 
@@ -24,6 +25,8 @@ MERGED = "merged-"
 
 ERASED = "-erased-"
 """Behind the name of a file, before a hash: it is that file without the rows that an erasure has removed."""
+
+_DAMAGED = "The file {} is damaged: "
 
 NULLS = "null_count."
 """How delta-rs begins the name of a column's count of nulls."""
@@ -66,6 +69,12 @@ def published(delta: DeltaTable, keys: dict[str, str]) -> list[PublishedFile]:
     ]
 
 
+def damaged(error: JobError) -> str | None:
+    """The uri of the file that `whole` found damaged, from its error, though that may come from a task; else None."""
+    found = re.match(_DAMAGED.format("(.+)"), error.message)
+    return found[1] if found and error.code == "file_damaged" else None
+
+
 @contextmanager
 def whole(uri: str) -> Iterator[None]:
     """For reading a Parquet file of a store: when that fails, tells a damaged file from a store that fails.
@@ -83,7 +92,7 @@ def whole(uri: str) -> Iterator[None]:
             raise
         raise BadSetting(
             "file_damaged",
-            f"The file {uri} is damaged: {storage.plain(fault)}.",
+            f"{_DAMAGED.format(uri)}{storage.plain(fault)}.",
             "Run the partition that its path names again with --recompute: from extract on for a file of features, "
             "else from ingest on.",
         ) from error

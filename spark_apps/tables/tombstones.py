@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,9 +64,12 @@ def digest(salt: bytes, kind: str, name: str) -> str:
 
 def erasures(store: str) -> frozenset[str]:
     """The names of the erasures of a store: one listing. Raises OSError."""
-    filesystem, root = storage.filesystem(contract.join(store, FOLDER))
-    found = filesystem.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
-    return frozenset(info.path[len(root) + 1 : -len(DOCUMENT) - 1] for info in found if info.base_name == DOCUMENT)
+    return frozenset(name for name, _ in _documents(store))
+
+
+def editions(store: str) -> frozenset[str]:
+    """The same, each with what differs when photos have been added to it. Raises OSError."""
+    return frozenset(f"{name} {info.size} {info.mtime_ns}" for name, info in _documents(store))
 
 
 def read(store: str) -> Tombstones:
@@ -105,6 +108,12 @@ def write(store: str, erasure: str, images: Iterable[str], uris: Iterable[str], 
 def _salt(stones: Tombstones) -> bytes:
     """That of the store; a new one where nothing was erased yet."""
     return min(stones.hashes, default=secrets.token_bytes(32))
+
+
+def _documents(store: str) -> Iterator[tuple[str, fs.FileInfo]]:
+    filesystem, root = storage.filesystem(contract.join(store, FOLDER))
+    found = filesystem.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
+    return ((info.path[len(root) + 1 : -len(DOCUMENT) - 1], info) for info in found if info.base_name == DOCUMENT)
 
 
 def _document(store: str, erasure: str) -> dict[str, Any]:

@@ -9,12 +9,15 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
 
 from spark_apps import catalog, storage
-from spark_apps.contract import BadSetting, ModelSettings, NothingToDo, QualityFailed, Unreachable
+from spark_apps.contract import BadSetting, ExtractSettings, ModelSettings, NothingToDo, QualityFailed, Unreachable
+from spark_apps.extract import extract
 from spark_apps.model.reference import reference
+from spark_apps.spark.jobs import Timings
 from tests.spark.conftest import BAD, DUPLICATES, GOOD, MODEL, WEIGHTS, Pipeline
 
 KEY = "resnet18-random_0-fp32"
@@ -98,6 +101,49 @@ def test_a_photo_seen_the_day_before_is_not_computed_again(pipeline: Pipeline, l
     assert pipeline("d2", lookback=0, run_id="other")["extract"].counts["reused"] == GOOD - DUPLICATES  # its own day
     shutil.copytree(landing / "d1", landing / "d0")
     assert pipeline("d0")["extract"].counts["reused"] == 0  # later days are not looked at
+
+
+def damaged(file: Path, where: str) -> bytes:
+    """What is in a Parquet file, without its end or with zeros in a column."""
+    content, group = bytearray(file.read_bytes()), pq.ParquetFile(file).metadata.row_group(0)
+    column = {"names": "image_id", "vectors": "features.list.element"}.get(where)
+    if column is None:
+        return bytes(content[:-20])
+    columns = {chunk.path_in_schema: chunk for chunk in map(group.column, range(group.num_columns))}
+    begin = columns[column].data_page_offset
+    content[begin : begin + 16] = bytes(16)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("where", ["end", "names", "vectors"])
+def test_photos_whose_known_vectors_are_damaged_are_computed_anew(
+    where: str, pipeline: Pipeline, landing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline()
+    shutil.copytree(landing / "d1", landing / "d2")
+    known = list((tmp_path / "store" / "features" / "data" / "d1").rglob("*.parquet"))
+    vectors = {uri.rsplit("/", 1)[-1]: row["features"] for uri, row in rows(tmp_path / "store").items()}
+    for file in known:
+        file.write_bytes(damaged(file, where))
+    counts = pipeline("d2")["validate"].counts
+    assert (counts["computed"], counts["reused"], counts["featured"]) == (GOOD - DUPLICATES, 0, GOOD)
+    told = [line for line in capsys.readouterr().err.splitlines() if "is damaged" in line]
+    for file in known:
+        (line,) = (line for line in told if f"{file} is damaged" in line)
+        assert "again with --recompute" in line and "computed anew" in line
+    again = {uri.rsplit("/", 1)[-1]: row["features"] for uri, row in rows(tmp_path / "store", "d2").items()}
+    assert again == vectors
+
+
+def test_a_damaged_file_of_the_day_itself_ends_extract(pipeline: Pipeline, tmp_path: Path) -> None:
+    pipeline(upto="ingest")
+    staged = next((tmp_path / "store" / "images" / "data" / "d1").rglob("*.parquet"))
+    staged.write_bytes(damaged(staged, "end"))
+    settings = ExtractSettings(
+        store=str(tmp_path / "store"), partition="d1", run_id="run 1", model=MODEL, weights=WEIGHTS
+    )
+    with pytest.raises(BadSetting, match=f"{staged} is damaged: .*from ingest on"):
+        extract(settings, Timings())
 
 
 def test_recompute_computes_all(pipeline: Pipeline) -> None:

@@ -188,7 +188,7 @@ def test_nothing_is_left_of_them_and_everything_of_the_others(store: Shelf, list
     forecast = erase(settings(store, list=listed, dry_run=True), Timings()).counts
     assert rows(store) == before and places_with(store) == lay, "a dry run changes nothing"
     done = erase(settings(store, list=listed), Timings())
-    told = ("images", "names", "rows", "search_rows", "duplicate_rows", "files")
+    told = ("images", "names", "rows", "search_rows", "duplicate_rows", "files", "documents")
     assert {name: forecast[name] for name in told} == {name: done.counts[name] for name in told}
     assert places_with(store) == {}
     assert rows(store) == without(before)

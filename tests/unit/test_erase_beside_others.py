@@ -144,12 +144,12 @@ def job(shelf: Shelf, *steps: Callable[[], object], staged: Any = ()) -> Callabl
     return lambda: heeding(work)(settings, Timings())
 
 
-def publishing_late(shelf: Shelf) -> None:
+def publishing_late(shelf: Shelf, **options: Any) -> None:
     """An erasure begins and ends while a run publishes."""
     shelf.publish("d0", "r", FILES)
     publication = shelf.publication("d1", "r", FILES)
     hidden = {path: path.rename(path.with_suffix(".hidden")) for path in Path(shelf.store).rglob("d1/r/*/*.parquet")}
-    forget(shelf)
+    forget(shelf, **options)
     for path, there in hidden.items():
         there.rename(path)
     publication.commit()
@@ -157,6 +157,14 @@ def publishing_late(shelf: Shelf) -> None:
 
 def test_who_publishes_after_the_erasure_has_looked_removes_the_photo(shelf: Shelf) -> None:
     job(shelf, lambda: publishing_late(shelf))()
+    assert names(shelf) == both({"b.jpg"})
+    assert left(shelf) == []
+
+
+def test_photos_that_an_erasure_is_repeated_with_are_heeded_too(shelf: Shelf) -> None:
+    shelf.publish("d2", "r", {"file:///l/c.jpg": "photo c"})
+    forget(shelf, image_id=image_id("photo c"), run_id="ticket")
+    job(shelf, lambda: publishing_late(shelf, run_id="ticket"))()
     assert names(shelf) == both({"b.jpg"})
     assert left(shelf) == []
 
