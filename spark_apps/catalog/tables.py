@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
@@ -17,6 +18,7 @@ from deltalake.exceptions import TableNotFoundError
 from pyarrow import fs
 
 from spark_apps import contract, storage
+from spark_apps.contract import BadSetting
 from spark_apps.storage import filesystems
 from spark_apps.tables import data_files, delta_log
 
@@ -200,7 +202,7 @@ def earlier(store: str, partition: str, model: str, count: int) -> list[str]:
 
 def fingerprints(store: str, model: str, partition: str, count: int) -> dict[str, str]:
     """partition → model_fingerprint of the `count` published partitions of `model` on either side of `partition`, of
-    whatever series: what one model key says must hold in all of them."""
+    whatever series: what one model key says must hold in all of them. A damaged file tells nothing."""
     delta = table(store, "features")
     if delta is None:
         return {}
@@ -213,8 +215,9 @@ def fingerprints(store: str, model: str, partition: str, count: int) -> dict[str
         for file in _dataset(store, "features", delta, {"model": model}).get_fragments():
             key = ds.get_partition_keys(file.partition_expression)["partition"]
             if key in wanted and key not in found:
-                first = file.head(1, columns=["model_fingerprint"])["model_fingerprint"].to_pylist()
-                found.update({key: first[0]} if first else {})
+                with suppress(BadSetting), data_files.whole(contract.join(store, "features", file.path)):
+                    first = file.head(1, columns=["model_fingerprint"])["model_fingerprint"].to_pylist()
+                    found.update({key: first[0]} if first else {})
     return {key: found[key] for key in wanted if key in found}
 
 
