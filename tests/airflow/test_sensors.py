@@ -35,6 +35,12 @@ from spark_apps.contract import BadSetting, Unreachable
 DAY = "2026-11-20"
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No scheduler has to hear of anything here."""
+    monkeypatch.setattr(triggers, "SOONEST_SECONDS", 0)
+
+
 def sensor(params: Any = None, **arguments: Any) -> LandingSensor:
     with DAG("waits", params=params or {"partition": Param(None, type=["null", "string"])}, schedule=None):
         return LandingSensor(task_id="landing", **arguments)
@@ -245,6 +251,16 @@ def test_it_fires_when_the_marker_is_there(tmp_path: Path) -> None:
         "outcome": "landed",
         "marker": "_SUCCESS",
     }
+
+
+def test_it_tells_nothing_before_the_scheduler_can_know_that_the_task_has_deferred(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triggers, "SOONEST_SECONDS", 0.4)
+    (tmp_path / "_SUCCESS").touch()
+    begin = time.monotonic()
+    assert fired(trigger(tmp_path, marker="_SUCCESS"))["marker"] == "_SUCCESS"
+    assert time.monotonic() - begin >= 0.4
 
 
 def test_a_marker_that_is_there_already_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
