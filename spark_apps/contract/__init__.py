@@ -5,7 +5,7 @@ from spark_apps.contract import partitions as partitions
 from spark_apps.contract import photo_input as photo_input
 from spark_apps.contract.backbones import BACKBONES
 from spark_apps.contract.checks import CHECKS, FIXED, LEVELS, OVERRULABLE, RELATIONS, WARN_LIMITS, warned
-from spark_apps.contract.command_line import AnySettings, parse, to_args
+from spark_apps.contract.command_line import AnySettings, from_here, parse, to_args
 from spark_apps.contract.decoders import DECODER_PACKAGES, DECODERS
 from spark_apps.contract.documents import (
     PUBLISHED,

@@ -60,11 +60,16 @@ def parse(cls: type[AnySettings], argv: Sequence[str], prog: str, description: s
         )
     values = vars(parser.parse_args(argv))
     for name in ("store", "source"):
-        if values.get(name) and not re.match(SCHEME, values[name]):
-            values[name] = os.path.abspath(os.path.expanduser(values[name]))
+        if values.get(name):
+            values[name] = from_here(values[name])
     if re.fullmatch(r"[^:]+\.(onnx|xml)", values.get("model", "")):
         values["model"] = os.path.abspath(os.path.expanduser(values["model"]))
     return cls(**values)
+
+
+def from_here(location: str) -> str:
+    """A location as an argument: a relative path means the working folder, `~` the user's, and a URI itself."""
+    return location if re.match(SCHEME, location) else os.path.abspath(os.path.expanduser(location))
 
 
 class _Parser(argparse.ArgumentParser):

@@ -170,6 +170,7 @@ def _check_no_secret(to: str) -> None:
 class ApproveSettings(Settings):
     """Settings of `approve`: which failed checks of a rejected run a person overrules, who that is, and why."""
 
+    run_id: str = setting("Id of the rejected run, as its ingest, extract and validate had it.")
     checks: str = setting(
         f"The checks that failed, separated by commas. Can be overruled: {', '.join(OVERRULABLE)}; all that failed "
         "have to be named."

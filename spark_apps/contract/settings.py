@@ -52,7 +52,9 @@ class JobSettings(StoreSettings, ABC):
     """What a job needs that leaves a manifest or an error behind."""
 
     run_id: str = setting("Id of this run; the same id continues the same run.")
-    dag_id: str = setting("Dag of this run: another Dag may have a run of that id; empty on the command line.", "")
+    dag_id: str = setting(
+        "Dag of this run: another Dag may have a run of that id; empty for one of the command line.", ""
+    )
     map_index: int = setting(
         "Which of several mapped tasks of one run this is; -1: it is not mapped.", -1, minimum=-1, maximum=2**31
     )

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from spark_apps.contract import BadFile, BadSetting, ExitCode, JobError
+from spark_apps.contract import BadFile, BadSetting, ExitCode, JobError, from_here
 from spark_apps.search.reading import Index, Neighbour, open_index
 
 
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     asked = _parser().parse_args(argv)
     try:
         begin = time.perf_counter()
-        index = open_index(asked.store, asked.model)
+        index = open_index(from_here(asked.store), asked.model)
         query = _query(index, asked)
         opened = time.perf_counter()
         among = index.between(asked.first, asked.last) if asked.first or asked.last else None

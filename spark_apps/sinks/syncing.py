@@ -22,8 +22,9 @@ from deltalake import DeltaTable
 from spark_apps import catalog, contract, storage
 from spark_apps.catalog.changes import REMOVED, at
 from spark_apps.catalog.tables import rows_of
-from spark_apps.contract import BadSetting, JobError
+from spark_apps.contract import BadSetting, JobError, locations
 from spark_apps.sinks import sink as sinks
+from spark_apps.sinks.parquet import ParquetSink
 from spark_apps.sinks.sink import Sink
 
 GONE = ("version_forgotten", "version_vacuumed", "unknown_version")
@@ -86,12 +87,13 @@ def sync(store: str, model: str, sink: Sink, full: bool = False, tell: Callable[
     line for each partition.
 
     Raises:
-        BadSetting: the sink holds another model's vectors, or something that is not ours.
+        BadSetting: the sink holds another model's vectors, or something that is not ours; it lies in the store.
         NothingToDo: nothing was ever published under `model`.
         JobError: another sync writes to the same place.
         Unreachable: the store or the sink cannot be used.
     """
     store = contract.check_store(store)
+    _check_elsewhere(sink, store)
     features = catalog.table(store, "features")
     mark = Mark.of(sink.mark())
     if features is None or (mark is None and not catalog.published(features, model)):
@@ -121,6 +123,14 @@ def sync(store: str, model: str, sink: Sink, full: bool = False, tell: Callable[
         if held.get(key, 0) != want.get(key, 0)
     }
     return done
+
+
+def _check_elsewhere(sink: Sink, store: str) -> None:
+    """In the store Parquet files would lie among its own, where `erase` and `maintain` do not know them."""
+    if isinstance(sink, ParquetSink) and locations.is_below(contract.from_here(sink.where), [store]):
+        raise BadSetting(
+            "sink_in_store", f"The place {sink.where} lies in the store {store}.", "Give a folder outside of it."
+        )
 
 
 def _check_ours(sink: Sink, mark: Mark | None, own: Mark, full: bool) -> None:

@@ -81,7 +81,8 @@ def read_manifest(settings: contract.Settings, stage: str, attempt: str = "") ->
         raise BadSetting(
             "stage_missing",
             f"The stage {stage} of run {settings.run_id} for partition {settings.partition} has not finished.",
-            f"Run {stage} first, with the same --store, --partition and --run-id.",
+            f"Run {stage} first, with the same --store, --partition and --run-id."
+            + ("" if settings.dag_id else " For a run of a Dag give its --dag-id too."),
         )
     return found
 

@@ -92,6 +92,14 @@ def test_two_dags_with_one_run_id_stage_publish_and_read_apart(shelf: Shelf) -> 
         jobs.read_manifest(settings(shelf, RunKey(RUN_ID, "three")), "ingest")
 
 
+def test_who_gives_a_dag_s_run_without_its_dag_is_told_so(shelf: Shelf) -> None:
+    leave(shelf, RunKey(RUN_ID, "one"), "ingest")
+    with pytest.raises(BadSetting, match=r"For a run of a Dag give its --dag-id too\.$"):
+        jobs.read_manifest(settings(shelf, RunKey(RUN_ID)), "ingest")
+    with pytest.raises(BadSetting, match=r"and --run-id\.$"):
+        jobs.read_manifest(settings(shelf, RunKey(RUN_ID, "two")), "ingest")
+
+
 def test_a_run_id_alone_finds_the_one_dag_s_run_and_asks_which_of_several(shelf: Shelf) -> None:
     leave(shelf, RunKey(RUN_ID, "one"), "ingest")
     found = catalog.manifest(shelf.store, "d1", RUN_ID, "ingest")

@@ -367,6 +367,16 @@ def test_a_model_that_nobody_published_is_named_with_those_that_are(shelf: Shelf
         open_index(shelf.store, "other")
 
 
+def test_a_relative_store_means_the_working_folder_as_for_the_jobs(
+    two_days: Shelf, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    run(two_days)
+    store = Path(two_days.store)
+    monkeypatch.chdir(store.parent)
+    assert search_command(["--store", store.name, "--model", MODEL, "--image-id", image_id("a")]) == 0
+    assert image_id("a")[:12] in capsys.readouterr().out
+
+
 def test_a_span_that_ends_before_it_begins_is_refused(two_days: Shelf, capsys: Any) -> None:
     run(two_days)
     asked = ["--store", two_days.store, "--model", MODEL, "--image-id", image_id("a"), "--from", "d2", "--to", "d1"]

@@ -437,6 +437,23 @@ def test_a_wrong_place_is_refused_and_a_secret_not_repeated(
     assert "very-private" not in said + str(caught.value)
 
 
+@pytest.mark.parametrize("below", ["", "/", "/features", "/exports/one"])
+def test_a_place_within_the_store_is_refused_before_anything_is_written(
+    shelf: Shelf, below: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.publish("d1", "r1", {"u1": "a"})
+    store = Path(shelf.store)
+    monkeypatch.chdir(store.parent)
+    before = sorted(store.rglob("*"))
+    for to in (shelf.store + below, store.name + below, f"file://{shelf.store}{below}"):
+        with closing(open_sink(to)) as sink, pytest.raises(BadSetting) as caught:
+            sync(shelf.store, MODEL, sink)
+        assert caught.value.code == "sink_in_store"
+    assert sorted(store.rglob("*")) == before
+    with closing(open_sink(f"{shelf.store}-export")) as sink:  # only its name begins like the store's
+        assert sync(shelf.store, MODEL, sink).rows == 1
+
+
 @pytest.mark.parametrize(
     ("to", "package"), [("qdrant://h/c", "qdrant_client"), ("postgres://h/d", "adbc_driver_postgresql")]
 )
